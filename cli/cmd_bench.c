@@ -1,0 +1,540 @@
+/* osr bench - how fast a device trains and runs CAC's VGG32: 3 x 32 x 32 pixels, 6 classes, random
+ * images and labels.
+ *
+ * Each round times a training step, an inference batch and the device's multiply-add rate, one
+ * after the other, so that another load or a change of clock meets all three; medians over the
+ * rounds. Then some steps with every launch timed, for the table.
+ *
+ * Operations are counted as those of a direct convolution, so that algorithms can be compared by
+ * them; Winograd's needs fewer and may come out above the peak. */
+#define _XOPEN_SOURCE 700
+#include "exit_codes.h"
+#include "output.h"
+#include "philox.h"
+#include "progress.h"
+#include "session.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum {
+    SIDE = 32, CHANNELS = 3, CLASSES = 6,
+    PROFILED = 5,      /* steps with every launch timed */
+    COMPARED = 8,      /* figures that --compare sets side by side */
+    STREAM = 0x62656e00
+};
+
+/* What one op of one layer costs in one pass. */
+struct pass_row {
+    const char *op, *pass;
+    int layer, launches;
+    double seconds, flops;
+};
+
+struct bench {
+    const struct options *o;
+    double started; /* clock at the start of the command */
+    osr_ctx *ctx;
+    osr_model *model;
+    float *images, *logits; /* [batch, SIDE, SIDE, CHANNELS], [batch, CLASSES] */
+    int32_t *labels;
+    int batch, steps;
+    double *train, *infer, *peak; /* [steps]: seconds, seconds, GFLOP/s */
+    double first_step;
+    uint64_t train_launches, infer_launches, train_device_bytes;
+    struct pass_row *row;
+    size_t row_count;
+    double *seconds; /* [PROFILED, launches] */
+    size_t launches;
+    struct {
+        double train_rate, infer_rate, peak; /* images/s, images/s, GFLOP/s */
+        double step, elementwise, flops; /* of a timed step: seconds, seconds in rows without
+                                            operations, operations */
+        double device_bytes, host_bytes, resident_bytes;
+    } result;
+    double earlier[COMPARED];
+};
+
+static int by_size(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Sorts the values. */
+static double median(double *values, int count)
+{
+    qsort(values, (size_t)count, sizeof *values, by_size);
+    return count % 2 != 0 ? values[count / 2]
+                          : 0.5 * (values[count / 2 - 1] + values[count / 2]);
+}
+
+/* ---- an earlier result ---- */
+
+static const char *const compared[COMPARED] = {
+    "train_images_per_s", "infer_images_per_s", "peak_gflops",     "train_share_of_peak",
+    "first_step_s",       "peak_device_bytes",  "peak_host_bytes", "peak_resident_bytes"};
+
+/* The number that follows "key": in JSON of this program, where no key occurs twice. */
+static int find_number(const char *text, const char *key, double *value)
+{
+    char wanted[64], number[64];
+    const char *at;
+    size_t n;
+    snprintf(wanted, sizeof wanted, "\"%s\":", key);
+    at = strstr(text, wanted);
+    if (at == NULL)
+        return -1;
+    at += strlen(wanted);
+    at += strspn(at, " \t\r\n");
+    n = strcspn(at, ",}] \t\r\n");
+    if (n >= sizeof number)
+        return -1;
+    memcpy(number, at, n);
+    number[n] = '\0';
+    return real_parse(number, value);
+}
+
+static int read_earlier(struct bench *b, const char *path)
+{
+    enum { MOST = 1 << 20 };
+    FILE *file = fopen(path, "rb");
+    char *text = file != NULL ? calloc(1, MOST + 1) : NULL;
+    int code = EXIT_OK;
+    if (file == NULL) {
+        message_error("--compare %s: cannot be opened", path);
+        return EXIT_DATA;
+    }
+    if (text == NULL || fread(text, 1, MOST, file) == 0 || ferror(file)) {
+        message_error("--compare %s: cannot be read", path);
+        code = EXIT_DATA;
+    }
+    for (int i = 0; i < COMPARED && code == EXIT_OK; ++i)
+        if (find_number(text, compared[i], &b->earlier[i]) != 0) {
+            message_error("--compare %s: no number \"%s\"; is it output of osr bench --json?", path,
+                          compared[i]);
+            code = EXIT_DATA;
+        }
+    double batch = 0.0;
+    if (code == EXIT_OK && find_number(text, "batch", &batch) == 0 && (int)batch != b->batch)
+        message_warning("%s was measured with batch %d, not %d", path, (int)batch, b->batch);
+    free(text);
+    fclose(file);
+    return code;
+}
+
+/* ---- the network and its data ---- */
+
+static int bench_model(struct bench *b)
+{
+    const osr_method_row *method = osr_method_find("cac");
+    osr_layer layers[OSR_VGG32_LAYERS];
+    osr_vgg32_desc net = method->vgg32;
+    osr_model_desc desc = {0};
+    net.out = CLASSES;
+    desc.method = method;
+    desc.numbers = method->numbers;
+    desc.height = desc.width = SIDE;
+    desc.channels = CHANNELS;
+    for (int i = 0; i < CHANNELS; ++i) {
+        desc.mean[i] = 0.5f;
+        desc.std[i] = 0.29f; /* of U(0, 1) */
+    }
+    desc.classes = CLASSES;
+    desc.layer_count = osr_net_vgg32(&net, layers);
+    desc.layers = layers;
+    desc.net_name = "vgg32";
+    return osr_model_create(b->ctx, &desc, &b->model) == OSR_OK ? EXIT_OK : session_fail(b->ctx);
+}
+
+static int bench_data(struct bench *b)
+{
+    const size_t n = (size_t)b->batch, values = n * SIDE * SIDE * CHANNELS;
+    struct philox random = philox_start((uint64_t)option_int(b->o, "seed"), STREAM, 0);
+    b->images = calloc(values, sizeof *b->images);
+    b->logits = calloc(n * CLASSES, sizeof *b->logits);
+    b->labels = calloc(n, sizeof *b->labels);
+    b->train = calloc((size_t)b->steps, sizeof *b->train);
+    b->infer = calloc((size_t)b->steps, sizeof *b->infer);
+    b->peak = calloc((size_t)b->steps, sizeof *b->peak);
+    if (b->images == NULL || b->logits == NULL || b->labels == NULL || b->train == NULL
+        || b->infer == NULL || b->peak == NULL) {
+        message_error("out of memory");
+        return EXIT_MEMORY;
+    }
+    for (size_t i = 0; i < values; ++i)
+        b->images[i] = (float)(philox_next(&random) >> 8) * (1.0f / 16777216.0f);
+    for (size_t i = 0; i < n; ++i)
+        b->labels[i] = (int32_t)(philox_next(&random) % CLASSES);
+    return EXIT_OK;
+}
+
+/* ---- measuring ---- */
+
+static uint64_t launches(const struct bench *b)
+{
+    osr_ctx_stats s;
+    osr_ctx_get_stats(b->ctx, &s);
+    return s.launches;
+}
+
+/* One training step; its seconds, with the loss read, so that the device is done. */
+static double train_step(struct bench *b)
+{
+    const osr_recipe *r = &osr_model_get_desc(b->model)->method->recipe;
+    const uint64_t before = launches(b);
+    const double start = progress_now();
+    osr_optimiser_desc sgd = {0};
+    float loss;
+    sgd.lr = r->lr;
+    sgd.momentum = r->momentum;
+    sgd.weight_decay = r->weight_decay;
+    osr_model_train(b->model, b->images, b->labels, b->batch, &sgd, &loss, NULL);
+    b->train_launches = launches(b) - before;
+    return progress_now() - start;
+}
+
+static double infer_batch(struct bench *b)
+{
+    const uint64_t before = launches(b);
+    const double start = progress_now();
+    osr_outputs out = {0};
+    out.logits = b->logits;
+    osr_model_run(b->model, b->images, NULL, b->batch, &out);
+    b->infer_launches = launches(b) - before;
+    return progress_now() - start;
+}
+
+static int bench_rounds(struct bench *b)
+{
+    osr_ctx_stats s;
+    train_step(b);
+    b->first_step = progress_now() - b->started;
+    osr_ctx_get_stats(b->ctx, &s);
+    b->train_device_bytes = s.device_peak_bytes;
+    infer_batch(b);
+    for (int i = 0; i < b->steps && osr_ctx_status(b->ctx) == OSR_OK; ++i) {
+        b->train[i] = train_step(b);
+        b->infer[i] = infer_batch(b);
+        osr_peak_gflops(b->ctx, &b->peak[i]);
+    }
+    if (osr_ctx_status(b->ctx) != OSR_OK)
+        return session_fail(b->ctx);
+    b->result.train_rate = b->batch / median(b->train, b->steps);
+    b->result.infer_rate = b->batch / median(b->infer, b->steps);
+    b->result.peak = median(b->peak, b->steps);
+    return EXIT_OK;
+}
+
+/* ---- the table ---- */
+
+static int ends_with(const char *text, const char *end)
+{
+    const size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* Names end in what they give: _dx, _dw, _db; a product with its first factor transposed (_tn) is
+ * the gradient of a matrix of weights. */
+static const char *pass_of(const osr_launch_time *t)
+{
+    if (ends_with(t->op, "_dw") || ends_with(t->op, "_db"))
+        return "weight gradient";
+    if (ends_with(t->op, "_dx"))
+        return "input gradient";
+    if (!t->backward)
+        return "forward";
+    if (strcmp(t->op, "matmul") == 0)
+        return ends_with(t->kernel, "_tn") ? "weight gradient" : "input gradient";
+    return "backward";
+}
+
+static struct pass_row *row_of(struct bench *b, const osr_launch_time *t)
+{
+    const char *pass = pass_of(t);
+    struct pass_row *r;
+    for (r = b->row; r < b->row + b->row_count; ++r)
+        if (r->layer == t->layer && strcmp(r->op, t->op) == 0 && strcmp(r->pass, pass) == 0)
+            return r;
+    b->row_count++;
+    *r = (struct pass_row){t->op, pass, t->layer, 0, 0.0, 0.0};
+    return r;
+}
+
+/* Room for the launches of a step, of which the first profiled one tells the number. */
+static int profile_room(struct bench *b, size_t count)
+{
+    if (b->row == NULL && count > 0) {
+        b->launches = count;
+        b->row = calloc(count, sizeof *b->row);
+        b->seconds = calloc(count * PROFILED, sizeof *b->seconds);
+        if (b->row == NULL || b->seconds == NULL) {
+            message_error("out of memory");
+            return EXIT_MEMORY;
+        }
+    }
+    if (b->launches == 0 || count != b->launches) {
+        message_error("%zu launches were timed instead of %zu", count, b->launches);
+        return EXIT_INTERNAL;
+    }
+    return EXIT_OK;
+}
+
+/* Rows from the median time of each launch over the profiled steps. */
+static int bench_profile(struct bench *b)
+{
+    const osr_launch_time *times;
+    size_t count = 0;
+    int code = EXIT_OK;
+    for (int step = 0; step < PROFILED && code == EXIT_OK; ++step) {
+        osr_ctx_profile(b->ctx, 1);
+        train_step(b);
+        if (osr_ctx_status(b->ctx) != OSR_OK)
+            return session_fail(b->ctx);
+        count = osr_ctx_profile_get(b->ctx, &times);
+        code = profile_room(b, count);
+        for (size_t i = 0; i < count && code == EXIT_OK; ++i)
+            b->seconds[i * PROFILED + (size_t)step] = times[i].seconds;
+    }
+    for (size_t i = 0; i < count && code == EXIT_OK; ++i) {
+        struct pass_row *r = row_of(b, &times[i]);
+        const double seconds = median(b->seconds + i * PROFILED, PROFILED);
+        r->launches++;
+        r->seconds += seconds;
+        r->flops += times[i].flops;
+        b->result.step += seconds;
+        b->result.flops += times[i].flops;
+    }
+    for (size_t i = 0; i < b->row_count; ++i)
+        b->result.elementwise += b->row[i].flops > 0.0 ? 0.0 : b->row[i].seconds;
+    osr_ctx_profile(b->ctx, 0);
+    return code;
+}
+
+static void bench_memory(struct bench *b)
+{
+    struct rusage usage = {0};
+    osr_ctx_stats s;
+    osr_ctx_get_stats(b->ctx, &s);
+    getrusage(RUSAGE_SELF, &usage);
+    b->result.device_bytes = (double)s.device_peak_bytes;
+    b->result.host_bytes = (double)s.host_peak_bytes;
+    b->result.resident_bytes = (double)usage.ru_maxrss * 1024.0; /* Linux counts in KiB */
+}
+
+/* ---- output ---- */
+
+/* Direct-convolution operations of a step over its time, of the peak. */
+static double train_share(const struct bench *b)
+{
+    return b->result.flops * b->result.train_rate / b->batch * 1e-9 / b->result.peak;
+}
+
+/* The figures in the order of compared[]. */
+static void figures(const struct bench *b, double value[COMPARED])
+{
+    const double all[COMPARED] = {
+        b->result.train_rate, b->result.infer_rate,   b->result.peak,
+        train_share(b),       b->first_step,          b->result.device_bytes,
+        b->result.host_bytes, b->result.resident_bytes};
+    memcpy(value, all, sizeof all);
+}
+
+static const char *layer_name(const struct bench *b, int layer)
+{
+    static const char *const names[] = {
+#define NAME(name, text) text,
+        OSR_LAYER_LIST(NAME)
+#undef NAME
+    };
+    const osr_model_desc *d = osr_model_get_desc(b->model);
+    return layer >= 0 && layer < d->layer_count ? names[d->layers[layer].kind] : NULL;
+}
+
+static double rate_of(const struct pass_row *r)
+{
+    return r->flops > 0.0 && r->seconds > 0.0 ? r->flops / r->seconds * 1e-9 : NAN;
+}
+
+static void json_row(struct json *j, const struct bench *b, const struct pass_row *r)
+{
+    json_open(j, NULL, '{');
+    json_text(j, "op", r->op);
+    if (r->layer >= 0)
+        json_integer(j, "layer", r->layer);
+    else
+        json_text(j, "layer", NULL);
+    json_text(j, "kind", layer_name(b, r->layer));
+    json_text(j, "pass", r->pass);
+    json_integer(j, "launches", r->launches);
+    json_real(j, "ms", r->seconds * 1e3);
+    json_real(j, "gflops", rate_of(r));
+    json_real(j, "share_of_peak", rate_of(r) / b->result.peak);
+    json_close(j, '}');
+}
+
+static int print_json(const struct bench *b, int compare)
+{
+    struct json j = {0};
+    double value[COMPARED];
+    char device[512];
+    int code;
+    figures(b, value);
+    json_open(&j, NULL, '{');
+    json_text(&j, "schema", "osr-bench-1");
+    json_text(&j, "version", osr_version());
+    json_text(&j, "device", device_text(b->ctx, device, sizeof device));
+    json_text(&j, "kernels", osr_ctx_kernels(b->ctx) == OSR_KERNELS_CPU ? "cpu" : "gpu");
+    json_text(&j, "net", option_text(b->o, "net"));
+    json_integer(&j, "batch", b->batch);
+    json_integer(&j, "steps", b->steps);
+    json_integer(&j, "seed", option_int(b->o, "seed"));
+    for (int i = 0; i < COMPARED; ++i)
+        json_real(&j, compared[i], value[i]);
+    json_integer(&j, "train_device_bytes", (int64_t)b->train_device_bytes);
+    json_integer(&j, "train_launches", (int64_t)b->train_launches);
+    json_integer(&j, "infer_launches", (int64_t)b->infer_launches);
+    json_real(&j, "train_gflop", b->result.flops * 1e-9);
+    json_real(&j, "elementwise_share", b->result.elementwise / b->result.step);
+    json_open(&j, "rows", '[');
+    for (size_t i = 0; i < b->row_count; ++i)
+        json_row(&j, b, &b->row[i]);
+    json_close(&j, ']');
+    if (compare) {
+        json_open(&j, "ratios", '{');
+        for (int i = 0; i < COMPARED; ++i)
+            json_real(&j, compared[i], value[i] / b->earlier[i]);
+        json_close(&j, '}');
+    }
+    json_close(&j, '}');
+    code = json_print(&j);
+    json_free(&j);
+    return code;
+}
+
+/* Convolutions and products one by one; what is not counted in operations, from 0.5% of the step
+ * on. */
+static int print_rows(const struct bench *b)
+{
+    static const char *const heads[] = {"layer", "op", "pass", "ms", "GFLOP/s", "of peak"};
+    struct table t;
+    table_start(&t, 6);
+    for (int i = 0; i < 6; ++i)
+        table_cell(&t, "%s", heads[i]);
+    for (const struct pass_row *r = b->row; r < b->row + b->row_count; ++r) {
+        const char *kind = layer_name(b, r->layer);
+        if (r->flops <= 0.0 && r->seconds < 0.005 * b->result.step)
+            continue;
+        if (kind != NULL)
+            table_cell(&t, "%d %s", r->layer, kind);
+        else
+            table_cell(&t, "-");
+        table_cell(&t, "%s", r->op);
+        table_cell(&t, "%s", r->pass);
+        table_cell(&t, "%.3f", r->seconds * 1e3);
+        if (r->flops > 0.0) {
+            table_cell(&t, "%.1f", rate_of(r));
+            table_cell(&t, "%.0f%%", 100.0 * rate_of(r) / b->result.peak);
+        } else {
+            table_cell(&t, "-");
+            table_cell(&t, "-");
+        }
+    }
+    return table_print(&t);
+}
+
+static int print_compare(const struct bench *b, const double *value)
+{
+    struct table t;
+    table_start(&t, 4);
+    table_cell(&t, "figure");
+    table_cell(&t, "now");
+    table_cell(&t, "earlier");
+    table_cell(&t, "ratio");
+    for (int i = 0; i < COMPARED; ++i) {
+        table_cell(&t, "%s", compared[i]);
+        table_cell(&t, "%.6g", value[i]);
+        table_cell(&t, "%.6g", b->earlier[i]);
+        table_cell(&t, "%.3f", value[i] / b->earlier[i]);
+    }
+    putchar('\n');
+    return table_print(&t);
+}
+
+static int print_text(const struct bench *b, int compare)
+{
+    double value[COMPARED];
+    char device[512];
+    int code;
+    figures(b, value);
+    printf("device     %s\n", device_text(b->ctx, device, sizeof device));
+    printf("network    VGG32 with CAC, %d x %d x %d, %d classes, batch %d\n", CHANNELS, SIDE, SIDE,
+           CLASSES, b->batch);
+    printf("training   %.1f images/s, %.0f%% of peak\n", b->result.train_rate,
+           100.0 * train_share(b));
+    printf("inference  %.1f images/s\n", b->result.infer_rate);
+    printf("peak       %.1f GFLOP/s\n", b->result.peak);
+    printf("first step %.3f s after the start\n", b->first_step);
+    printf("memory     device %.1f MB, host %.1f MB, process %.1f MB\n",
+           b->result.device_bytes * 1e-6, b->result.host_bytes * 1e-6,
+           b->result.resident_bytes * 1e-6);
+    printf("launches   %llu a training step, %llu an inference batch\n",
+           (unsigned long long)b->train_launches, (unsigned long long)b->infer_launches);
+    printf("timed      %.1f ms in launches of a training step, %.1f%% elementwise\n\n",
+           b->result.step * 1e3, 100.0 * b->result.elementwise / b->result.step);
+    code = print_rows(b);
+    if (code == EXIT_OK && compare)
+        code = print_compare(b, value);
+    return code;
+}
+
+static int bench_run(struct bench *b)
+{
+    const char *earlier = option_text(b->o, "compare");
+    int code = EXIT_OK;
+    if (strcmp(option_text(b->o, "net"), "vgg32") != 0) {
+        message_error("--net %s: bench has vgg32 only", option_text(b->o, "net"));
+        return EXIT_USAGE;
+    }
+    if (earlier != NULL)
+        code = read_earlier(b, earlier);
+    if (code == EXIT_OK)
+        code = session_open(b->o, &b->ctx);
+    if (code == EXIT_OK)
+        code = bench_model(b);
+    if (code == EXIT_OK)
+        code = bench_data(b);
+    if (code == EXIT_OK)
+        code = bench_rounds(b);
+    if (code == EXIT_OK)
+        code = bench_profile(b);
+    if (code != EXIT_OK)
+        return code;
+    bench_memory(b);
+    return option_flag(b->o, "json") ? print_json(b, earlier != NULL)
+                                     : print_text(b, earlier != NULL);
+}
+
+int cmd_bench(struct options *o)
+{
+    struct bench b = {0};
+    int code;
+    b.o = o;
+    b.started = progress_now();
+    b.batch = (int)option_int(o, "batch");
+    b.steps = (int)option_int(o, "steps");
+    code = bench_run(&b);
+    osr_model_destroy(b.model);
+    osr_ctx_destroy(b.ctx);
+    free(b.images);
+    free(b.logits);
+    free(b.labels);
+    free(b.train);
+    free(b.infer);
+    free(b.peak);
+    free(b.row);
+    free(b.seconds);
+    return code;
+}

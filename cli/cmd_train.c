@@ -1,0 +1,644 @@
+/* cmd_train.c - osr train: from a data set to a model that says "unknown".
+ *
+ * A run's directory holds config.ini (the effective settings), metrics.jsonl (a line an epoch),
+ * last.safetensors (weights, optimiser, place in the epoch: resumable), model.safetensors (the
+ * result: calibrated, with its threshold), eval.json and scores.csv. */
+#define _POSIX_C_SOURCE 200809L
+#include "evaluation.h"
+#include "exit_codes.h"
+#include "output.h"
+#include "progress.h"
+#include "run_dir.h"
+#include "signals.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Where training is; all of it is in a checkpoint. */
+struct place {
+    uint64_t epoch, batch, step;     /* the next batch of the epoch, steps done in all */
+    double loss, correct, images;    /* sums over the epoch so far */
+    double best;                     /* lowest validation loss */
+};
+
+struct train {
+    struct options *o;
+    struct run_dir run;
+    int resumed;
+    osr_ctx *ctx;
+    osr_model *model;
+    const osr_method_row *method;
+    struct data data;
+    struct class_split split;
+    struct subset known, train, validation;
+    struct origin origin;
+    struct feed feed;
+    uint32_t *order;
+    int batch;
+    struct place at;
+    osr_schedule schedule;
+    osr_optimiser_desc optimiser;
+    int save_failed; /* exit code of the last checkpoint that could not be written */
+};
+
+static int complain(const char *message, int code)
+{
+    message_error("%s", message);
+    return code;
+}
+
+/* ---- settings ---- */
+
+/* A default that is a float of the library, without the digits that a float does not have. */
+static void preset_float(struct options *o, const char *key, float value)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)value);
+    option_preset(o, key, text);
+}
+
+static void preset_method(struct options *o, const osr_method_row *m)
+{
+    static const char *const schedules[] = {"constant", "step", "cosine"};
+    const osr_method_numbers *n = &m->numbers;
+    const osr_recipe *r = &m->recipe;
+    const osr_vgg32_desc *v = &m->vgg32;
+    preset_float(o, "lr", r->lr);
+    preset_float(o, "momentum", r->momentum);
+    preset_float(o, "weight-decay", r->weight_decay);
+    option_preset(o, "optimiser", "sgd");
+    option_preset(o, "decay", "coupled");
+    option_preset(o, "schedule", schedules[r->schedule]);
+    option_preset_int(o, "warmup-steps", r->warmup);
+    option_preset_int(o, "restarts", 0);
+    option_preset_real(o, "lr-min", 0.0);
+    option_preset_real(o, "lr-factor", 0.1);
+    option_preset_int(o, "lr-period", 30);
+    preset_float(o, "dropout", v->dropout);
+    option_preset(o, "dropout-kind", v->dropout_elements ? "element" : "channel");
+    option_preset(o, "dropout-place", v->dropout_before ? "before" : "after");
+    if (n->alpha > 0.0f) {
+        preset_float(o, "alpha", n->alpha);
+        preset_float(o, "lambda", n->lambda);
+    }
+    if (n->temperature > 0.0f) {
+        preset_float(o, "temperature", n->temperature);
+        preset_float(o, "margin", n->margin);
+    }
+    if (n->features > 0) {
+        option_preset_int(o, "features", n->features);
+        preset_float(o, "radius", n->radius);
+    }
+    preset_float(o, "smoothing", n->smoothing);
+    option_preset(o, "score", m->score);
+}
+
+static int choose_method(struct train *t)
+{
+    const char *names[16], *wanted = option_text(t->o, "method");
+    int n = 0;
+    t->method = osr_method_find(wanted);
+    if (t->method != NULL) {
+        preset_method(t->o, t->method);
+        return EXIT_OK;
+    }
+    for (; n < osr_method_count() && n < 16; ++n)
+        names[n] = osr_method_at(n)->name;
+    const char *near = nearest_name(wanted, names, (size_t)n);
+    message_error("no method is called \"%s\"%s%s%s", wanted, near != NULL ? "; did you mean " : "",
+                  near != NULL ? near : "", near != NULL ? "?" : "");
+    return EXIT_USAGE;
+}
+
+/* Is the score one of those that the method's models can be read with? */
+static int check_score(const struct train *t)
+{
+    const char *name = option_text(t->o, "score");
+    const osr_score_row *row = osr_score_find(name);
+    if (row == NULL || (row->needs & ~t->method->outputs) != 0) {
+        message_error(row == NULL ? "no score is called \"%s\""
+                                  : "score %s needs what method %s does not give",
+                      name, t->method->name);
+        return EXIT_USAGE;
+    }
+    return EXIT_OK;
+}
+
+static osr_method_numbers numbers_of(const struct train *t)
+{
+    const struct options *o = t->o;
+    osr_method_numbers n = t->method->numbers;
+    n.alpha = (float)option_real(o, "alpha");
+    n.lambda = (float)option_real(o, "lambda");
+    n.radius = (float)option_real(o, "radius");
+    n.temperature = (float)option_real(o, "temperature");
+    n.margin = (float)option_real(o, "margin");
+    n.smoothing = (float)option_real(o, "smoothing");
+    n.features = (int)option_int(o, "features");
+    return n;
+}
+
+/* ---- data ---- */
+
+static int choose_classes(struct train *t, char *message, size_t size)
+{
+    const struct options *o = t->o;
+    static const char *const families[] = {"neal", "arpl"};
+    const struct data_set *set = &t->data.train;
+    if (option_given(o, "known") && option_given(o, "split"))
+        return snprintf(message, size, "--known and --split exclude each other"), EXIT_USAGE;
+    if (option_given(o, "known"))
+        return split_parse(option_text(o, "known"), set, &t->split, message, size);
+    if (!option_given(o, "split"))
+        return split_default(set, &t->split, message, size);
+    const char *name = option_text(o, "split-set");
+    if (name == NULL)
+        name = split_guess_set(set);
+    if (name == NULL) {
+        snprintf(message, size, "which published list? name it with --split-set");
+        return EXIT_USAGE;
+    }
+    t->origin.trial = (long)option_int(o, "trial");
+    return split_published(families[option_choice(o, "split")], name, (int)option_int(o, "trial"),
+                           &t->split, message, size);
+}
+
+static int open_data(struct train *t)
+{
+    const struct options *o = t->o;
+    char message[1024] = "";
+    const uint64_t seed = (uint64_t)option_int(o, "seed");
+    t->origin.trial = -1;
+    t->origin.seed = (long)seed;
+    snprintf(t->origin.data, sizeof t->origin.data, "%s", option_text(o, "data"));
+    int code = data_open(t->origin.data, seed, (int)option_int(o, "size"),
+                         (int)option_int(o, "channels"), &t->data, message, sizeof message);
+    if (code == EXIT_OK)
+        code = choose_classes(t, message, sizeof message);
+    if (code == EXIT_OK)
+        code = split_check(&t->split, &t->data.train, message, sizeof message);
+    if (code == EXIT_OK)
+        code = subset_known(&t->data.train, &t->split, &t->known, message, sizeof message);
+    if (code == EXIT_OK)
+        code = subset_divide(&t->known, t->split.known_count, option_real(o, "val"), seed,
+                             &t->train, &t->validation, message, sizeof message);
+    if (code != EXIT_OK)
+        return complain(message, code);
+    snprintf(t->origin.split, sizeof t->origin.split, "%s", t->split.name);
+    t->order = malloc((t->train.count + 1) * sizeof *t->order);
+    if (t->order == NULL)
+        return complain("out of memory", EXIT_MEMORY);
+    if (t->validation.count == 0)
+        message_warning("--val 0: the threshold will come from the training images");
+    message_note("%s, %s: %d known classes, %zu training and %zu validation images, seed %ld",
+                 t->origin.data, t->origin.split, t->split.known_count, t->train.count,
+                 t->validation.count, t->origin.seed);
+    return EXIT_OK;
+}
+
+/* ---- model ---- */
+
+static int make_model(struct train *t)
+{
+    const struct options *o = t->o;
+    const char *names[4096];
+    osr_layer layers[OSR_VGG32_LAYERS];
+    osr_vgg32_desc v = t->method->vgg32;
+    osr_model_desc d = {0};
+    double mean[3], std[3];
+    if (strcmp(option_text(o, "net"), "vgg32") != 0) {
+        message_error("no network is called \"%s\"; there is vgg32", option_text(o, "net"));
+        return EXIT_USAGE;
+    }
+    d.method = t->method;
+    d.numbers = numbers_of(t);
+    d.classes = t->split.known_count;
+    d.channels = (int)option_int(o, "channels");
+    d.height = d.width = (int)option_int(o, "size");
+    for (int k = 0; k < d.classes && k < 4096; ++k)
+        names[k] = t->data.train.class_names[t->split.known[k]];
+    d.class_names = names;
+    v.out = osr_method_width(t->method, &d.numbers, d.classes);
+    v.dropout = (float)option_real(o, "dropout");
+    v.dropout_elements = option_choice(o, "dropout-kind") == 0;
+    v.dropout_before = option_choice(o, "dropout-place") == 0;
+    d.layer_count = osr_net_vgg32(&v, layers);
+    d.layers = layers;
+    d.net_name = "vgg32";
+    d.score = option_text(o, "score");
+    data_moments(&t->data.train, t->train.index, t->train.count, d.channels, mean, std);
+    for (int c = 0; c < d.channels; ++c) {
+        d.mean[c] = (float)mean[c];
+        d.std[c] = (float)(std[c] > 0.01 ? std[c] : 0.01);
+    }
+    return osr_model_create(t->ctx, &d, &t->model) == OSR_OK ? EXIT_OK : session_fail(t->ctx);
+}
+
+/* Weights of a model file into the new model: names and shapes must agree. */
+static int init_from(struct train *t, const char *path)
+{
+    struct origin origin;
+    osr_model *from = NULL;
+    int n, m, code = session_model(t->ctx, path, &from, &origin);
+    if (code != EXIT_OK)
+        return code;
+    const osr_named *a = osr_model_tensors(t->model, &n), *b = osr_model_tensors(from, &m);
+    for (int i = 0; i < n && code == EXIT_OK; ++i) {
+        const size_t count = osr_shape_count(osr_shape_of(t->ctx, a[i].tensor));
+        float *v = malloc(count * sizeof *v);
+        if (i >= m || strcmp(a[i].name, b[i].name) != 0
+            || osr_shape_count(osr_shape_of(t->ctx, b[i].tensor)) != count) {
+            message_error("%s: its tensor %s does not fit this network", path,
+                          i < m ? b[i].name : "(none)");
+            code = EXIT_DATA;
+        } else if (v == NULL) {
+            code = complain("out of memory", EXIT_MEMORY);
+        } else if (osr_read(t->ctx, b[i].tensor, v, count) != OSR_OK
+                   || osr_write(t->ctx, a[i].tensor, v, count) != OSR_OK) {
+            code = session_fail(t->ctx);
+        }
+        free(v);
+    }
+    osr_model_destroy(from);
+    return code;
+}
+
+/* ---- checkpoints ---- */
+
+static int save_checkpoint(struct train *t)
+{
+    const uint64_t counters[3] = {t->at.epoch, t->at.batch, t->at.step}, three = 3, four = 4;
+    const double sums[4] = {t->at.loss, t->at.correct, t->at.images, t->at.best};
+    char path[1200];
+    osr_writer *w = NULL;
+    signals_shield(1);
+    if (osr_writer_create(t->ctx, &w) == OSR_OK && osr_model_write(t->model, w, 1) == OSR_OK
+        && origin_write(&t->origin, w) == EXIT_OK
+        && osr_writer_tensor(w, "state.counters", OSR_DTYPE_U64, 1, &three, counters) == OSR_OK
+        && osr_writer_tensor(w, "state.sums", OSR_DTYPE_F64, 1, &four, sums) == OSR_OK)
+        osr_writer_save(w, run_file(&t->run, "last.safetensors", path, sizeof path));
+    osr_writer_destroy(w);
+    signals_shield(0);
+    t->save_failed = EXIT_OK;
+    if (osr_ctx_status(t->ctx) == OSR_IO) { /* training goes on; the next epoch tries again */
+        t->save_failed = session_fail(t->ctx);
+        osr_ctx_clear_error(t->ctx);
+        return EXIT_OK;
+    }
+    return osr_ctx_status(t->ctx) == OSR_OK ? EXIT_OK : session_fail(t->ctx);
+}
+
+static int load_checkpoint(struct train *t)
+{
+    char path[1200];
+    uint64_t counters[3];
+    double sums[4];
+    osr_file *file = NULL;
+    run_file(&t->run, "last.safetensors", path, sizeof path);
+    if (osr_file_open(t->ctx, path, NULL, &file) == OSR_OK
+        && osr_model_read(t->ctx, file, &t->model) == OSR_OK
+        && osr_model_read_moments(t->model, file) == OSR_OK
+        && osr_file_read_raw(file, "state.counters", OSR_DTYPE_U64, 3, counters) == OSR_OK
+        && osr_file_read_raw(file, "state.sums", OSR_DTYPE_F64, 4, sums) == OSR_OK) {
+        t->at.epoch = counters[0];
+        t->at.batch = counters[1];
+        t->at.step = counters[2];
+        t->at.loss = sums[0];
+        t->at.correct = sums[1];
+        t->at.images = sums[2];
+        t->at.best = sums[3];
+    }
+    osr_file_close(file);
+    return osr_ctx_status(t->ctx) == OSR_OK ? EXIT_OK : session_fail(t->ctx);
+}
+
+static int write_config(struct train *t)
+{
+    char comment[2048], device[512];
+    snprintf(comment, sizeof comment, "osr %s\ndevice: %s\nrerun: osr train --config THIS FILE",
+             osr_version(), device_text(t->ctx, device, sizeof device));
+    char *text = options_write(t->o, comment);
+    if (text == NULL)
+        return complain(t->o->message, EXIT_USAGE);
+    const int code = run_write(&t->run, "config.ini", text, strlen(text));
+    free(text);
+    return code == EXIT_OK ? code : complain(t->run.message, code);
+}
+
+/* ---- training ---- */
+
+static uint64_t batches_of(const struct train *t)
+{
+    return (t->train.count + (size_t)t->batch - 1) / (size_t)t->batch;
+}
+
+static void plan_steps(struct train *t)
+{
+    const struct options *o = t->o;
+    const uint64_t all = batches_of(t) * (uint64_t)option_int(o, "epochs");
+    osr_schedule *s = &t->schedule;
+    s->kind = (osr_schedule_kind)option_choice(o, "schedule");
+    s->lr = (float)option_real(o, "lr");
+    s->lr_min = (float)option_real(o, "lr-min");
+    s->gamma = (float)option_real(o, "lr-factor");
+    s->warmup = (uint32_t)option_int(o, "warmup-steps");
+    s->total = (uint32_t)all;
+    if (s->kind == OSR_STEP)
+        s->period = (uint32_t)(batches_of(t) * (uint64_t)option_int(o, "lr-period"));
+    else if (s->kind == OSR_COSINE && all > s->warmup)
+        s->period = (uint32_t)((all - s->warmup + (uint64_t)option_int(o, "restarts"))
+                               / ((uint64_t)option_int(o, "restarts") + 1));
+    t->optimiser.kind = (osr_optimiser_kind)option_choice(o, "optimiser");
+    t->optimiser.momentum = (float)option_real(o, "momentum");
+    t->optimiser.weight_decay = (float)option_real(o, "weight-decay");
+    t->optimiser.decoupled = option_choice(o, "decay") == 1;
+    if (t->optimiser.kind == OSR_ADAM)
+        t->optimiser.beta1 = t->optimiser.momentum;
+}
+
+/* One batch; leaves the sums of the epoch up to date. */
+static int train_batch(struct train *t)
+{
+    const size_t first = (size_t)t->at.batch * (size_t)t->batch, left = t->train.count - first;
+    const int n = left < (size_t)t->batch ? (int)left : t->batch;
+    float loss, correct;
+    feed_load(&t->feed, &t->train, t->order, first, n);
+    t->optimiser.lr = osr_schedule_lr(&t->schedule, (uint32_t)t->at.step);
+    t->optimiser.step = (uint32_t)t->at.step + 1;
+    osr_ctx_set_step(t->ctx, (uint32_t)t->at.step);
+    if (osr_model_train(t->model, t->feed.images, t->feed.labels, n, &t->optimiser, &loss, &correct)
+        != OSR_OK)
+        return session_fail(t->ctx);
+    if (!isfinite(loss)) {
+        message_error("training diverged: the loss of step %llu is not finite; the last good "
+                      "checkpoint is kept (a lower --lr may help)",
+                      (unsigned long long)t->at.step);
+        return EXIT_DIVERGED;
+    }
+    t->at.loss += (double)loss * n;
+    t->at.correct += (double)correct;
+    t->at.images += n;
+    t->at.batch++;
+    t->at.step++;
+    return EXIT_OK;
+}
+
+/* Loss and accuracy on the validation images; NaN without any. */
+static int validate(struct train *t, double *loss, double *accuracy)
+{
+    struct outputs out = {0};
+    *loss = *accuracy = NAN;
+    if (t->validation.count == 0)
+        return EXIT_OK;
+    int32_t *classes = malloc(t->validation.count * sizeof *classes);
+    int code = outputs_compute(t->model, &t->data.train, &t->validation, t->batch, 0, "validate",
+                               &out);
+    if (code == EXIT_OK && classes == NULL)
+        code = complain("out of memory", EXIT_MEMORY);
+    if (code == EXIT_OK)
+        code = outputs_score(t->model, &out, NULL, NULL, classes);
+    if (code == EXIT_OK) {
+        *loss = out.loss;
+        *accuracy = accuracy_of(classes, &t->validation);
+    }
+    outputs_free(&out);
+    free(classes);
+    return code;
+}
+
+static int epoch_line(struct train *t, double val_loss, double val_accuracy, double rate)
+{
+    struct json j = {0};
+    json_open(&j, NULL, '{');
+    json_integer(&j, "epoch", (int64_t)t->at.epoch + 1);
+    json_integer(&j, "step", (int64_t)t->at.step);
+    json_real(&j, "lr", (double)t->optimiser.lr);
+    json_real(&j, "loss", t->at.loss / t->at.images);
+    json_real(&j, "accuracy", t->at.correct / t->at.images);
+    json_real(&j, "val_loss", val_loss);
+    json_real(&j, "val_accuracy", val_accuracy);
+    json_real(&j, "images_per_s", rate);
+    json_close(&j, '}');
+    int code = j.failed ? EXIT_MEMORY : run_append(&t->run, "metrics.jsonl", j.text);
+    json_free(&j);
+    if (code != EXIT_OK)
+        message_error("%s", t->run.message);
+    return code == EXIT_IO ? EXIT_OK : code; /* a full disk must not end the training */
+}
+
+static int end_epoch(struct train *t, struct progress *p)
+{
+    double loss, accuracy;
+    char extra[96] = "", path[1200];
+    int code = validate(t, &loss, &accuracy);
+    if (code != EXIT_OK)
+        return code;
+    if (isfinite(loss))
+        snprintf(extra, sizeof extra, "val loss %.4f acc %.2f%%", loss, 100.0 * accuracy);
+    progress_epoch(p, extra[0] != '\0' ? extra : NULL);
+    code = epoch_line(t, loss, accuracy, progress_rate(p));
+    if (code == EXIT_OK && option_choice(t->o, "select") == 1 && loss < t->at.best) {
+        t->at.best = loss;
+        code = session_save(t->model, &t->origin,
+                            run_file(&t->run, "best.safetensors", path, sizeof path));
+    }
+    t->at.epoch++;
+    t->at.batch = 0;
+    t->at.loss = t->at.correct = t->at.images = 0.0;
+    return code == EXIT_OK ? save_checkpoint(t) : code;
+}
+
+static int run_epochs(struct train *t)
+{
+    const uint64_t epochs = (uint64_t)option_int(t->o, "epochs"), batches = batches_of(t);
+    struct progress p;
+    progress_start(&p, "epoch", (int)t->at.epoch, (int)epochs, (long)batches);
+    while (t->at.epoch < epochs) {
+        epoch_permutation((uint64_t)t->origin.seed, t->at.epoch, (uint32_t)t->train.count,
+                          t->order);
+        while (t->at.batch < batches) {
+            const double before = t->at.images;
+            int code = train_batch(t);
+            if (code != EXIT_OK)
+                return code;
+            progress_step(&p, (int)t->at.epoch, (long)t->at.batch, t->at.images - before,
+                          t->at.loss / t->at.images, t->at.correct / t->at.images);
+            if (signals_pending() != 0) {
+                status_line_end();
+                code = save_checkpoint(t);
+                if (code == EXIT_OK && t->save_failed == EXIT_OK)
+                    message_note("stopped at epoch %llu, batch %llu; go on with: osr train "
+                                 "--resume %s",
+                                 (unsigned long long)t->at.epoch + 1,
+                                 (unsigned long long)t->at.batch, t->run.path);
+                return code != EXIT_OK ? code : signals_pending();
+            }
+        }
+        const int code = end_epoch(t, &p);
+        if (code != EXIT_OK)
+            return code;
+    }
+    return EXIT_OK;
+}
+
+/* ---- after training ---- */
+
+static int calibrate(struct train *t)
+{
+    int empty = 0, code = EXIT_OK;
+    osr_model_calibrate_start(t->model);
+    for (size_t at = 0; at < t->train.count && code == EXIT_OK && t->method->calibrates;
+         at += (size_t)t->batch) {
+        const size_t left = t->train.count - at;
+        const int n = left < (size_t)t->batch ? (int)left : t->batch;
+        feed_load(&t->feed, &t->train, NULL, at, n);
+        if (osr_model_calibrate_add(t->model, t->feed.images, t->feed.labels, n) != OSR_OK)
+            break;
+        code = signals_pending();
+    }
+    if (code != EXIT_OK)
+        return code;
+    if (osr_model_calibrate_end(t->model, &empty) != OSR_OK)
+        return session_fail(t->ctx);
+    if (empty > 0)
+        message_warning("%d classes have no correctly classified training image: their anchors "
+                        "stay where they were", empty);
+    return threshold_choose(t->model, &t->data.train,
+                            t->validation.count > 0 ? &t->validation : &t->train, t->batch,
+                            osr_score_find(option_text(t->o, "score")),
+                            option_real(t->o, "accept"));
+}
+
+static int write_text(struct train *t, const char *name, char *text)
+{
+    int code = EXIT_MEMORY;
+    if (text == NULL)
+        message_error("out of memory");
+    else if ((code = run_write(&t->run, name, text, strlen(text))) != EXIT_OK)
+        message_error("%s", t->run.message);
+    free(text);
+    return code;
+}
+
+static int evaluate(struct train *t)
+{
+    struct results r;
+    int code = results_compute(t->model, &t->data.test, &t->split, t->batch, NULL, &t->origin, &r);
+    if (code == EXIT_OK)
+        code = write_text(t, "eval.json", results_json(&r, 1));
+    if (code == EXIT_OK)
+        code = write_text(t, "scores.csv", results_csv(&r));
+    if (code == EXIT_OK && option_flag(t->o, "json")) {
+        char *text = results_json(&r, 1);
+        if (text != NULL)
+            printf("%s\n", text);
+        free(text);
+    } else if (code == EXIT_OK) {
+        code = results_table(&r);
+        message_note("run: %s", t->run.path);
+    }
+    results_free(&r);
+    return code;
+}
+
+static int finish(struct train *t)
+{
+    char path[1200];
+    int code = EXIT_OK;
+    if (option_choice(t->o, "select") == 1 && t->validation.count > 0) {
+        struct origin origin;
+        osr_model_destroy(t->model);
+        t->model = NULL;
+        code = session_model(t->ctx, run_file(&t->run, "best.safetensors", path, sizeof path),
+                             &t->model, &origin);
+        t->feed.model = t->model;
+    }
+    if (code == EXIT_OK)
+        code = calibrate(t);
+    if (code == EXIT_OK)
+        code = session_save(t->model, &t->origin,
+                            run_file(&t->run, "model.safetensors", path, sizeof path));
+    return code == EXIT_OK ? evaluate(t) : code;
+}
+
+/* ---- the command ---- */
+
+/* A new run's directory and settings, or those of the run to resume. */
+static int open_run(struct train *t)
+{
+    const char *resume = option_text(t->o, "resume");
+    char path[1200];
+    int code;
+    if (resume == NULL)
+        return EXIT_OK;
+    t->resumed = 1;
+    code = run_open(&t->run, resume);
+    if (code != EXIT_OK)
+        return complain(t->run.message, code);
+    code = options_resume(t->o, run_file(&t->run, "config.ini", path, sizeof path));
+    return code == EXIT_OK ? code : complain(t->o->message, code);
+}
+
+static int start_new(struct train *t)
+{
+    int code = make_model(t);
+    if (code == EXIT_OK && option_text(t->o, "init") != NULL)
+        code = init_from(t, option_text(t->o, "init"));
+    if (code != EXIT_OK)
+        return code;
+    code = run_create(&t->run, option_text(t->o, "out"), t->origin.data, t->method->name);
+    if (code != EXIT_OK)
+        return complain(t->run.message, code);
+    t->at.best = 1e30; /* above any loss, and finite as every value in a file is */
+    code = write_config(t);
+    return code == EXIT_OK ? save_checkpoint(t) : code;
+}
+
+static int train(struct train *t)
+{
+    int code = open_run(t);
+    if (code == EXIT_OK)
+        code = choose_method(t);
+    if (code == EXIT_OK)
+        code = check_score(t);
+    if (code == EXIT_OK)
+        code = open_data(t);
+    if (code != EXIT_OK)
+        return code;
+    option_preset_int(t->o, "size", 32);
+    option_preset_int(t->o, "channels", t->data.train.channels);
+    t->batch = (int)option_int(t->o, "batch");
+    plan_steps(t);
+    code = session_open(t->o, &t->ctx);
+    if (code == EXIT_OK)
+        code = t->resumed ? load_checkpoint(t) : start_new(t);
+    if (code == EXIT_OK)
+        code = feed_start(&t->feed, t->model, &t->data.train, t->batch);
+    if (code == EXIT_OK)
+        code = run_epochs(t);
+    if (code == EXIT_OK)
+        code = finish(t);
+    return code == EXIT_OK ? t->save_failed : code;
+}
+
+int cmd_train(struct options *o)
+{
+    struct train t = {0};
+    t.o = o;
+    t.run.lock = -1;
+    signals_install();
+    const int code = train(&t);
+    status_line_end();
+    feed_end(&t.feed);
+    osr_model_destroy(t.model);
+    osr_ctx_destroy(t.ctx);
+    run_close(&t.run);
+    free(t.order);
+    subset_free(&t.known);
+    subset_free(&t.train);
+    subset_free(&t.validation);
+    split_free(&t.split);
+    data_close(&t.data);
+    return code;
+}

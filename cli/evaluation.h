@@ -1,0 +1,91 @@
+/* evaluation.h - a model against the images of a data set: outputs, scores, metrics, their table
+ * and their files. */
+#ifndef CLI_EVALUATION_H
+#define CLI_EVALUATION_H
+
+#include "data.h"
+#include "osr.h"
+#include "session.h"
+#include "splits.h"
+
+/* Images on their way into a model: resized to its input, in 0..1. */
+struct feed {
+    osr_model *model;
+    const struct data_set *set;
+    struct fetch fetch;
+    float *images;   /* [batch, H, W, C] */
+    int32_t *labels; /* [batch] */
+    int batch;
+};
+
+/* Each prints its error and returns an exit code. */
+int feed_start(struct feed *f, osr_model *model, const struct data_set *set, int batch);
+void feed_end(struct feed *f);
+
+/* Fills f->images and f->labels with the images index[0..n), n <= batch, of a subset. */
+void feed_load(struct feed *f, const struct subset *s, const uint32_t *order, size_t first, int n);
+
+/* The classes of a data set that a model knows, by name; the others are unknown. EXIT_DATA when it
+ * knows none of them. */
+int split_of_model(const osr_model *model, const struct data_set *set, struct class_split *out);
+
+/* Outputs of the model for every image of a subset; what `needs` (OSR_OUT_ bits) and the method's
+ * rule read. */
+struct outputs {
+    osr_outputs values;
+    size_t count;
+    int classes, dims;
+    double loss; /* mean over images; NaN for unknown ones */
+};
+
+int outputs_compute(osr_model *model, const struct data_set *set, const struct subset *s, int batch,
+                    unsigned needs, const char *what, struct outputs *out);
+void outputs_free(struct outputs *out);
+
+/* Score of every image under one row, and its known class. Both arrays may be NULL. */
+int outputs_score(osr_model *model, const struct outputs *o, const osr_score_row *row,
+                  double *scores, int32_t *classes);
+
+/* Share of images whose known class is their label. */
+double accuracy_of(const int32_t *classes, const struct subset *s);
+
+/* The threshold of `row` that accepts `share` of a subset of known images, put into the model. */
+int threshold_choose(osr_model *model, const struct data_set *set, const struct subset *known,
+                     int batch, const osr_score_row *row, double share);
+
+/* One row of results: a score on a test set. */
+struct result {
+    osr_open_metrics metrics;
+    double macro_f1; /* over K + 1 classes at the model's threshold; NaN for other scores */
+    const osr_score_row *row;
+    size_t known, unknown;
+};
+
+enum { RESULT_MOST = 32 };
+
+struct results {
+    struct result row[RESULT_MOST];
+    int count;
+    const osr_model *model;
+    struct origin origin;
+    char device[512];
+    /* for scores.csv */
+    struct subset known_images, unknown_images;
+    double *scores[RESULT_MOST]; /* [known + unknown] */
+    int32_t *classes;            /* [known + unknown] */
+};
+
+/* Scores all test images under `row`, or under every score that the method allows (NULL). */
+int results_compute(osr_model *model, const struct data_set *test, const struct class_split *split,
+                    int batch, const osr_score_row *row, const struct origin *origin,
+                    struct results *r);
+void results_free(struct results *r);
+
+/* An object, or with `array` an array of them: the keys of osr eval --json. Allocated text. */
+char *results_json(const struct results *r, int array);
+int results_table(const struct results *r); /* on stdout */
+
+/* index,label,prediction,known,<every score>: one line a test image. Allocated text. */
+char *results_csv(const struct results *r);
+
+#endif

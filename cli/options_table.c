@@ -1,0 +1,141 @@
+/* options_table.c - the rows of options.h. Order: as in the help and in config.ini. */
+#include "options.h"
+
+#define DEVICES (1u << COMMAND_DEVICES)
+#define SELFTEST (1u << COMMAND_SELFTEST)
+#define TRAIN (1u << COMMAND_TRAIN)
+#define EVAL (1u << COMMAND_EVAL)
+#define CALIBRATE (1u << COMMAND_CALIBRATE)
+#define PREDICT (1u << COMMAND_PREDICT)
+#define JACOBIAN (1u << COMMAND_JACOBIAN)
+#define BENCH (1u << COMMAND_BENCH)
+#define INSPECT (1u << COMMAND_INSPECT)
+#define WITH_MODEL (EVAL | CALIBRATE | PREDICT | JACOBIAN)
+#define COMPUTE (SELFTEST | TRAIN | WITH_MODEL | BENCH)
+#define ALL ((1u << COMMAND_COUNT) - 1)
+
+const struct command_row command_table[COMMAND_COUNT] = {
+    {"devices", "", 0, 0, "list the OpenCL devices and what speaks against using them"},
+    {"selftest", "", 0, 0, "compare every operation of a device with a reference"},
+    {"train", "", 0, 0, "train a model on the known classes and evaluate it"},
+    {"eval", "RUN|MODEL", 1, 1, "measure how known and unknown images are told apart"},
+    {"calibrate", "MODEL", 1, 1, "choose the threshold of a model from images of known classes"},
+    {"predict", "MODEL IMAGE|DIR...", 2, 1 << 20, "class or \"unknown\" for each image"},
+    {"jacobian", "RUN|MODEL", 1, 1, "norm of the Jacobian by the image, known against unknown"},
+    {"bench", "", 0, 0, "images per second of training and inference"},
+    {"inspect", "FILE", 1, 1, "header, tensors and settings of a model file"}};
+
+#define FIX OPTION_FIXED
+#define NOW OPTION_TRANSIENT
+
+const struct option_row option_table[] = {
+    /* data */
+    {"data", 0, OPTION_TEXT, "glyphs", NULL, NULL, TRAIN, FIX,
+     "images: glyphs (drawn, no files needed), idx:DIR (MNIST files), folder:DIR (train/CLASS/*)"},
+    {"data", 0, OPTION_TEXT, NULL, NULL, NULL, EVAL | CALIBRATE | JACOBIAN, 0,
+     "images: glyphs, idx:DIR or folder:DIR; unset: those of the run"},
+    {"known", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
+     "known classes, numbers or names, by commas: 0,1,2,5; the others are unknown"},
+    {"split", 0, OPTION_CHOICE, NULL, NULL, "neal|arpl", TRAIN, FIX,
+     "published list of known classes instead of --known"},
+    {"split-set", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
+     "data set whose published list is used; unset: guessed from the data"},
+    {"trial", 0, OPTION_INTEGER, "0", NULL, "[0,4]", TRAIN, FIX, "trial of --split"},
+    {"val", 0, OPTION_REAL, "0.1", NULL, "[0,0.9]", TRAIN, FIX,
+     "share of each known class's training images kept for validation"},
+    {"size", 0, OPTION_INTEGER, NULL, "pixels", "[8,1024]", TRAIN, FIX,
+     "side of the images given to the network; unset: 32"},
+    {"channels", 0, OPTION_INTEGER, NULL, NULL, "[1,3]", TRAIN, FIX,
+     "1 grey, 3 colour; unset: as the data"},
+    /* model */
+    {"net", 0, OPTION_TEXT, "vgg32", NULL, NULL, TRAIN | BENCH, FIX, "network"},
+    {"method", 0, OPTION_TEXT, "cac", NULL, NULL, TRAIN, FIX,
+     "training method: ce, cac, difair or movr"},
+    {"alpha", 0, OPTION_REAL, NULL, NULL, "(0,1e6]", TRAIN, FIX, "length of the class anchors"},
+    {"lambda", 0, OPTION_REAL, NULL, NULL, "[0,1e6]", TRAIN, FIX,
+     "weight of the second term of the loss"},
+    {"temperature", 0, OPTION_REAL, NULL, NULL, "(0,1e6]", TRAIN, FIX,
+     "scale T of the cosines (movr)"},
+    {"margin", 0, OPTION_REAL, NULL, "radians", "[0,3.15]", TRAIN, FIX,
+     "margin m added to the angle (movr)"},
+    {"features", 0, OPTION_INTEGER, NULL, NULL, "[1,1024]", TRAIN, FIX,
+     "features of each class (difair)"},
+    {"radius", 0, OPTION_REAL, NULL, NULL, "(0,100]", TRAIN, FIX,
+     "radius free of the second penalty, as a share of the distance between anchors (difair)"},
+    {"smoothing", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX, "label smoothing (ce)"},
+    {"dropout", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX, "share of values dropped"},
+    {"dropout-kind", 0, OPTION_CHOICE, NULL, NULL, "element|channel", TRAIN, FIX,
+     "drop single values or whole channels"},
+    {"dropout-place", 0, OPTION_CHOICE, NULL, NULL, "before|after", TRAIN, FIX,
+     "drop before or after each block"},
+    {"init", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX, "model file to start from"},
+    /* training */
+    {"epochs", 0, OPTION_INTEGER, "10", "epochs", "[1,100000]", TRAIN, 0,
+     "passes through the training images"},
+    {"batch", 0, OPTION_INTEGER, "64", "images", "[1,65536]",
+     TRAIN | EVAL | CALIBRATE | JACOBIAN | BENCH, FIX, "images of one step"},
+    {"optimiser", 0, OPTION_CHOICE, NULL, NULL, "sgd|adam", TRAIN, FIX, "how weights are updated"},
+    {"lr", 0, OPTION_REAL, NULL, NULL, "(0,1000]", TRAIN, FIX, "learning rate"},
+    {"momentum", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX,
+     "momentum of sgd, first decay rate of adam"},
+    {"weight-decay", 0, OPTION_REAL, NULL, NULL, "[0,1]", TRAIN, FIX, "pull of weights to 0"},
+    {"decay", 0, OPTION_CHOICE, NULL, NULL, "coupled|decoupled", TRAIN, FIX,
+     "weight decay through the gradient or beside it"},
+    {"schedule", 0, OPTION_CHOICE, NULL, NULL, "constant|step|cosine", TRAIN, FIX,
+     "course of the learning rate"},
+    {"warmup-steps", 0, OPTION_INTEGER, NULL, "steps", "[0,100000000]", TRAIN, FIX,
+     "steps of the linear rise of the learning rate at the start"},
+    {"restarts", 0, OPTION_INTEGER, NULL, NULL, "[0,1000]", TRAIN, FIX,
+     "warm restarts of the cosine schedule"},
+    {"lr-period", 0, OPTION_INTEGER, NULL, "epochs", "[1,100000]", TRAIN, FIX,
+     "epochs after which the step schedule multiplies the rate, again and again"},
+    {"lr-factor", 0, OPTION_REAL, NULL, NULL, "(0,1]", TRAIN, FIX, "factor of the step schedule"},
+    {"lr-min", 0, OPTION_REAL, NULL, NULL, "[0,1000]", TRAIN, FIX, "lowest learning rate"},
+    {"select", 0, OPTION_CHOICE, "last", NULL, "last|best", TRAIN, 0,
+     "weights that are evaluated: of the last epoch, or of the best on validation"},
+    {"seed", 0, OPTION_INTEGER, "0", NULL, "[0,]", SELFTEST | TRAIN | EVAL | JACOBIAN | BENCH,
+     FIX, "seed of everything drawn at random"},
+    /* open set */
+    {"score", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN | CALIBRATE | PREDICT, 0,
+     "score of unknownness; unset: that of the method or model"},
+    {"score", 0, OPTION_TEXT, NULL, NULL, NULL, EVAL, 0,
+     "score of unknownness, or all; unset: that of the model"},
+    {"accept", 0, OPTION_REAL, "0.95", NULL, "(0,1]", TRAIN | CALIBRATE, 0,
+     "share of known validation images that the threshold accepts"},
+    {"threshold", 0, OPTION_REAL, NULL, NULL, NULL, PREDICT, 0,
+     "score above which an image is unknown; unset: the model's"},
+    {"min-auroc", 0, OPTION_REAL, NULL, NULL, "[0,1]", EVAL, 0,
+     "exit with status 8 when the AUROC is lower"},
+    /* jacobian */
+    {"method", 0, OPTION_CHOICE, NULL, NULL, "fd|exact", JACOBIAN, 0,
+     "central differences or backward passes; unset: the cheaper"},
+    {"of", 0, OPTION_CHOICE, "representation", NULL, "representation|raw|logits", JACOBIAN, 0,
+     "the function: unit representation, representation as it is, logits"},
+    {"directions", 0, OPTION_INTEGER, "0", NULL, "[0,1000000]", JACOBIAN, 0,
+     "random directions of fd; 0: every input coordinate"},
+    {"step", 0, OPTION_REAL, NULL, NULL, "(0,1]", JACOBIAN, 0,
+     "step h of fd, for images scaled to [-1, 1]"},
+    {"limit", 0, OPTION_INTEGER, "0", "images", "[0,]", JACOBIAN, 0, "first N only; 0: all"},
+    /* bench */
+    {"steps", 0, OPTION_INTEGER, "20", "steps", "[1,1000000]", BENCH, 0, "timed steps"},
+    {"compare", 0, OPTION_TEXT, NULL, NULL, NULL, BENCH, NOW,
+     "file with the --json output of an earlier bench"},
+    /* machine and run */
+    {"device", 0, OPTION_TEXT, NULL, NULL, NULL, COMPUTE, 0,
+     "device by number or part of its name, as osr devices prints them; unset: the first"},
+    {"kernels", 0, OPTION_CHOICE, "auto", NULL, "auto|cpu|gpu", COMPUTE, 0,
+     "family of kernels; auto: by the kind of device"},
+    {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
+     "directory of the run; unset: runs/DATA-METHOD-N"},
+    {"resume", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
+     "continue the run in this directory with its own settings"},
+    {"config", 'c', OPTION_TEXT, NULL, NULL, NULL, ALL & ~(DEVICES | INSPECT), NOW,
+     "INI file with settings, such as the config.ini of a run"},
+    {"json", 0, OPTION_FLAG, "false", NULL, NULL, ALL, NOW, "results as JSON"},
+    {"quiet", 'q', OPTION_FLAG, "false", NULL, NULL, ALL, NOW, "no progress, only errors"},
+    {"verbose", 'v', OPTION_FLAG, "false", NULL, NULL, ALL, NOW, "more messages"},
+    {"color", 0, OPTION_CHOICE, "auto", NULL, "auto|always|never", ALL, NOW,
+     "colour of messages; auto: on a terminal without NO_COLOR"},
+    {"help", 'h', OPTION_FLAG, "false", NULL, NULL, ALL, NOW, "this text"}};
+
+const int option_count = (int)(sizeof option_table / sizeof option_table[0]);

@@ -1,0 +1,120 @@
+/* common.cl - what every kernel file uses: the two families, layouts, sums, random numbers
+ *
+ * Families: OSR_GPU 0 runs one work-item a work-group (LS 1), which CPU drivers turn into a plain
+ * loop on one core; OSR_GPU 1 runs LS items a group with trees in local memory. Kernels that are
+ * not convolutions or matrix products are written once for both.
+ *
+ * Image: float [N][CB][HP][WP][8], channels in blocks of 8, a zero halo round each plane, zeros in
+ * lanes beyond C. Its layout travels as int4 (base, row, plane, img), in floats. Dense: row-major
+ * [rows][cols] as (buffer, offset in floats). */
+#define OSR_COMMON
+#ifndef OSR_GPU
+#define OSR_GPU 0
+#endif
+#ifndef LS
+#if OSR_GPU
+#define LS 64
+#else
+#define LS 1
+#endif
+#endif
+
+#define OSR_KERNEL __kernel __attribute__((reqd_work_group_size(LS, 1, 1))) void
+
+#define LOAD8(p) (*(__global const float8 *)(p))
+#define STORE8(p, v) (*(__global float8 *)(p) = (v))
+/* Where the 8 lanes of pixel (y, x) in block cb of image n begin. */
+static inline size_t image_at(const int4 l, int n, int cb, int y, int x)
+{
+    return (size_t)n * (size_t)l.w + (size_t)(l.x + cb * l.z + y * l.y + x * 8);
+}
+
+/* Every pixel (y, x) of an h x w plane, shared among the items of the group. */
+#if OSR_GPU
+#define FOR_PIXELS(y, x, h, w)                                                                     \
+    for (int p_ = (int)get_local_id(0), y = p_ / (w), x = p_ % (w); p_ < (h) * (w);                \
+         p_ += LS, y = p_ / (w), x = p_ % (w))
+#else
+#define FOR_PIXELS(y, x, h, w)                                                                     \
+    for (int y = 0; y < (h); ++y)                                                                  \
+        for (int x = 0; x < (w); ++x)
+#endif
+
+/* Every index i < n of a row, shared among the items of the group. */
+#define FOR_ROW(i, n) for (int i = (int)get_local_id(0); i < (n); i += LS)
+
+/* Every index of a flat array: CHUNK consecutive ones a work-group on a CPU, one an item else. */
+#define CHUNK 4096
+#if OSR_GPU
+#define FOR_FLAT(i, n)                                                                             \
+    for (int i = (int)get_global_id(0), e_ = min(i + 1, (n)); i < e_; ++i)
+#else
+#define FOR_FLAT(i, n)                                                                             \
+    for (int i = (int)get_group_id(0) * CHUNK, e_ = min(i + CHUNK, (n)); i < e_; ++i)
+#endif
+
+/* Sums and maxima over a work-group in a fixed tree; every item gets the result. `tmp` is local
+ * memory of LS elements; safe to call again with the same tmp. */
+#if LS > 1
+#define OSR_TREE(type, name, combine)                                                              \
+    static inline type name(type v, __local type *tmp)                                             \
+    {                                                                                              \
+        const int id = (int)get_local_id(0);                                                       \
+        barrier(CLK_LOCAL_MEM_FENCE);                                                              \
+        tmp[id] = v;                                                                               \
+        barrier(CLK_LOCAL_MEM_FENCE);                                                              \
+        for (int s = LS / 2; s > 0; s /= 2) {                                                      \
+            if (id < s) {                                                                          \
+                type a = tmp[id], b = tmp[id + s];                                                 \
+                tmp[id] = combine;                                                                 \
+            }                                                                                      \
+            barrier(CLK_LOCAL_MEM_FENCE);                                                          \
+        }                                                                                          \
+        return tmp[0];                                                                             \
+    }
+#else
+#define OSR_TREE(type, name, combine)                                                              \
+    static inline type name(type v, __local type *tmp)                                             \
+    {                                                                                              \
+        (void)tmp;                                                                                 \
+        return v;                                                                                  \
+    }
+#endif
+OSR_TREE(float, group_sum, a + b)
+OSR_TREE(float, group_max, fmax(a, b))
+OSR_TREE(float8, group_sum8, a + b)
+
+/* Ones in the lanes of block cb that are real channels, zeros beyond. */
+static inline float8 real_lanes(int cb, int c)
+{
+    const int8 lane = (int8)(0, 1, 2, 3, 4, 5, 6, 7) + cb * 8;
+    return select((float8)(0.0f), (float8)(1.0f), lane < c);
+}
+
+/* 8 values of a vector of c floats from block cb on; zeros beyond. */
+static inline float8 load_lanes(__global const float *v, int cb, int c)
+{
+    float t[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+        t[i] = cb * 8 + i < c ? v[cb * 8 + i] : 0.0f;
+    return (float8)(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
+}
+
+/* Philox 4x32-10 (Salmon et al., SC 2011): four random words of a counter under a key. */
+static inline uint4 philox(uint4 c, uint2 k)
+{
+    for (int r = 0; r < 10; ++r) {
+        const uint h0 = mul_hi(0xD2511F53u, c.x), l0 = 0xD2511F53u * c.x;
+        const uint h1 = mul_hi(0xCD9E8D57u, c.z), l1 = 0xCD9E8D57u * c.z;
+        c = (uint4)(h1 ^ c.y ^ k.x, l1, h0 ^ c.w ^ k.y, l0);
+        k += (uint2)(0x9E3779B9u, 0xBB67AE85u);
+    }
+    return c;
+}
+
+/* Uniform in (0, 1): the upper 24 bits of a word, centred. */
+static inline float uniform01(uint w)
+{
+    return ((float)(w >> 8) + 0.5f) * (1.0f / 16777216.0f);
+}

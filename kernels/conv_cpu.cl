@@ -1,0 +1,423 @@
+/* conv_cpu.cl - direct convolution and its gradients, CPU family
+ *
+ * Images are [N][CB][HP][WP][8] with a zero halo, described by int4 (base, row, plane, img). Packed
+ * weights are [OP/16][IB][taps][8 (i)][16 (o)]: one float16 holds 16 outputs of one input channel
+ * and one tap, so packed offsets are multiples of 16 floats. Every kernel has local size 1, 1, 1.
+ *
+ * A tile is a register block of CONV_OB float16 (16 outputs each) x CONV_PX points or input lanes.
+ * The points of a forward tile are consecutive in (image, row, column) order, so that maps smaller
+ * than a tile fill it too; only the last tile of a launch repeats a point, which it does not store.
+ *
+ * Launch geometry (global size). G: any number of groups, which share the work evenly.
+ *   conv_pack          OP / 16, ceil(I' / 8), 1       I' = transpose ? O : I
+ *   conv_taps          ceil(OC / 32), G, G            about N * out_size.x * out_size.y / 64 groups
+ *   conv_dgrad         ceil(C / 32), G, G             about N * H * W / (64 * stride^2) groups
+ *   conv_wgrad         G, G, S                        ceil(C / 32) * ceil(O / 64) groups a split
+ *   conv_wgrad_reduce  ceil(O / 16), ceil(I / 8), 1 */
+#ifndef OSR_COMMON
+#include "common.cl"
+#endif
+
+/* 32 vector registers of 512 bits hold 2 x 8 accumulators; 16 of 256 bits hold 1 x 4. */
+#ifndef CONV_PX
+#ifdef __AVX512F__
+#define CONV_OB 2
+#define CONV_PX 8
+#else
+#define CONV_OB 1
+#define CONV_PX 4
+#endif
+#endif
+
+/* Points folded at once into a partial weight gradient: bounds rounding error and cache use. */
+#define WGRAD_POINTS 128
+
+#define CONV_LOAD16(p) (*(__global const float16 *)(p))
+#define CONV_STORE16(p, v) (*(__global float16 *)(p) = (v))
+#define CONV_UNROLL _Pragma("unroll")
+
+/* Hint to bring a line into the second-level cache. */
+#if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))
+#define CONV_HINT(p) __builtin_prefetch((const void *)(size_t)(p), 0, 2)
+#else
+#define CONV_HINT(p) ((void)(p))
+#endif
+
+OSR_KERNEL conv_pack(__global const float *restrict w, int woff, __global float *restrict out,
+                     int ooff, int O, int I, int KH, int KW, int transpose, int2 tap0,
+                     int2 tapstep, int2 taps, int OP)
+{
+    const int og = (int)get_group_id(0), ib = (int)get_group_id(1);
+    const int co = transpose ? I : O, ci = transpose ? O : I, blocks = (ci + 7) / 8;
+    const int so = (transpose ? 1 : I) * KH * KW, si = (transpose ? I : 1) * KH * KW;
+    __global float *p = out + ooff + ((size_t)og * blocks + ib) * (size_t)(taps.x * taps.y * 128);
+
+    if (og * 16 >= OP || ib >= blocks)
+        return;
+    for (int ty = 0; ty < taps.y; ++ty)
+        for (int tx = 0; tx < taps.x; ++tx) {
+            const int k = (tap0.y + tapstep.y * ty) * KW + tap0.x + tapstep.x * tx;
+            for (int i = ib * 8; i < ib * 8 + 8; ++i)
+                for (int o = og * 16; o < og * 16 + 16; ++o)
+                    *p++ = i < ci && o < co ? w[woff + o * so + i * si + k] : 0.0f;
+        }
+}
+
+/* Where the points of a tile lie: offsets into x (before taps and channels) and into y. */
+typedef struct conv_points {
+    int n, r, c;
+    long xo[CONV_PX], yo[CONV_PX];
+} conv_points;
+
+static inline long conv_at(int4 l, int n, int y, int x)
+{
+    return (long)n * l.w + l.x + y * l.y + x * 8;
+}
+
+/* acc[o][p] = sum over channels and taps of x at point p times the weights of 16-block o. */
+#define CONV_TILE(NAME, OB)                                                                        \
+    static inline void NAME(__global const float *x, const long *xo, int4 xl,                      \
+                            __global const float *w, long wstep, int I, int2 tap_step,             \
+                            int2 taps, float16 (*out)[CONV_PX])                                    \
+    {                                                                                              \
+        float16 acc[OB][CONV_PX];                                                                  \
+        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \
+            CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) acc[o][p] = (float16)(0.0f);             \
+        for (int left = I; left > 0; left -= 8, x += xl.z) {                                       \
+            const int lanes = min(left, 8);                                                        \
+            for (int ty = 0; ty < taps.y; ++ty) {                                                  \
+                __global const float *xt = x + ty * tap_step.y * xl.y;                             \
+                _Pragma("unroll 1") for (int tx = 0; tx < taps.x; ++tx) {                          \
+                    if (lanes == 8)                                                                \
+                        CONV_UNROLL for (int i = 0; i < 8; ++i) CONV_STEP(OB, i)                   \
+                    else                                                                           \
+                        _Pragma("unroll 1") for (int i = 0; i < lanes; ++i) CONV_STEP(OB, i)       \
+                    xt += tap_step.x * 8;                                                          \
+                    w += 128;                                                                      \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \
+            CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) out[o][p] = acc[o][p];                   \
+    }
+#define CONV_STEP(OB, i)                                                                           \
+    {                                                                                              \
+        float16 wv[OB];                                                                            \
+        CONV_UNROLL for (int o = 0; o < OB; ++o) wv[o] = CONV_LOAD16(w + o * wstep + (i) * 16);    \
+        CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {                                            \
+            const float16 b = (float16)(xt[xo[p] + (i)]);                                          \
+            CONV_UNROLL for (int o = 0; o < OB; ++o) acc[o][p] += wv[o] * b;                       \
+        }                                                                                          \
+    }
+CONV_TILE(conv_tile1, 1)
+#if CONV_OB > 1
+CONV_TILE(conv_tile2, 2)
+#endif
+
+/* v with zeros in the lanes of 8-block cb at or beyond channel oc. */
+static inline float8 conv_mask(float8 v, int cb, int oc)
+{
+    const int8 lane = (int8)(0, 1, 2, 3, 4, 5, 6, 7) + cb * 8;
+    return cb * 8 + 8 <= oc ? v : select((float8)(0.0f), v, lane < oc);
+}
+
+static inline void conv_store(__global float *y, int4 yl, const conv_points *t, int live,
+                              int cb, int OBY, int OC, const float16 *acc)
+{
+    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {
+        if (p < live) {
+            __global float *d = y + t->yo[p] + (long)cb * yl.z;
+            STORE8(d, conv_mask(acc[p].lo, cb, OC));
+            if (cb + 1 < OBY)
+                STORE8(d + yl.z, conv_mask(acc[p].hi, cb + 1, OC));
+        }
+    }
+}
+
+/* What conv_taps computes, as in its arguments; o0, o1: the 16-blocks of outputs of this group. */
+typedef struct conv_job {
+    int4 xl, yl;
+    int N, IB, I, OBY, OC, o0, o1;
+    int2 in_step, in_off, tap_step, taps, out_size, out_step, out_off;
+} conv_job;
+
+/* Fills t with the CONV_PX points from number m on and moves it to the point after them. */
+static inline void conv_next(conv_points *t, const conv_job *j, long m, long points)
+{
+    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {
+        t->xo[p] = conv_at(j->xl, t->n, j->in_step.y * t->r + j->in_off.y,
+                           j->in_step.x * t->c + j->in_off.x);
+        t->yo[p] = conv_at(j->yl, t->n, j->out_step.y * t->r + j->out_off.y,
+                           j->out_step.x * t->c + j->out_off.x);
+        if (m + p + 1 < points && ++t->c == j->out_size.x) {
+            t->c = 0;
+            if (++t->r == j->out_size.y) {
+                t->r = 0;
+                ++t->n;
+            }
+        }
+    }
+}
+
+/* This group's share of the points of a job. */
+static inline void conv_run(__global const float *x, __global const float *w,
+                            __global float *y, const conv_job *j)
+{
+    const long group = (long)(get_group_id(2) * get_num_groups(1) + get_group_id(1));
+    const long groups = (long)(get_num_groups(1) * get_num_groups(2));
+    const long points = (long)j->N * j->out_size.x * j->out_size.y;
+    const long tiles = (points + CONV_PX - 1) / CONV_PX;
+    const long wstep = (long)j->IB * j->taps.x * j->taps.y * 128;
+    const long end = min(points, tiles * (group + 1) / groups * CONV_PX);
+    long m = tiles * group / groups * CONV_PX;
+    conv_points t;
+
+    if (m >= end)
+        return;
+    t.c = (int)(m % j->out_size.x);
+    t.r = (int)(m / j->out_size.x % j->out_size.y);
+    t.n = (int)(m / j->out_size.x / j->out_size.y);
+    for (; m < end; m += CONV_PX) {
+        const int live = (int)min(end - m, (long)CONV_PX);
+
+        conv_next(&t, j, m, points);
+        for (int o = j->o0; o < j->o1; o += CONV_OB) {
+            __global const float *wo = w + o * wstep;
+            float16 acc[CONV_OB][CONV_PX];
+#if CONV_OB > 1
+            if (o + 1 < j->o1)
+                conv_tile2(x, t.xo, j->xl, wo, wstep, j->I, j->tap_step, j->taps, acc);
+            else
+#endif
+                conv_tile1(x, t.xo, j->xl, wo, wstep, j->I, j->tap_step, j->taps, acc);
+            conv_store(y, j->yl, &t, live, o * 2, j->OBY, j->OC, acc[0]);
+#if CONV_OB > 1
+            if (o + 1 < j->o1)
+                conv_store(y, j->yl, &t, live, o * 2 + 2, j->OBY, j->OC, acc[1]);
+#endif
+        }
+    }
+}
+
+OSR_KERNEL conv_taps(__global const float *restrict x, int4 xl, __global const float *restrict w,
+                     int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,
+                     int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,
+                     int2 out_step, int2 out_off, int N)
+{
+    conv_job j;
+
+    j.xl = xl;
+    j.yl = yl;
+    j.N = N;
+    j.IB = IB;
+    j.I = I;
+    j.OBY = OBY;
+    j.OC = OC;
+    j.o0 = (int)get_group_id(0) * 2;
+    j.o1 = min(j.o0 + 2, (OC + 15) / 16);
+    j.in_step = in_step;
+    j.in_off = in_off;
+    j.tap_step = tap_step;
+    j.taps = taps;
+    j.out_size = out_size;
+    j.out_step = out_step;
+    j.out_off = out_off;
+    conv_run(x, w + woff, y, &j);
+}
+
+/* dx[n,c,h,w] = sum over o, kh, kw of w[o,c,kh,kw] dy[n,o,(h+pad-kh)/stride,(w+pad-kw)/stride],
+ * divisions being exact. Output phase (py, px) = (h, w) % stride uses n = ceil((K - k0) / stride)
+ * taps, k0 = (phase + pad) % stride. Its weights: conv_pack with transpose 1, taps n, tap0 =
+ * k0 + stride * (n - 1), tapstep -stride; phases follow one another, py outermost. */
+OSR_KERNEL conv_dgrad(__global const float *restrict dy, int4 dyl, __global const float *restrict w,
+                      int woff, __global float *restrict dx, int4 dxl, int O, int C, int2 K,
+                      int2 stride, int2 pad, int2 HW, int N)
+{
+    conv_job j;
+
+    j.xl = dyl;
+    j.yl = dxl;
+    j.N = N;
+    j.IB = (O + 7) / 8;
+    j.I = O;
+    j.OBY = (C + 7) / 8;
+    j.OC = C;
+    j.o0 = (int)get_group_id(0) * 2;
+    j.o1 = min(j.o0 + 2, (C + 15) / 16);
+    j.in_step = (int2)(1, 1);
+    j.tap_step = (int2)(1, 1);
+    j.out_step = stride;
+    w += woff;
+    for (int py = 0; py < stride.y; ++py)
+        for (int px = 0; px < stride.x; ++px) {
+            const int2 phase = (int2)(px, py), k0 = (phase + pad) % stride;
+
+            j.taps = max((K - k0 + stride - 1) / stride, (int2)(0, 0));
+            j.in_off = (phase + pad - k0) / stride - j.taps + 1;
+            j.out_size = (HW - phase + stride - 1) / stride;
+            j.out_off = phase;
+            conv_run(dy, w, dx, &j);
+            w += (long)((C + 15) / 16) * j.IB * j.taps.x * j.taps.y * 128;
+        }
+}
+
+/* The points of a chunk: consecutive images, or rows of one image, or columns of one row. Offsets
+ * in floats from its first point; a chunk at an edge holds the first few of these points. */
+typedef struct conv_chunk {
+    int x[WGRAD_POINTS], dy[WGRAD_POINTS];
+} conv_chunk;
+
+/* part[o][i] (+)= sum over `points` points of dy (16-block o) times x (lane i); upper[o]: distance
+ * from the lower to the upper 8 of block o; next: to the x wanted next; add 0 overwrites. */
+#define CONV_GRAD(NAME, OB)                                                                        \
+    static inline void NAME(__global const float *x, int next,                                     \
+                            __global const float *dy, int plane, const int *upper,                 \
+                            const conv_chunk *k, int points, int add,                              \
+                            __global float *part, long pstep)                                      \
+    {                                                                                              \
+        float16 acc[OB][CONV_PX];                                                                  \
+        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \
+            CONV_UNROLL for (int i = 0; i < CONV_PX; ++i) acc[o][i] = (float16)(0.0f);             \
+        _Pragma("unroll 1") for (int c = 0; c < points; ++c) {                                     \
+            __global const float *xc = x + k->x[c];                                                \
+            __global const float *dc = dy + k->dy[c];                                              \
+            float16 d[OB];                                                                         \
+            CONV_HINT(xc + next);                                                                  \
+            CONV_UNROLL for (int o = 0; o < OB; ++o) d[o] = (float16)(                             \
+                LOAD8(dc + o * 2 * plane), LOAD8(dc + o * 2 * plane + upper[o]));                  \
+            CONV_UNROLL for (int i = 0; i < CONV_PX; ++i) {                                        \
+                const float16 b = (float16)(xc[i]);                                                \
+                CONV_UNROLL for (int o = 0; o < OB; ++o) acc[o][i] += d[o] * b;                    \
+            }                                                                                      \
+        }                                                                                          \
+        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \
+            CONV_UNROLL for (int i = 0; i < CONV_PX; ++i) {                                        \
+                __global float *p = part + o * pstep + i * 16;                                     \
+                CONV_STORE16(p, add ? CONV_LOAD16(p) + acc[o][i] : acc[o][i]);                     \
+            }                                                                                      \
+    }
+CONV_GRAD(conv_grad1, 1)
+#if CONV_OB > 1
+CONV_GRAD(conv_grad2, 2)
+#endif
+
+/* Where the weight gradient of 8-block ib of inputs, 16-block o of outputs, one chunk works. */
+typedef struct conv_grads {
+    int4 xl, dyl;
+    int2 K, stride, pad;
+    int n, r, c, points, add, O;
+    long pstep;
+} conv_grads;
+
+/* All taps and lanes of one chunk for 16-block o of outputs, and o + 1 where it exists. */
+static inline void conv_block_grad(__global const float *x,
+                                   __global const float *dy, __global float *part,
+                                   const conv_grads *g, const conv_chunk *k, int o)
+{
+    const int4 xl = g->xl;
+    const int z = g->dyl.z, O = g->O;
+    const int upper[2] = {o * 16 + 8 < O ? z : 0, o * 16 + 24 < O ? z : 0};
+    __global const float *d = dy + (long)o * 2 * z + conv_at(g->dyl, g->n, g->r, g->c);
+
+    for (int ky = 0; ky < g->K.y; ++ky)
+        for (int kx = 0; kx < g->K.x; ++kx) {
+            const int y0 = g->stride.y * g->r + ky - g->pad.y;
+            const int x0 = g->stride.x * g->c + kx - g->pad.x;
+            __global const float *xt = x + conv_at(xl, g->n, y0, x0);
+
+            for (int i = 0; i < 8; i += CONV_PX, xt += CONV_PX, part += 16 * CONV_PX)
+#if CONV_OB > 1
+                if (o * 16 + 16 < O)
+                    conv_grad2(xt, xl.z, d, z, upper, k, g->points, g->add, part, g->pstep);
+                else
+                    conv_grad1(xt, xl.z, d, z, upper, k, g->points, g->add, part, g->pstep);
+#else
+            {
+                conv_grad1(xt, xl.z, d, z, upper, k, g->points, g->add, part, g->pstep);
+                if (o * 16 + 16 < O)
+                    conv_grad1(xt, xl.z, d + 2 * z, z, upper + 1, k, g->points, g->add,
+                               part + g->pstep, g->pstep);
+            }
+#endif
+        }
+}
+
+/* Adds to part, which begins at split s, all chunks of images n0 .. n1-1 for the 16-blocks o0 ..
+ * o1-1 of outputs and the 8-blocks i0 .. i1-1 of inputs; each chunk is fetched once for all. */
+static inline void conv_split_grad(__global const float *x,
+                                   __global const float *dy, __global float *part,
+                                   conv_grads g, int2 OHW, int n0, int n1, int o0, int o1, int i0,
+                                   int i1)
+{
+    const int cols = min(OHW.x, WGRAD_POINTS), rows = min(OHW.y, WGRAD_POINTS / cols);
+    const int imgs = cols < OHW.x || rows < OHW.y ? 1 : WGRAD_POINTS / (cols * rows);
+    const int taps = g.K.x * g.K.y;
+    conv_chunk k;
+
+    for (int j = 0, n = 0; n < imgs; ++n)
+        for (int r = 0; r < rows; ++r)
+            for (int c = 0; c < cols; ++c, ++j) {
+                k.x[j] = n * g.xl.w + g.stride.y * r * g.xl.y + g.stride.x * c * 8;
+                k.dy[j] = n * g.dyl.w + r * g.dyl.y + c * 8;
+            }
+    g.add = 0;
+    if (n0 == n1)
+        for (int o = o0; o < o1; ++o)
+            for (int i = i0 * taps * 8; i < i1 * taps * 8; ++i)
+                CONV_STORE16(part + o * g.pstep + i * 16, (float16)(0.0f));
+    for (g.n = n0; g.n < n1; g.n += imgs)
+        for (g.r = 0; g.r < OHW.y; g.r += rows)
+            for (g.c = 0; g.c < OHW.x; g.c += cols) {
+                g.points = min(imgs, n1 - g.n) * min(rows, OHW.y - g.r) * min(cols, OHW.x - g.c);
+                for (int o = o0; o < o1; o += 2)
+                    for (int i = i0; i < i1; ++i)
+                        conv_block_grad(x + (long)i * g.xl.z, dy,
+                                        part + o * g.pstep + (long)i * taps * 128, &g, &k, o);
+                g.add = 1;
+            }
+}
+
+/* Partial weight gradients of the images of split s, s * N / S <= n < (s+1) * N / S, as
+ * part [S][ceil(O/16)][ceil(C/8)][KH*KW][8 (i)][16 (o)]; chunks are added in order. The groups of
+ * a split share blocks of 64 outputs x 32 inputs. */
+OSR_KERNEL conv_wgrad(__global const float *restrict x, int4 xl, __global const float *restrict dy,
+                      int4 dyl, __global float *restrict part, int N, int C, int O, int2 K,
+                      int2 stride, int2 pad, int2 OHW, int S)
+{
+    const int s = (int)get_group_id(2), o16 = (O + 15) / 16, blocks = (C + 7) / 8;
+    const int columns = (C + 31) / 32, jobs = columns * ((O + 63) / 64);
+    const int groups = (int)(get_num_groups(0) * get_num_groups(1));
+    const int n0 = (int)((long)s * N / S), n1 = (int)((long)(s + 1) * N / S);
+    conv_grads g = {xl, dyl, K, stride, pad, 0, 0, 0, 0, 0, O, (long)blocks * K.x * K.y * 128};
+
+    for (int j = (int)(get_group_id(1) * get_num_groups(0) + get_group_id(0)); j < jobs;
+         j += groups) {
+        const int i0 = j % columns * 4, o0 = j / columns * 4;
+
+        conv_split_grad(x, dy, part + (long)s * o16 * g.pstep, g, OHW, n0, n1, o0,
+                        min(o0 + 4, o16), i0, min(i0 + 4, blocks));
+    }
+}
+
+OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float *restrict dw,
+                             int dwoff, int O, int I, int KH, int KW, int S, int accumulate)
+{
+    const int og = (int)get_group_id(0), ib = (int)get_group_id(1), taps = KH * KW;
+    const long block = (long)taps * 128, split = (long)((O + 15) / 16) * ((I + 7) / 8) * block;
+    __global const float *block0 = part + ((long)og * ((I + 7) / 8) + ib) * block;
+
+    for (int k = 0; k < taps; ++k)
+        for (int i = 0; i < min(8, I - ib * 8); ++i) {
+            __global const float *p = block0 + (k * 8 + i) * 16;
+            float sum[16];
+            float16 v = (float16)(0.0f);
+
+            for (int s = 0; s < S; ++s)
+                v += CONV_LOAD16(p + s * split);
+            vstore16(v, 0, sum);
+            for (int o = 0; o < min(16, O - og * 16); ++o) {
+                const long at = dwoff + ((long)(og * 16 + o) * I + ib * 8 + i) * taps + k;
+                dw[at] = accumulate ? dw[at] + sum[o] : sum[o];
+            }
+        }
+}

@@ -1,0 +1,12790 @@
+/* osr.h - open-set recognition on any OpenCL device, from one C header
+ *
+ * Trains and runs image classifiers that also know when a picture shows none of the classes they
+ * were trained on. All heavy computation runs in OpenCL kernels: on AMD, Intel and NVIDIA cards,
+ * and on plain CPUs through PoCL.
+ *
+ * It does not read data sets, decode images, print, exit, install signal handlers or keep any
+ * state outside the context. The program `osr` beside this file does the first four.
+ *
+ * DO THIS in exactly one C or C++ file, and include the header plainly everywhere else:
+ *
+ *     #define OSR_IMPLEMENTATION
+ *     #include "osr.h"
+ *
+ *     cc app.c -lOpenCL -lm
+ *
+ * A COMPLETE PROGRAM: classify one picture with a trained model.
+ *
+ *     #define OSR_IMPLEMENTATION
+ *     #include "osr.h"
+ *     #include <stdio.h>
+ *
+ *     static unsigned char pixels[28 * 28];             ... fill in: grey, row by row ...
+ *
+ *     int main(void)
+ *     {
+ *         osr_ctx *ctx = NULL;
+ *         osr_model *model = NULL;
+ *         osr_prediction p;
+ *         if (osr_ctx_create(NULL, &ctx) == OSR_OK
+ *             && osr_model_load(ctx, "model.safetensors", &model) == OSR_OK
+ *             && osr_model_predict(model, pixels, 1, 28, 28, 1, &p) == OSR_OK)
+ *             printf("%s (score %g, threshold %g)\n", p.known ? p.name : "unknown", p.score,
+ *                    p.threshold);
+ *         else
+ *             printf("error: %s\n", osr_ctx_message(ctx));
+ *         osr_model_destroy(model);
+ *         osr_ctx_destroy(ctx);
+ *         return 0;
+ *     }
+ *
+ * CONVENTIONS, once for all sections
+ *   shapes      N batch, H rows, W columns, C channels, K known classes, D features. Images are
+ *               float32 [N, H, W, C] at every door; matrices are row-major.
+ *   parameters  convolution weights [out, in, kh, kw], linear weights [out, in]: the ecosystem's
+ *               order, in memory and in files.
+ *   recording   an op records itself and returns a handle at once; nothing runs until a value is
+ *               asked for (osr_read) or the step ends (osr_step_end). A recorded step is matched
+ *               with earlier ones by structure and shapes, planned once, and replayed.
+ *   errors      functions return osr_status. Ops return a handle, {0} on failure. The context keeps
+ *               the first error and its message until osr_ctx_clear_error; until then every op
+ *               does nothing and returns {0}, so that one check at the end of a step sees it.
+ *   lifetimes   context: until osr_ctx_destroy. parameter: the same. step: until osr_step_end.
+ *   losses      means over the batch, in nats.
+ *   scores      larger = more unknown, everywhere.
+ *   zero        {0} is a valid description of everything; where zero is a meaningful value
+ *               (momentum, weight decay, lambda, seed) zero means zero, and the values that papers
+ *               recommend are named constants that the caller passes.
+ *   threads     a context belongs to one thread at a time; any number of contexts may live in any
+ *               number of threads.
+ *   numbers     float32 on the device, fixed order of every sum, no float atomics: the same seed
+ *               on the same device gives the same bits.
+ *
+ * BUILD OPTIONS (none changes a declaration or a structure)
+ *   OSR_IMPLEMENTATION   the implementation too, in this unit
+ *   OSR_STATIC           everything static
+ *   OSR_API              put before each public function instead of extern
+ *
+ * CONTENTS (search for the anchor)
+ *   == status ==
+ *   == context and devices ==
+ *   == tensors ==
+ *   == ops and autograd ==
+ *   == layers and networks ==
+ *   == losses ==
+ *   == optimisers and schedules ==
+ *   == jacobian norms ==
+ *   == scores ==
+ *   == metrics ==
+ *   == model files ==
+ *   == methods ==
+ *
+ * Licence: MIT, at the end of this file. */
+#ifndef OSR_H
+#define OSR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define OSR_VERSION "0.1.0"
+
+#ifndef OSR_API
+#if defined(OSR_STATIC) && defined(__GNUC__)
+#define OSR_API static __attribute__((unused))
+#elif defined(OSR_STATIC)
+#define OSR_API static
+#else
+#define OSR_API extern
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* == status == --------------------------------------------------------------------------------- */
+
+/* One row a status: name, text. A caller treats each of them differently. */
+#define OSR_STATUS_LIST(X)                                                                         \
+    X(OK, "ok")                                                                                    \
+    X(ARG, "bad argument")                                                                         \
+    X(SHAPE, "shapes do not fit")                                                                  \
+    X(HANDLE, "dead or foreign tensor")                                                            \
+    X(NAN, "not a finite number")                                                                  \
+    X(MEMORY, "out of memory")                                                                     \
+    X(IO, "file error")                                                                            \
+    X(FORMAT, "malformed file")                                                                    \
+    X(DEVICE, "device error")                                                                      \
+    X(UNSUPPORTED, "not supported")
+
+typedef enum osr_status {
+#define OSR__STATUS_ENUM(name, text) OSR_##name,
+    OSR_STATUS_LIST(OSR__STATUS_ENUM)
+#undef OSR__STATUS_ENUM
+    OSR_STATUS_COUNT
+} osr_status;
+
+/* osr_status_text - what a status means
+ *
+ *   status    any value
+ *   returns   a constant string; "unknown status" for a value outside the table
+ *   errors    none */
+OSR_API const char *osr_status_text(osr_status status);
+
+/* osr_version - the version of the implementation that is linked
+ *
+ *   returns   OSR_VERSION of the unit with OSR_IMPLEMENTATION
+ *   errors    none */
+OSR_API const char *osr_version(void);
+
+/* == context and devices == -------------------------------------------------------------------- */
+
+/* A context owns a device queue, the parameters, the tape and every plan. */
+typedef struct osr_ctx osr_ctx;
+
+/* The one allocator: new_size 0 frees and returns NULL, ptr NULL allocates, else resizes. */
+typedef struct osr_allocator {
+    void *(*fn)(void *user, void *ptr, size_t old_size, size_t new_size);
+    void *user;
+} osr_allocator;
+
+/* The one channel for messages: level 0 error, 1 warning, 2 information. One line, no newline. */
+typedef struct osr_logger {
+    void (*fn)(void *user, int level, const char *message);
+    void *user;
+} osr_logger;
+
+typedef enum osr_kernels { OSR_KERNELS_AUTO, OSR_KERNELS_CPU, OSR_KERNELS_GPU } osr_kernels;
+
+typedef struct osr_ctx_desc {
+    const char *device;      /* "cpu", "gpu", an index of osr_device_list, or part of a device's
+                                name; NULL: $OSR_DEVICE, else the first GPU, else the first one  */
+    uint64_t seed;           /* of parameters and dropout; every value is a valid seed           */
+    const char *kernel_dir;  /* read the .cl files from here; NULL: the embedded ones            */
+    osr_kernels kernels;     /* AUTO: $OSR_KERNELS (cpu or gpu), else by the device's type       */
+    int no_device;           /* non-zero: host functions only (files, metrics); ops are refused  */
+    osr_allocator allocator; /* fn NULL: realloc and free                                        */
+    osr_logger logger;       /* fn NULL: silent                                                  */
+} osr_ctx_desc;
+
+typedef enum osr_device_kind { OSR_DEVICE_OTHER, OSR_DEVICE_CPU, OSR_DEVICE_GPU } osr_device_kind;
+
+typedef struct osr_device {
+    char name[128], platform[128], driver[128], version[128];
+    osr_device_kind kind;
+    uint64_t memory_bytes, max_alloc_bytes, local_bytes;
+    unsigned compute_units;
+} osr_device;
+
+/* osr_device_list - every OpenCL device of this machine, in the order that indices name
+ *
+ *   devices   osr_device [capacity]  filled; NULL with capacity 0 to count
+ *   count     number found, also when capacity is smaller
+ *   returns   OK, also with no device at all (count 0)
+ *   errors    ARG count NULL; DEVICE the ICD loader itself fails */
+OSR_API osr_status osr_device_list(osr_device *devices, int capacity, int *count);
+
+/* osr_ctx_create - open a device
+ *
+ *   desc      NULL means {0}
+ *   out       the context; set also on failure where memory allowed it, so that osr_ctx_message
+ *             can tell the cause; destroy it in either case
+ *   returns   OK or the first error
+ *   errors    ARG desc; DEVICE none found, or none of that name; MEMORY
+ *   lifetime  until osr_ctx_destroy */
+OSR_API osr_status osr_ctx_create(const osr_ctx_desc *desc, osr_ctx **out);
+
+/* osr_ctx_destroy - release everything that the context owns; NULL is allowed
+ *
+ *   ctx       also one whose creation failed
+ *   errors    none */
+OSR_API void osr_ctx_destroy(osr_ctx *ctx);
+
+/* osr_ctx_status - the first error since creation or osr_ctx_clear_error
+ *
+ *   returns   OK when there was none; MEMORY for ctx NULL
+ *   errors    none */
+OSR_API osr_status osr_ctx_status(const osr_ctx *ctx);
+
+/* osr_ctx_message - one line about the first error, written for the reader of a log
+ *
+ *   returns   "" when there was none; valid until the next call on ctx
+ *   errors    none */
+OSR_API const char *osr_ctx_message(const osr_ctx *ctx);
+
+/* osr_ctx_clear_error - forget the error and drop the step that was being recorded
+ *
+ *   ctx       parameters keep their values
+ *   errors    none */
+OSR_API void osr_ctx_clear_error(osr_ctx *ctx);
+
+/* osr_ctx_device - the device in use
+ *
+ *   returns   a description; kind OTHER and empty names for a context without device
+ *   errors    none */
+OSR_API const osr_device *osr_ctx_device(const osr_ctx *ctx);
+
+/* osr_ctx_kernels - the kernel family in use
+ *
+ *   returns   CPU or GPU
+ *   errors    none */
+OSR_API osr_kernels osr_ctx_kernels(const osr_ctx *ctx);
+
+/* Counters of a context, for benchmarks and tests. Bytes are of live memory. */
+typedef struct osr_ctx_stats {
+    uint64_t device_bytes, device_peak_bytes; /* all OpenCL buffers                            */
+    uint64_t host_bytes, host_peak_bytes;     /* through the allocator                         */
+    uint64_t allocations;                     /* allocator calls that asked for memory         */
+    uint64_t plans;                           /* plans made so far                             */
+    uint64_t launches;                        /* kernel launches so far                        */
+} osr_ctx_stats;
+
+/* osr_ctx_get_stats - read the counters
+ *
+ *   stats     filled
+ *   errors    none */
+OSR_API void osr_ctx_get_stats(const osr_ctx *ctx, osr_ctx_stats *stats);
+
+/* One launch of a timed step, for benchmarks. */
+typedef struct osr_launch_time {
+    const char *kernel; /* name in kernels/                                                   */
+    const char *op;     /* the op it serves                                                   */
+    int layer;          /* osr_mark of the op that was recorded, -1 none                      */
+    int backward;       /* 1: part of a gradient                                              */
+    double seconds, flops; /* flops in direct-convolution terms, 0 where not counted          */
+} osr_launch_time;
+
+/* osr_ctx_profile - time every launch from now on (slower: the queue waits for each)
+ *
+ *   enable    non-zero starts and clears, zero stops
+ *   returns   OK
+ *   errors    DEVICE */
+OSR_API osr_status osr_ctx_profile(osr_ctx *ctx, int enable);
+
+/* osr_ctx_profile_get - the launches of the last step that ran while profiling
+ *
+ *   times     pointer to the rows, valid until the next op
+ *   returns   their number
+ *   errors    none */
+OSR_API size_t osr_ctx_profile_get(const osr_ctx *ctx, const osr_launch_time **times);
+
+/* osr_peak_gflops - float32 multiply-add rate of the device, by a kernel that does nothing else
+ *
+ *   gflops    out, 1e9 operations (a multiply-add counts two) a second, one run of some 20 ms
+ *   returns   OK
+ *   errors    DEVICE */
+OSR_API osr_status osr_peak_gflops(osr_ctx *ctx, double *gflops);
+
+/* == tensors == -------------------------------------------------------------------------------- */
+
+/* A value handle: index on the tape and the step that made it; {0} is no tensor. */
+typedef struct osr_tensor {
+    uint32_t index, generation;
+} osr_tensor;
+
+/* rank 0 to 4; images are {4, {N, H, W, C}}. */
+typedef struct osr_shape {
+    int rank;
+    int dim[4];
+} osr_shape;
+
+typedef enum osr_init_kind {
+    OSR_INIT_CONSTANT, /* value                                           */
+    OSR_INIT_NORMAL,   /* value + scale * N(0, 1)                         */
+    OSR_INIT_UNIFORM   /* value + scale * U(-1, 1)                        */
+} osr_init_kind;
+
+typedef struct osr_init {
+    osr_init_kind kind;
+    float value, scale;
+} osr_init;
+
+/* osr_shape_make - a shape from its rank and sizes; unused sizes are ignored
+ *
+ *   returns   {rank, {d0, d1, d2, d3}} with sizes beyond rank set to 1
+ *   errors    none */
+OSR_API osr_shape osr_shape_make(int rank, int d0, int d1, int d2, int d3);
+
+/* osr_shape_count - number of elements
+ *
+ *   returns   product of the sizes; 0 where a size is not positive or the product overflows
+ *   errors    none */
+OSR_API size_t osr_shape_count(osr_shape shape);
+
+/* osr_shape_of - the shape of a tensor
+ *
+ *   t         any live handle
+ *   returns   its shape; rank -1 for a dead one
+ *   errors    none (does not set the context's error) */
+OSR_API osr_shape osr_shape_of(osr_ctx *ctx, osr_tensor t);
+
+/* osr_param - a trainable parameter
+ *
+ *   shape     rank 0..4, all sizes >= 1
+ *   init      initial values, from the context's seed and the parameter's ordinal number
+ *   returns   handle; its values lie in the context's one parameter buffer
+ *   errors    ARG init; SHAPE; MEMORY
+ *   lifetime  context */
+OSR_API osr_tensor osr_param(osr_ctx *ctx, osr_shape shape, osr_init init);
+
+/* osr_state - a persistent tensor that no optimiser changes: running statistics, anchors
+ *
+ *   shape, init, returns, errors, lifetime: as osr_param */
+OSR_API osr_tensor osr_state(osr_ctx *ctx, osr_shape shape, osr_init init);
+
+/* osr_gradient - the gradient of a parameter, as the last osr_backward left it
+ *
+ *   param     from osr_param
+ *   returns   a handle to read or write
+ *   errors    HANDLE not a parameter
+ *   lifetime  context */
+OSR_API osr_tensor osr_gradient(osr_ctx *ctx, osr_tensor param);
+
+/* osr_moment - an optimiser's state of a parameter
+ *
+ *   which     1: SGD's momentum or Adam's first moment; 2: Adam's second moment
+ *   returns   a handle to read or write; zeros before the first step
+ *   errors    HANDLE not a parameter; ARG which
+ *   lifetime  context */
+OSR_API osr_tensor osr_moment(osr_ctx *ctx, osr_tensor param, int which);
+
+/* osr_input - values from the host
+ *
+ *   data      f32 [shape]  copied during the call; images as [N, H, W, C]
+ *   returns   handle, without gradient unless osr_grad asks for it
+ *   errors    SHAPE; ARG data NULL; NAN a value is not finite (the message has its index)
+ *   lifetime  step */
+OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data);
+
+/* osr_labels - class labels from the host
+ *
+ *   labels    i32 [n]  0..classes-1
+ *   returns   handle of shape [n]
+ *   errors    ARG a label outside the range (the message has its index), n or classes < 1
+ *   lifetime  step */
+OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *labels);
+
+/* osr_keep - promise that a value will be read after the step has run
+ *
+ *   t         a handle of this step. Values that no recorded op uses are kept anyway; all others
+ *             may be overwritten or fused away
+ *   returns   t
+ *   errors    HANDLE */
+OSR_API osr_tensor osr_keep(osr_ctx *ctx, osr_tensor t);
+
+/* osr_read - a tensor's values; runs what was recorded
+ *
+ *   dst       f32 [count]  labels are converted; images as [N, H, W, C]
+ *   count     must be the tensor's number of elements
+ *   returns   OK
+ *   errors    HANDLE dead, or not kept; SHAPE count; DEVICE; MEMORY */
+OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count);
+
+/* osr_write - new values for a parameter, state, gradient or moment
+ *
+ *   src       f32 [count]
+ *   returns   OK
+ *   errors    HANDLE not persistent; SHAPE count; NAN; DEVICE */
+OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_t count);
+
+/* osr_step_end - run what was recorded and end the step: its handles die
+ *
+ *   returns   OK or the context's first error
+ *   errors    DEVICE; MEMORY */
+OSR_API osr_status osr_step_end(osr_ctx *ctx);
+
+/* osr_ctx_set_step - the step number that dropout masks are drawn with
+ *
+ *   step      osr_step_end adds one; set it to resume a run
+ *   errors    none */
+OSR_API void osr_ctx_set_step(osr_ctx *ctx, uint32_t step);
+
+/* osr_mark - label what is recorded from here on, for osr_ctx_profile_get
+ *
+ *   mark      any number >= 0, or -1
+ *   errors    none */
+OSR_API void osr_mark(osr_ctx *ctx, int mark);
+
+/* == ops and autograd == ----------------------------------------------------------------------- */
+
+/* Every op: records itself; returns a handle of this step, {0} on failure; errors HANDLE for a
+ * dead handle, SHAPE for sizes that do not fit (the message has both shapes), ARG for a bad number.
+ * Gradients flow to every tensor input unless its block says otherwise. */
+
+/* osr_add - element by element
+ *
+ *   y = a + b
+ *
+ *   a, b      f32 of one shape
+ *   returns   f32, the same shape
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_add(osr_ctx *ctx, osr_tensor a, osr_tensor b);
+
+/* osr_sub - element by element
+ *
+ *   y = a - b
+ *
+ *   a, b      f32 of one shape
+ *   returns   f32, the same shape
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_sub(osr_ctx *ctx, osr_tensor a, osr_tensor b);
+
+/* osr_mul - element by element
+ *
+ *   y = a * b
+ *
+ *   a, b      f32 of one shape
+ *   returns   f32, the same shape
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_mul(osr_ctx *ctx, osr_tensor a, osr_tensor b);
+
+/* osr_div - element by element
+ *
+ *   y = a / b
+ *
+ *   a, b      f32 of one shape, rank <= 2 or images without padding lanes of zero divisors
+ *   returns   f32, the same shape
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_div(osr_ctx *ctx, osr_tensor a, osr_tensor b);
+
+/* osr_affine - scale and shift by constants
+ *
+ *   y = scale * x + shift
+ *
+ *   x         f32 of any shape
+ *   returns   f32, the same shape
+ *   errors    HANDLE; ARG not finite */
+OSR_API osr_tensor osr_affine(osr_ctx *ctx, osr_tensor x, float scale, float shift);
+
+/* osr_exp - element by element
+ *
+ *   y = e^x
+ *
+ *   x         f32 of any shape
+ *   returns   f32, the same shape
+ *   errors    HANDLE */
+OSR_API osr_tensor osr_exp(osr_ctx *ctx, osr_tensor x);
+
+/* osr_log - natural logarithm, element by element
+ *
+ *   y = ln x
+ *
+ *   x         f32 of any shape, > 0
+ *   returns   f32, the same shape
+ *   errors    HANDLE */
+OSR_API osr_tensor osr_log(osr_ctx *ctx, osr_tensor x);
+
+/* osr_sqrt - square root, element by element
+ *
+ *   y = sqrt(x); the gradient at 0 is 0
+ *
+ *   x         f32 of any shape, >= 0
+ *   returns   f32, the same shape
+ *   errors    HANDLE */
+OSR_API osr_tensor osr_sqrt(osr_ctx *ctx, osr_tensor x);
+
+/* osr_sum - all elements of a matrix or vector
+ *
+ *   y = sum_i x_i
+ *
+ *   x         f32, rank <= 2
+ *   returns   f32 []
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_sum(osr_ctx *ctx, osr_tensor x);
+
+/* osr_mean - all elements of a matrix or vector
+ *
+ *   y = (1/n) sum_i x_i
+ *
+ *   x         f32, rank <= 2
+ *   returns   f32 []
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_mean(osr_ctx *ctx, osr_tensor x);
+
+/* osr_row_sum - over the columns
+ *
+ *   y_n = sum_k x_nk
+ *
+ *   x         f32 [N, K]
+ *   returns   f32 [N]
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_row_sum(osr_ctx *ctx, osr_tensor x);
+
+/* osr_pick - the labelled column of each row
+ *
+ *   y_n = x[n, labels_n]
+ *
+ *   x         f32 [N, K]
+ *   labels    from osr_labels with K classes; no gradient
+ *   returns   f32 [N]
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor x, osr_tensor labels);
+
+/* osr_count_correct - how many rows have their largest (or smallest) value at the label
+ *
+ *   y = #{n : labels_n = argmax_k sign * x[n, k]}, first column on ties
+ *
+ *   x         f32 [N, K], no gradient
+ *   sign      1 argmax, -1 argmin
+ *   returns   f32 []
+ *   errors    HANDLE; SHAPE; ARG */
+OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor x, osr_tensor labels, int sign);
+
+/* osr_matmul - matrix product
+ *
+ *   y = op(a) op(b), op transposes where its flag is set (not both)
+ *
+ *   a         f32 [M, K], or [K, M] transposed
+ *   b         f32 [K, N], or [N, K] transposed
+ *   returns   f32 [M, N]
+ *   errors    HANDLE; SHAPE; ARG both transposed */
+OSR_API osr_tensor osr_matmul(osr_ctx *ctx, osr_tensor a, osr_tensor b, int transpose_a,
+                              int transpose_b);
+
+/* osr_linear - fully connected layer
+ *
+ *   y = x w' + b
+ *
+ *   x         f32 [N, I]
+ *   w         f32 [O, I]
+ *   b         f32 [O], or {0} for none
+ *   returns   f32 [N, O]
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_linear(osr_ctx *ctx, osr_tensor x, osr_tensor w, osr_tensor b);
+
+/* stride 0 means 1. pad_end: rows and columns of zeros below and right where they differ from pad
+ * above and left (TensorFlow's "same" for stride 2 is pad 0, pad_end 1). */
+typedef struct osr_conv_desc {
+    int stride, pad, asymmetric, pad_end; /* pad_end counts only with asymmetric set */
+} osr_conv_desc;
+
+/* osr_conv2d - cross-correlation, as every framework's convolution
+ *
+ *   y[n, r, c, o] = sum_{i, kh, kw} x[n, s r + kh - p, s c + kw - p, i] w[o, i, kh, kw]
+ *
+ *   x         f32 [N, H, W, I]
+ *   w         f32 [O, I, KH, KW], a parameter or state
+ *   desc      NULL means {0}: stride 1, no padding
+ *   returns   f32 [N, (H + p + p_end - KH) / s + 1, (W + p + p_end - KW) / s + 1, O]
+ *   errors    HANDLE; SHAPE; ARG */
+OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor x, osr_tensor w, const osr_conv_desc *desc);
+
+/* osr_bias - a constant a channel
+ *
+ *   y[..., c] = x[..., c] + b[c]
+ *
+ *   x         f32 [N, H, W, C] or [N, C]
+ *   b         f32 [C]
+ *   returns   f32, the shape of x
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_bias(osr_ctx *ctx, osr_tensor x, osr_tensor b);
+
+#define OSR_BATCHNORM_EPS 1e-5f      /* PyTorch's default                        */
+#define OSR_BATCHNORM_MOMENTUM 0.1f  /* PyTorch's default                        */
+
+typedef struct osr_batchnorm_desc {
+    float eps;      /* added to the variance; 0: OSR_BATCHNORM_EPS                            */
+    float momentum; /* running = (1 - momentum) running + momentum batch; 0: running kept     */
+    int train;      /* non-zero: statistics of the batch, else the running ones               */
+} osr_batchnorm_desc;
+
+/* osr_batchnorm - normalise each channel
+ *
+ *   y = gamma (x - mean) / sqrt(var + eps) + beta
+ *
+ *   x             f32 [N, H, W, C]
+ *   gamma, beta   f32 [C]
+ *   mean, var     f32 [C]  running statistics; with train they are updated when the step runs,
+ *                 var by the unbiased variance (n / (n - 1)); no gradient
+ *   returns       f32 [N, H, W, C]
+ *   errors        HANDLE; SHAPE; ARG
+ *   numerics      mean and sum of squared deviations a plane, merged in fixed order (Chan et al.)
+ *   source        Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1 */
+OSR_API osr_tensor osr_batchnorm(osr_ctx *ctx, osr_tensor x, osr_tensor gamma, osr_tensor beta,
+                                 osr_tensor mean, osr_tensor var, const osr_batchnorm_desc *desc);
+
+/* osr_leaky_relu - leaky rectifier; slope 0 is ReLU
+ *
+ *   y = x for x > 0, slope * x otherwise
+ *
+ *   x         f32, any shape
+ *   slope     0 <= slope <= 1
+ *   returns   f32, the same shape
+ *   errors    HANDLE; ARG */
+OSR_API osr_tensor osr_leaky_relu(osr_ctx *ctx, osr_tensor x, float slope);
+
+/* osr_dropout - zero values at random, scale the others; record it only when training
+ *
+ *   y = x * m / (1 - p), m = 0 with probability p, else 1
+ *
+ *   x         f32 [N, H, W, C] or [N, D]
+ *   p         0 <= p < 1
+ *   channels  non-zero: one m an image and channel (Dropout2d), else one an element
+ *   returns   f32, the same shape
+ *   errors    HANDLE; ARG
+ *   numerics  m from Philox 4x32-10: key = the context's seed, counter = element, ordinal of the
+ *             dropout in the step, step; recomputed in the gradient, never stored */
+OSR_API osr_tensor osr_dropout(osr_ctx *ctx, osr_tensor x, float p, int channels);
+
+/* osr_max_pool - largest value of each window
+ *
+ *   x         f32 [N, H, W, C]
+ *   size      window; stride the same when 0
+ *   returns   f32 [N, (H - size) / stride + 1, (W - size) / stride + 1, C]
+ *   errors    HANDLE; SHAPE; ARG
+ *   numerics  the gradient goes to the first largest value of a window */
+OSR_API osr_tensor osr_max_pool(osr_ctx *ctx, osr_tensor x, int size, int stride);
+
+/* osr_avg_pool - mean of each window
+ *
+ *   x, size, stride, returns, errors: as osr_max_pool */
+OSR_API osr_tensor osr_avg_pool(osr_ctx *ctx, osr_tensor x, int size, int stride);
+
+/* osr_global_avg_pool - mean over rows and columns
+ *
+ *   x         f32 [N, H, W, C]
+ *   returns   f32 [N, C]
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor x);
+
+/* osr_flatten - images to rows, channel first as PyTorch flattens
+ *
+ *   y[n, (c H + r) W + q] = x[n, r, q, c]
+ *
+ *   x         f32 [N, H, W, C]
+ *   returns   f32 [N, C H W]
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_flatten(osr_ctx *ctx, osr_tensor x);
+
+/* osr_softmax - over the columns
+ *
+ *   y_nk = exp(x_nk) / sum_j exp(x_nj)
+ *
+ *   x         f32 [N, K]
+ *   returns   f32 [N, K]
+ *   errors    HANDLE; SHAPE
+ *   numerics  the row's largest value is subtracted first */
+OSR_API osr_tensor osr_softmax(osr_ctx *ctx, osr_tensor x);
+
+/* osr_logsumexp - over the columns
+ *
+ *   y_n = ln sum_k exp(x_nk)
+ *
+ *   x         f32 [N, K]
+ *   returns   f32 [N]
+ *   errors    HANDLE; SHAPE
+ *   numerics  the row's largest value is subtracted first */
+OSR_API osr_tensor osr_logsumexp(osr_ctx *ctx, osr_tensor x);
+
+/* osr_normalise - rows of unit length
+ *
+ *   y_n = x_n / max(||x_n||_2, 1e-12)
+ *
+ *   x         f32 [N, D]
+ *   returns   f32 [N, D]
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_normalise(osr_ctx *ctx, osr_tensor x);
+
+/* osr_anchor_distance - Euclidean distance to each anchor
+ *
+ *   d_nk = ||z_n - a_k||_2
+ *
+ *   z         f32 [N, D]
+ *   anchors   f32 [K, D], persistent; no gradient
+ *   returns   f32 [N, K]
+ *   errors    HANDLE; SHAPE
+ *   numerics  by differences, not by the expanded square; the gradient is 0 where d = 0 */
+OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor z, osr_tensor anchors);
+
+/* osr_backward - gradients of a loss with respect to every parameter it depends on
+ *
+ *   loss      f32 []
+ *   returns   OK
+ *   errors    HANDLE; SHAPE loss is not a scalar
+ *   lifetime  gradients of parameters stay until the next step that calls osr_backward; within
+ *             one step a second call adds to them */
+OSR_API osr_status osr_backward(osr_ctx *ctx, osr_tensor loss);
+
+/* osr_grad - gradient with respect to one value of this step
+ *
+ *   dx = sum_i seed_i dy_i / dx
+ *
+ *   y         f32, any shape
+ *   seed      f32 of y's shape, or {0} for ones
+ *   x         a value of this step, an input too; osr_keep one that another op reads
+ *   returns   f32 of x's shape; {0} with ARG where y does not depend on x
+ *   errors    HANDLE; SHAPE; ARG */
+OSR_API osr_tensor osr_grad(osr_ctx *ctx, osr_tensor y, osr_tensor seed, osr_tensor x);
+
+/* osr_op_count - number of rows in the table of ops, losses and their gradients
+ *
+ *   errors    none */
+OSR_API int osr_op_count(void);
+
+/* osr_op_name - name of a row of the table of ops
+ *
+ *   index     0..osr_op_count()-1
+ *   returns   a constant string, NULL outside
+ *   errors    none */
+OSR_API const char *osr_op_name(int index);
+
+/* == layers and networks == -------------------------------------------------------------------- */
+
+/* One row a kind of layer: name, what it is. */
+#define OSR_LAYER_LIST(X)                                                                          \
+    X(CONV, "conv")                                                                                \
+    X(BATCHNORM, "batchnorm")                                                                      \
+    X(LEAKY_RELU, "leaky_relu")                                                                    \
+    X(DROPOUT, "dropout")                                                                          \
+    X(MAX_POOL, "max_pool")                                                                        \
+    X(AVG_POOL, "avg_pool")                                                                        \
+    X(GLOBAL_AVG_POOL, "global_avg_pool")                                                          \
+    X(FLATTEN, "flatten")                                                                          \
+    X(LINEAR, "linear")                                                                            \
+    X(ADD, "add")
+
+typedef enum osr_layer_kind {
+#define OSR__LAYER_ENUM(name, text) OSR_LAYER_##name,
+    OSR_LAYER_LIST(OSR__LAYER_ENUM)
+#undef OSR__LAYER_ENUM
+    OSR_LAYER_COUNT
+} osr_layer_kind;
+
+/* A layer of a network's table. Fields that a kind does not name are ignored. */
+typedef struct osr_layer {
+    osr_layer_kind kind;
+    int out;            /* CONV, LINEAR: channels or features out                             */
+    int size, stride;   /* CONV, *_POOL: window and step (stride 0: 1 for CONV, size for pools) */
+    int pad;            /* CONV: zeros on every side                                          */
+    int pad_same;       /* CONV: non-zero: TensorFlow's "same" instead of pad                 */
+    int bias;           /* CONV, LINEAR: non-zero: with bias                                  */
+    int channels;       /* DROPOUT: non-zero: whole channels                                  */
+    int from;           /* reads layer from - 1's output; 0: the layer before                 */
+    int with;           /* ADD: the other operand, layer with - 1                             */
+    float rate;         /* DROPOUT: probability                                               */
+    float slope;        /* LEAKY_RELU                                                         */
+    float eps, momentum;/* BATCHNORM: 0: OSR_BATCHNORM_EPS, OSR_BATCHNORM_MOMENTUM            */
+    osr_init init;      /* CONV, LINEAR: weights; BATCHNORM: gamma. {0}: see osr_net_create   */
+} osr_layer;
+
+typedef struct osr_net_desc {
+    int height, width, channels; /* of the input                                              */
+    const osr_layer *layers;     /* copied                                                    */
+    int layer_count;
+} osr_net_desc;
+
+typedef struct osr_net osr_net;
+
+/* osr_net_create - a network from its table of layers
+ *
+ *   desc      sizes of the input and the table. Weights without init: Kaiming normal, fan-out
+ *             (std sqrt(2 / (KH KW O))) for CONV, N(0, 0.01) for LINEAR; gamma 1; biases, beta 0
+ *   out       the network; its parameters were created in the table's order
+ *   returns   OK
+ *   errors    ARG; SHAPE (the message names the layer); MEMORY
+ *   lifetime  until osr_net_destroy; its parameters: context */
+OSR_API osr_status osr_net_create(osr_ctx *ctx, const osr_net_desc *desc, osr_net **out);
+
+/* osr_net_destroy - free a network's table; its parameters stay with the context
+ *
+ *   net       NULL is allowed
+ *   errors    none */
+OSR_API void osr_net_destroy(osr_net *net);
+
+/* osr_net_forward - record the whole network
+ *
+ *   x         f32 [N, H, W, C]
+ *   train     non-zero: dropout on, batch statistics; zero: off, running statistics
+ *   returns   the last layer's output
+ *   errors    HANDLE; SHAPE
+ *   lifetime  step */
+OSR_API osr_tensor osr_net_forward(osr_net *net, osr_tensor x, int train);
+
+/* osr_net_output - a layer's output in the last osr_net_forward of this step
+ *
+ *   layer     index in the table
+ *   returns   handle; {0} with ARG outside
+ *   errors    ARG */
+OSR_API osr_tensor osr_net_output(osr_net *net, int layer);
+
+/* osr_net_layers - the table, and the shape that each layer gives for one image
+ *
+ *   count     out, may be NULL
+ *   returns   the network's copy of its table
+ *   errors    none */
+OSR_API const osr_layer *osr_net_layers(const osr_net *net, int *count);
+
+/* osr_net_shape - the shape of a layer's output for a batch of one
+ *
+ *   layer     index in the table; -1: the input
+ *   returns   rank 4 or 2; rank -1 outside
+ *   errors    none */
+OSR_API osr_shape osr_net_shape(const osr_net *net, int layer);
+
+/* A parameter or state tensor of a network by name: "<layer>.<kind>.weight" and so on. */
+typedef struct osr_named {
+    char name[64];
+    osr_tensor tensor;
+    int trainable;
+} osr_named;
+
+/* osr_net_tensors - every parameter and state tensor, with its name in files
+ *
+ *   count     out
+ *   returns   rows that live as long as net
+ *   errors    none */
+OSR_API const osr_named *osr_net_tensors(const osr_net *net, int *count);
+
+typedef enum osr_vgg32_head {
+    OSR_VGG32_FLATTEN, /* flatten, linear                       */
+    OSR_VGG32_GAP,     /* global average pooling, linear        */
+    OSR_VGG32_DIFAIR,  /* 3x3 convolution to `out` channels, ReLU, global average pooling */
+    OSR_VGG32_NONE     /* global average pooling alone          */
+} osr_vgg32_head;
+
+typedef enum osr_vgg32_init {
+    OSR_VGG32_KAIMING,     /* fan-out normal; linear N(0, 0.01), bias 0 (CAC)                  */
+    OSR_VGG32_NORMAL005    /* N(0, 0.05) (OSRCI, ARPL, DIFAIR); linear U(+-1 / sqrt(in));
+                              with the DIFAIR head Glorot uniform for the last convolution     */
+} osr_vgg32_init;
+
+/* The variants of the nine-convolution network of Neal et al. {0} with `out` set is CAC's without
+ * dropout. */
+typedef struct osr_vgg32_desc {
+    int out;                 /* features or classes that the head gives                       */
+    osr_vgg32_head head;
+    osr_vgg32_init init;
+    float dropout;           /* probability, 0: none; papers: 0.2, TinyImageNet with CAC 0.3  */
+    int dropout_elements;    /* non-zero: single values (DIFAIR), else whole channels         */
+    int dropout_before;      /* non-zero: before convolutions 1, 4, 7; else after 3, 6, 9     */
+    int pad_same;            /* non-zero: TensorFlow's padding of the stride-2 convolutions   */
+    int no_bias;             /* of the linear head                                            */
+    float eps, momentum;     /* batch normalisation; 0: PyTorch's                             */
+} osr_vgg32_desc;
+
+#define OSR_VGG32_LAYERS 40
+
+/* osr_net_vgg32 - the table of layers of VGG32 ("classifier32")
+ *
+ *   desc      the variant
+ *   layers    osr_layer [OSR_VGG32_LAYERS]  filled
+ *   returns   their number
+ *   errors    none
+ *   source    Neal et al., ECCV 2018 (network of the counterfactual-open-set code) */
+OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers);
+
+/* == losses == --------------------------------------------------------------------------------- */
+
+/* osr_loss_cross_entropy - softmax cross-entropy with label smoothing
+ *
+ *   L = mean_n [ - sum_k t_nk ln softmax(z_n)_k ],  t = 1 - s for the label, s / (K - 1) otherwise
+ *
+ *   logits     f32 [N, K]
+ *   labels     [N] with K classes
+ *   smoothing  s, 0 <= s < 1
+ *   returns    f32 []
+ *   errors     HANDLE; SHAPE; ARG
+ *   numerics   by log-sum-exp
+ *   source     Vaze et al., ICLR 2022, arXiv:2110.06207 (its smoothing spreads s over K - 1) */
+OSR_API osr_tensor osr_loss_cross_entropy(osr_ctx *ctx, osr_tensor logits, osr_tensor labels,
+                                          float smoothing);
+
+#define OSR_CAC_ALPHA 10.0f  /* anchor magnitude, CAC paper  */
+#define OSR_CAC_LAMBDA 0.1f  /* weight of the anchor term, CAC paper */
+
+/* osr_loss_cac - class anchor clustering
+ *
+ *   L = mean_n [ ln(1 + sum_{k != y} exp(d_ny - d_nk)) + lambda d_ny ]
+ *
+ *   distances  f32 [N, K]  to the anchors, >= 0
+ *   labels     [N] with K classes
+ *   lambda     >= 0; paper: OSR_CAC_LAMBDA
+ *   returns    f32 []
+ *   errors     HANDLE; SHAPE; ARG
+ *   numerics   by log-sum-exp: no overflow for finite distances
+ *   source     Miller et al., WACV 2021, arXiv:2004.02434, tuplet and anchor losses */
+OSR_API osr_tensor osr_loss_cac(osr_ctx *ctx, osr_tensor distances, osr_tensor labels,
+                                float lambda);
+
+#define OSR_DIFAIR_ALPHA 10.0f    /* anchor magnitude                                  */
+#define OSR_DIFAIR_FEATURES 5     /* dimensions a class                                */
+#define OSR_DIFAIR_RADIUS 0.6f    /* of the distance between two anchors               */
+#define OSR_DIFAIR_PULL 0.1f      /* weight of the distance inside the radius          */
+#define OSR_DIFAIR_LAMBDA 1.0f    /* weight of the correlation penalty                 */
+
+/* osr_loss_difair - pull to the label's anchor, strongly outside a radius
+ *
+ *   L = mean_n [ pull d_ny + max(d_ny - radius, 0) ]
+ *
+ *   distances  f32 [N, K]  to the anchors
+ *   labels     [N] with K classes
+ *   radius     > 0; paper: OSR_DIFAIR_RADIUS * alpha * sqrt(2 F)
+ *   pull       >= 0; code: OSR_DIFAIR_PULL
+ *   returns    f32 []
+ *   errors     HANDLE; SHAPE; ARG
+ *   source     Christoffel et al. (DIFAIR), smooth loss of the published code */
+OSR_API osr_tensor osr_loss_difair(osr_ctx *ctx, osr_tensor distances, osr_tensor labels,
+                                   float radius, float pull);
+
+typedef enum osr_correlation {
+    OSR_CORRELATION_CODE, /* absolute values, over F^2, summed over classes (the published code) */
+    OSR_CORRELATION_PAPER /* plain correlation, mean over pairs and classes (the paper)          */
+} osr_correlation;
+
+/* osr_loss_correlation - penalty on correlated filters within a class
+ *
+ *   CODE   L = sum_k (1 / F^2) sum_{p < q} |rho_kpq|
+ *   PAPER  L = (1 / K) sum_k (2 / (F (F - 1))) sum_{p < q} rho_kpq
+ *   rho_kpq = correlation of filters p and q of class k over their M = I KH KW weights, population
+ *   statistics, a standard deviation of 0 replaced by 1
+ *
+ *   w         f32 [K F, I, KH, KW] or [K F, M], a parameter
+ *   features  F, divides the number of filters
+ *   returns   f32 []; 0 for F = 1
+ *   errors    HANDLE; SHAPE; ARG
+ *   source    Christoffel et al. (DIFAIR), eq. of the paper and the published code */
+OSR_API osr_tensor osr_loss_correlation(osr_ctx *ctx, osr_tensor w, int features,
+                                        osr_correlation reading);
+
+#define OSR_MOVR_TEMPERATURE 32.0f
+#define OSR_MOVR_MARGIN 0.5f /* radians */
+
+/* osr_loss_movr - one-versus-rest with an angular margin on every class
+ *
+ *   L = mean_n sum_k [ softplus(T s_nk) - 1{k = y_n} T s_nk ],  s = cos(arccos(c) + m)
+ *
+ *   cosines      f32 [N, K]  c, clamped to [-1 + 1e-6, 1 - 1e-6]
+ *   labels       [N] with K classes
+ *   temperature  T > 0; paper: OSR_MOVR_TEMPERATURE
+ *   margin       m >= 0 in radians; paper: OSR_MOVR_MARGIN; 0 is plain one-versus-rest
+ *   returns      f32 []
+ *   errors       HANDLE; SHAPE; ARG
+ *   source       Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, eq. 2, 3 */
+OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor labels,
+                                 float temperature, float margin);
+
+/* == optimisers and schedules == --------------------------------------------------------------- */
+
+typedef enum osr_optimiser_kind { OSR_SGD, OSR_ADAM } osr_optimiser_kind;
+
+/* For SGD: g' = g + wd w (coupled) or w -= lr wd w first (decoupled); v = momentum v + g',
+ * w -= lr v.
+ * For Adam: m, v with beta1, beta2, bias corrected; decay coupled (L2) or decoupled (AdamW). */
+typedef struct osr_optimiser_desc {
+    osr_optimiser_kind kind;
+    float lr;            /* >= 0, zero means zero                                              */
+    float momentum;      /* SGD; 0 <= momentum < 1                                             */
+    float weight_decay;  /* >= 0                                                               */
+    int decoupled;       /* non-zero: decay apart from the gradient                            */
+    float beta1, beta2, eps; /* Adam; 0: 0.9, 0.999, 1e-8                                      */
+    uint32_t step;       /* Adam: number of this update, from 1                                */
+} osr_optimiser_desc;
+
+/* osr_optimiser_step - update parameters with the gradients of this step, in one launch
+ *
+ *   desc      lr, step and so on may change from step to step without a new plan
+ *   first     the first of `count` parameters created one after the other; {0}: all
+ *   count     ignored when first is {0}
+ *   returns   OK
+ *   errors    ARG; HANDLE
+ *   source    SGD as PyTorch has it; Kingma and Ba, arXiv:1412.6980; Loshchilov and Hutter,
+ *             arXiv:1711.05101 (decoupled decay) */
+OSR_API osr_status osr_optimiser_step(osr_ctx *ctx, const osr_optimiser_desc *desc,
+                                      osr_tensor first, int count);
+
+typedef enum osr_schedule_kind { OSR_CONSTANT, OSR_STEP, OSR_COSINE } osr_schedule_kind;
+
+typedef struct osr_schedule {
+    osr_schedule_kind kind;
+    float lr;             /* base                                                              */
+    float lr_min;         /* COSINE: floor                                                     */
+    float gamma;          /* STEP: factor a period                                             */
+    uint32_t period;      /* STEP: steps between drops; COSINE: steps of a cycle (0: total)    */
+    uint32_t total;       /* COSINE: steps of the run                                          */
+    uint32_t warmup;      /* steps of linear warm-up from lr / warmup to lr, before the rest   */
+} osr_schedule;
+
+/* osr_schedule_lr - learning rate of a step
+ *
+ *   warm-up   lr (step + 1) / warmup                                    for step < warmup
+ *   CONSTANT  lr
+ *   STEP      lr gamma^floor(t / period),                               t = step - warmup
+ *   COSINE    lr_min + (lr - lr_min) (1 + cos(pi (t mod period) / period)) / 2
+ *
+ *   schedule  period 0 for COSINE: total - warmup, so that the last step is near lr_min
+ *   step      from 0
+ *   returns   the rate; a schedule with impossible sizes gives lr
+ *   errors    none
+ *   source    Loshchilov and Hutter, arXiv:1608.03983 (cosine with warm restarts) */
+OSR_API float osr_schedule_lr(const osr_schedule *schedule, uint32_t step);
+
+/* == jacobian norms == ------------------------------------------------------------------------- */
+
+typedef enum osr_direction {
+    OSR_COORDINATES, /* unit vectors: every input coordinate in turn; exact sum                */
+    OSR_GAUSSIAN,    /* entries N(0, 1): E ||J v||^2 = ||J||_F^2                               */
+    OSR_RADEMACHER   /* entries +-1: the same, with less variance                              */
+} osr_direction;
+
+typedef struct osr_perturb_desc {
+    osr_direction direction;
+    int first, count; /* coordinates or directions first..first+count-1                        */
+    float step;       /* h > 0                                                                 */
+    uint64_t seed;    /* of the directions: the same for every image                           */
+} osr_perturb_desc;
+
+/* osr_perturb - copies of each image, moved both ways along directions
+ *
+ *   y[(n count + j) 2 + 0] = x[n] + h v_j,  y[(n count + j) 2 + 1] = x[n] - h v_j
+ *
+ *   x         f32 [N, H, W, C], no gradient
+ *   returns   f32 [2 N count, H, W, C]
+ *   errors    HANDLE; SHAPE; ARG
+ *   source    central differences; directions by Philox 4x32-10, counter = element, direction */
+OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor x, const osr_perturb_desc *desc);
+
+/* osr_difference_norm - squared central differences, summed over directions
+ *
+ *   s_n = sum_j || (f[(n count + j) 2] - f[(n count + j) 2 + 1]) / (2 h) ||_2^2
+ *
+ *   f         f32 [2 N count, D], the network's answer to osr_perturb; no gradient
+ *   returns   f32 [N]; for COORDINATES over all coordinates sqrt(s_n) is ||J||_F, for the random
+ *             kinds sqrt(s_n / count) estimates it
+ *   errors    HANDLE; SHAPE; ARG */
+OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor f, int count, float step);
+
+/* osr_square_sum - squared length of each image
+ *
+ *   s_n = sum x[n]^2
+ *
+ *   x         f32 [N, H, W, C]; no gradient
+ *   returns   f32 [N]
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_square_sum(osr_ctx *ctx, osr_tensor x);
+
+/* == scores == --------------------------------------------------------------------------------- */
+
+/* What a network gives for an image; a score's row says which of them it reads. */
+enum {
+    OSR_OUT_LOGITS = 1,        /* z [K]                                                    */
+    OSR_OUT_DISTANCES = 2,     /* d [K] >= 0, to the class anchors or centres              */
+    OSR_OUT_COSINES = 4,       /* c [K], to the class prototypes                           */
+    OSR_OUT_REPRESENTATION = 8 /* r [D]                                                    */
+};
+
+/* Outputs of a number of images; a pointer that the row does not need may be NULL. */
+typedef struct osr_score_input {
+    const float *logits, *distances, *cosines; /* [images, classes]                          */
+    const float *representation;               /* [images, dims]                             */
+    int classes, dims;         /* K >= 1; D >= 1 where the representation is read              */
+    float temperature;         /* T of movr and movr_margin; 0: OSR_MOVR_TEMPERATURE           */
+    float margin;              /* m of movr_margin in radians, zero means zero                 */
+    const double *calibration; /* what the row's `calibration` says; NULL where it says nothing */
+    size_t calibration_count;  /* values at calibration                                        */
+} osr_score_input;
+
+/* One score: larger = more unknown. */
+typedef struct osr_score_row {
+    const char *name;
+    unsigned needs;          /* OSR_OUT_ bits                                                  */
+    const char *calibration; /* the model-file tensor with its own numbers, NULL: it has none  */
+    double (*fn)(const osr_score_input *in); /* of the first image; reads without checking     */
+    const char *help, *source;
+} osr_score_row;
+
+typedef enum osr_predict_rule {
+    OSR_PREDICT_LOGIT,    /* argmax z                                    */
+    OSR_PREDICT_GAMMA,    /* argmin d o (1 - softmin(d)), CAC            */
+    OSR_PREDICT_DISTANCE, /* argmin d                                    */
+    OSR_PREDICT_COSINE    /* argmax c                                    */
+} osr_predict_rule;
+
+/* osr_score_count - number of scores in the table
+ *
+ *   returns   a constant
+ *   errors    none */
+OSR_API int osr_score_count(void);
+
+/* osr_score_at - a score by its place in the table
+ *
+ *   index     0..osr_score_count() - 1
+ *   returns   a constant row; NULL outside
+ *   errors    none */
+OSR_API const osr_score_row *osr_score_at(int index);
+
+/* osr_score_find - a score by its name
+ *
+ *   name      as in the rows, NUL-terminated
+ *   returns   a constant row; NULL for an unknown name or NULL
+ *   errors    none */
+OSR_API const osr_score_row *osr_score_find(const char *name);
+
+/* osr_score_compute - one score for a number of images
+ *
+ *   msp           1 - max_k p_k,  p = softmax(z)
+ *   mls           -max_k z_k
+ *   energy        -ln sum_k exp(z_k)
+ *   entropy       -sum_k p_k ln p_k
+ *   cac           min_k gamma_k,  gamma_k = d_k (1 - exp(-d_k) / sum_j exp(-d_j))
+ *   difair        min_k d_k
+ *   max_response  -max_j r_j
+ *   max_cosine    -max_k c_k
+ *   movr          ln(1 + exp(-T s_y)) + sum_{k != y} ln(1 + exp(T s_k)),  s = c,  y = argmax c
+ *   movr_margin   the same with s_k = cos(arccos(c_k) + m)
+ *
+ *   row       from osr_score_find or osr_score_at
+ *   in        the outputs that row->needs names
+ *   images    N >= 0
+ *   scores    f64 [N]      larger = more unknown
+ *   returns   OK or the first error; scores are not to be used after an error
+ *   errors    ARG a NULL pointer, a size, or T or m not usable; NAN an input value that is not
+ *             finite (the message has the number of such images and the index of the first)
+ *   numerics  double; sums of exponentials from the largest down, 1 - p_k as the sum of the other
+ *             classes, so that no digits cancel; cosines clamped to 1 - 1e-6 as in the loss;
+ *             with one class msp, entropy and cac are 0 for every image
+ *   differs   msp is published as -max p: the same order, without ties where max p rounds to 1.
+ *             m-OvR's paper has the margin in training; movr scores the plain cosines
+ *   source    each row's `source` */
+OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
+                                     const osr_score_input *in, int images, double *scores);
+
+/* osr_predict_class - the known class of each image, whatever its score
+ *
+ *   rule      what is largest or smallest
+ *   in        logits, distances or cosines, as the rule says
+ *   images    N >= 0
+ *   classes   i32 [N]      0..K-1; the lowest index among equals
+ *   returns   OK or the first error
+ *   errors    ARG a NULL pointer, a size or the rule; NAN as osr_score_compute
+ *   numerics  double; gamma grows with d, so that GAMMA and DISTANCE differ in rounding only
+ *   source    Miller et al., WACV 2021, arXiv:2004.02434 (GAMMA) */
+OSR_API osr_status osr_predict_class(osr_ctx *ctx, osr_predict_rule rule,
+                                     const osr_score_input *in, int images, int32_t *classes);
+/* == metrics == -------------------------------------------------------------------------------- */
+
+/* Scores of a test set; larger = more unknown. */
+typedef struct osr_open_scores {
+    const double *known;    /* [known_count]    scores of images of known classes              */
+    const uint8_t *correct; /* [known_count]    non-zero: its class was predicted; may be NULL */
+    const double *unknown;  /* [unknown_count]  scores of images of unknown classes            */
+    size_t known_count, unknown_count;
+    int known_classes, unknown_classes; /* for openness only; 0: not stated                    */
+} osr_open_scores;
+
+/* Every field is in 0..1 or NaN where it has no meaning (print it as JSON null): all but
+ * closed_accuracy and openness without known or without unknown images, closed_accuracy and oscr
+ * without `correct`, auroc_error with one image on a side. */
+typedef struct osr_open_metrics {
+    double closed_accuracy;    /* correct known images / known images                          */
+    double auroc;              /* P(s_known < s_unknown) + 0.5 P(equal)                        */
+    double auroc_error;        /* its standard error (DeLong)                                  */
+    double aupr_unknown;       /* average precision, unknown images positive                   */
+    double aupr_known;         /* the same, known images positive (score -s)                   */
+    double fpr95_known_pos;    /* share of unknown accepted once >= 95% of known are accepted  */
+    double fpr95_unknown_pos;  /* share of known rejected once >= 95% of unknown are rejected  */
+    double oscr;               /* mean over pairs: correct_i ([s_i < s_u] + 0.5 [s_i = s_u])   */
+    double dtacc;              /* max over thresholds 0.5 (unknown rejected + known accepted)  */
+    double openness;           /* osr_metric_openness                                          */
+} osr_open_metrics;
+
+/* A threshold t and what it does: score > t is called unknown. */
+typedef struct osr_curve_point {
+    double threshold;        /* a score that occurs, or -infinity in the last point            */
+    double known_rejected;   /* share of known images called unknown: ROC, horizontal          */
+    double unknown_rejected; /* share of unknown images called unknown: ROC, vertical; one
+                                minus it is OSCR's horizontal axis                             */
+    double correct_accepted; /* share of known images accepted in the right class: OSCR,
+                                vertical                                                       */
+} osr_curve_point;
+
+/* Test images of all classes for osr_metric_macro_f1. */
+typedef struct osr_decisions {
+    const int32_t *labels;    /* [count]  0..classes - 1, or -1 unknown                        */
+    const int32_t *predicted; /* [count]  0..classes - 1, or -1 unknown                        */
+    const double *scores;     /* [count]  above the threshold: unknown, whatever `predicted`
+                                 says; NULL: `predicted` alone decides                         */
+    size_t count;
+    int classes;              /* K >= 1                                                        */
+    double threshold;
+} osr_decisions;
+
+/* osr_metric_open - all open-set figures of a test set
+ *
+ *   each field's formula stands beside it; thresholds are the scores that occur, ties fall
+ *   together, AP = sum_n (R_n - R_{n-1}) P_n over them, without interpolation
+ *
+ *   in        known_count + unknown_count >= 1
+ *   metrics   filled; all NaN after an error
+ *   returns   OK or the first error
+ *   errors    ARG a NULL array, no image at all; NAN scores that are not finite, with their number
+ *             and the first index; MEMORY
+ *   numerics  double, O(n log n); counts are exact, so that order of images does not matter
+ *   differs   OSCR is the exact area; the published code steps past it by up to one image
+ *   source    AUROC, AP: Fawcett 2006 and scikit-learn's definitions; error: DeLong et al. 1988;
+ *             FPR, DTACC: Liang et al., ICLR 2018, arXiv:1706.02690; OSCR: Dhamija et al., NeurIPS
+ *             2018, arXiv:1811.04110 */
+OSR_API osr_status osr_metric_open(osr_ctx *ctx, const osr_open_scores *in,
+                                   osr_open_metrics *metrics);
+
+/* osr_metric_auroc - area under the ROC curve alone
+ *
+ *   mean over pairs of [s_known < s_unknown] + 0.5 [s_known = s_unknown]
+ *
+ *   known     f64 [known_count]
+ *   unknown   f64 [unknown_count]
+ *   auroc     out; NaN when a side is empty, and after an error
+ *   returns   OK or the first error
+ *   errors    as osr_metric_open
+ *   source    as osr_metric_open */
+OSR_API osr_status osr_metric_auroc(osr_ctx *ctx, const double *known, size_t known_count,
+                                    const double *unknown, size_t unknown_count, double *auroc);
+
+/* osr_metric_curve - points of the ROC and OSCR curves
+ *
+ *   one point for each score that occurs, from the largest down, then the one that rejects all:
+ *   from (0, 0) to (1, 1) in the ROC plane; straight lines between them bound the areas auroc and
+ *   oscr of osr_metric_open
+ *
+ *   in        as osr_metric_open; a share of an empty side, or without `correct`, is NaN
+ *   points    [capacity]   filled as far as it goes; NULL with capacity 0 to count
+ *   count     out, number of points, at most known_count + unknown_count + 1
+ *   returns   OK or the first error
+ *   errors    as osr_metric_open
+ *   source    as osr_metric_open */
+OSR_API osr_status osr_metric_curve(osr_ctx *ctx, const osr_open_scores *in,
+                                    osr_curve_point *points, size_t capacity, size_t *count);
+
+/* osr_metric_threshold - the smallest score that accepts a share of images
+ *
+ *   t = s_(k), the k-th smallest score, k = ceil(share n - 1e-9), at least 1
+ *
+ *   scores    f64 [count]  of known validation images, count >= 1
+ *   share     0 < share <= 1; usual 0.9
+ *   threshold out; score > t is called unknown
+ *   returns   OK or the first error
+ *   errors    ARG; NAN as osr_metric_open; MEMORY
+ *   source    empirical quantile */
+OSR_API osr_status osr_metric_threshold(osr_ctx *ctx, const double *scores, size_t count,
+                                        double share, double *threshold);
+
+/* osr_metric_macro_f1 - mean F1 over K known classes and unknown
+ *
+ *   F1_c = 2 TP_c / (2 TP_c + FP_c + FN_c), mean over the classes that occur
+ *
+ *   in        labels, predictions and threshold, count >= 1
+ *   f1        out; a class that is in neither labels nor predictions is left out of the mean
+ *   returns   OK or the first error
+ *   errors    ARG a NULL array, a class outside -1..K-1; NAN; MEMORY
+ *   source    scikit-learn's macro average; unknown as a class: Scheirer et al., TPAMI 2013 */
+OSR_API osr_status osr_metric_macro_f1(osr_ctx *ctx, const osr_decisions *in, double *f1);
+
+/* osr_metric_openness - how much of the test set's classes training did not have
+ *
+ *   1 - sqrt(2 K / (2 K + U))
+ *
+ *   known_classes    K >= 1
+ *   unknown_classes  U >= 0
+ *   returns          0..1; NaN outside these ranges
+ *   errors           none
+ *   source           Scheirer et al., TPAMI 2013, with K training and target, K + U test classes */
+OSR_API double osr_metric_openness(int known_classes, int unknown_classes);
+/* == model files == ---------------------------------------------------------------------------- */
+
+/* One row an element type: name in the file, bytes. */
+#define OSR_DTYPE_LIST(X)                                                                          \
+    X(F32, 4)                                                                                      \
+    X(I32, 4)                                                                                      \
+    X(I64, 8)                                                                                      \
+    X(U8, 1)                                                                                       \
+    X(U64, 8)                                                                                      \
+    X(F16, 2)                                                                                      \
+    X(BF16, 2)                                                                                     \
+    X(F64, 8)
+
+typedef enum osr_dtype {
+#define OSR__DTYPE_ENUM(name, bytes) OSR_DTYPE_##name,
+    OSR_DTYPE_LIST(OSR__DTYPE_ENUM)
+#undef OSR__DTYPE_ENUM
+    OSR_DTYPE_COUNT
+} osr_dtype;
+
+#define OSR_FILE_FORMAT 1         /* N of the `format=osr-N` that this version writes and reads  */
+#define OSR_FILE_RANK 8           /* most dimensions                                           */
+#define OSR_FILE_NAME 128         /* most bytes of a tensor's name, printable ASCII            */
+#define OSR_FILE_TENSORS 4096     /* most tensors, and most metadata keys                      */
+#define OSR_FILE_HEADER (1 << 20) /* most bytes of a header                                    */
+
+/* A safetensors file that has been read and checked. */
+typedef struct osr_file osr_file;
+
+/* What a safetensors file will hold. */
+typedef struct osr_writer osr_writer;
+
+typedef struct osr_file_entry {
+    const char *name; /* lives as long as the file                                              */
+    osr_dtype dtype;
+    int rank; /* 0: one element                                                                 */
+    uint64_t shape[OSR_FILE_RANK];
+    uint64_t count, bytes; /* of elements; both at least 1                                      */
+} osr_file_entry;
+
+typedef struct osr_file_desc {
+    int allow_not_finite; /* non-zero: NaN and infinities may stand in floating tensors          */
+} osr_file_desc;
+
+/* osr_file_open - read and check a safetensors file
+ *
+ *   path      a regular file
+ *   desc      NULL means {0}
+ *   out       the file, NULL after an error
+ *   returns   OK or the first error; the message begins with the path
+ *   errors    ARG; IO it cannot be read; FORMAT anything in it is not as it must be; UNSUPPORTED a
+ *             newer osr-N; NAN a value that is not finite (or is beyond float32, in F64); MEMORY
+ *   lifetime  until osr_file_close, which must come before osr_ctx_destroy
+ *   numerics  the hash in the metadata key osr.xxh64 covers every byte, its own 16 digits read as
+ *             0; a file without it (saved again by another tool) is read too: osr_file_hashed
+ *   differs   stricter than the format: header of at most 1 MiB, plain decimal integers, no
+ *             duplicate keys, no empty tensors, no holes between tensors, only the OSR_FILE_ limits
+ *             and types above
+ *   source    safetensors format (8-byte length, JSON header, little-endian tensors); XXH64 */
+OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_desc *desc,
+                                 osr_file **out);
+
+/* osr_file_open_memory - the same from bytes
+ *
+ *   data      [bytes]      copied during the call
+ *   name      stands for the path in messages
+ *   desc, out, returns, errors, lifetime, source: as osr_file_open */
+OSR_API osr_status osr_file_open_memory(osr_ctx *ctx, const void *data, size_t bytes,
+                                        const char *name, const osr_file_desc *desc,
+                                        osr_file **out);
+
+/* osr_file_close - release a file; NULL is allowed
+ *
+ *   file      its entries and strings die with it
+ *   errors    none */
+OSR_API void osr_file_close(osr_file *file);
+
+/* osr_file_count - number of tensors
+ *
+ *   returns   0..OSR_FILE_TENSORS
+ *   errors    none */
+OSR_API int osr_file_count(const osr_file *file);
+
+/* osr_file_tensor - a tensor by its place in the order of names
+ *
+ *   index     0..osr_file_count(file) - 1
+ *   returns   its entry, NULL outside
+ *   errors    none
+ *   lifetime  as the file */
+OSR_API const osr_file_entry *osr_file_tensor(const osr_file *file, int index);
+
+/* osr_file_find - a tensor by its name
+ *
+ *   returns   its entry, NULL where there is none
+ *   errors    none
+ *   lifetime  as the file */
+OSR_API const osr_file_entry *osr_file_find(const osr_file *file, const char *name);
+
+/* osr_file_read_f32 - the values of a floating tensor
+ *
+ *   name      of a tensor of type F32, F16, BF16 or F64
+ *   count     its number of elements
+ *   values    f32 [count]  row-major
+ *   returns   OK or the first error
+ *   errors    FORMAT no such tensor, or one of integers; SHAPE another number of elements; ARG
+ *   numerics  F16 and BF16 exactly, F64 rounded to nearest */
+OSR_API osr_status osr_file_read_f32(const osr_file *file, const char *name, size_t count,
+                                     float *values);
+
+/* osr_file_read_raw - the elements of a tensor as they are, in the byte order of the host
+ *
+ *   dtype     that the tensor must have
+ *   count     its number of elements
+ *   values    [count]      of the host's type: float, int32_t, int64_t, uint8_t, uint64_t, double;
+ *                          uint16_t for F16 and BF16
+ *   returns   OK or the first error
+ *   errors    FORMAT no such tensor, or another type; SHAPE another number of elements; ARG */
+OSR_API osr_status osr_file_read_raw(const osr_file *file, const char *name, osr_dtype dtype,
+                                     size_t count, void *values);
+
+/* osr_file_meta - a metadata string
+ *
+ *   returns   UTF-8 text, NULL where there is no such key
+ *   errors    none
+ *   lifetime  as the file */
+OSR_API const char *osr_file_meta(const osr_file *file, const char *key);
+
+/* osr_file_meta_at - metadata in the order of keys
+ *
+ *   index     0, 1, ... until the answer is NULL
+ *   key       out, may be NULL
+ *   returns   the value, NULL beyond the last
+ *   errors    none
+ *   lifetime  as the file */
+OSR_API const char *osr_file_meta_at(const osr_file *file, int index, const char **key);
+
+/* osr_file_hashed - whether the file carried its hash, which then was right
+ *
+ *   returns   1, or 0 for a file that another tool wrote
+ *   errors    none */
+OSR_API int osr_file_hashed(const osr_file *file);
+
+/* osr_writer_create - an empty file in memory
+ *
+ *   out       the writer, NULL after an error
+ *   returns   OK or the first error
+ *   errors    ARG; MEMORY
+ *   lifetime  until osr_writer_destroy, which must come before osr_ctx_destroy */
+OSR_API osr_status osr_writer_create(osr_ctx *ctx, osr_writer **out);
+
+/* osr_writer_meta - add a metadata string
+ *
+ *   key       UTF-8, new; not format, osr.version or osr.xxh64, which are written by themselves
+ *   value     UTF-8, copied
+ *   returns   OK or the first error; after one, saving is refused with it
+ *   errors    ARG; MEMORY */
+OSR_API osr_status osr_writer_meta(osr_writer *writer, const char *key, const char *value);
+
+/* osr_writer_tensor - add a tensor
+ *
+ *   name      1..OSR_FILE_NAME bytes of printable ASCII, new
+ *   dtype     files of this library hold F32 and integers; the others are for exchange
+ *   rank      0..OSR_FILE_RANK
+ *   shape     u64 [rank]   each at least 1; may be NULL for rank 0
+ *   values    row-major, types as osr_file_read_raw; copied during the call
+ *   returns   OK or the first error; after one, saving is refused with it
+ *   errors    ARG; SHAPE; MEMORY */
+OSR_API osr_status osr_writer_tensor(osr_writer *writer, const char *name, osr_dtype dtype,
+                                     int rank, const uint64_t *shape, const void *values);
+
+/* osr_writer_save - write the file, whole or not at all
+ *
+ *   path      a new or existing regular file, replaced (as is a symbolic link) by rename once the
+ *             new one is complete and on disk; a file beside it, path.tmp.PROCESS.N, holds it until
+ *             then and is removed on failure
+ *   returns   OK or the first error; after any error the file is the whole old or the whole new one
+ *   errors    ARG a header beyond OSR_FILE_HEADER; IO, with the system's reason; MEMORY
+ *   numerics  the same content gives the same bytes: sorted by element size, then name; no locale
+ *   differs   under Windows the old file is removed before the rename
+ *   source    safetensors format, profile osr-1 */
+OSR_API osr_status osr_writer_save(osr_writer *writer, const char *path);
+
+/* osr_writer_save_memory - the same bytes, in memory
+ *
+ *   data      [capacity]   filled when capacity suffices; NULL with capacity 0 to ask for the size
+ *   bytes     out, size of the file
+ *   returns   OK or the first error
+ *   errors    ARG also where 0 < capacity < size; MEMORY
+ *   source    as osr_writer_save */
+OSR_API osr_status osr_writer_save_memory(osr_writer *writer, void *data, size_t capacity,
+                                          size_t *bytes);
+
+/* osr_writer_destroy - release a writer; NULL is allowed
+ *
+ *   errors    none */
+OSR_API void osr_writer_destroy(osr_writer *writer);
+
+/* == methods == -------------------------------------------------------------------------------- */
+
+/* The numbers of the methods' losses. Zero means zero; a method's row has the published values. */
+typedef struct osr_method_numbers {
+    float alpha;       /* CAC, DIFAIR: anchor magnitude, > 0                                  */
+    float lambda;      /* CAC: anchor term; DIFAIR: correlation penalty                       */
+    float radius;      /* DIFAIR: of the distance between two anchors, > 0                    */
+    float pull;        /* DIFAIR: weight of the distance inside the radius                    */
+    float temperature; /* m-OvR, > 0                                                          */
+    float margin;      /* m-OvR, radians                                                      */
+    float smoothing;   /* cross-entropy: label smoothing                                      */
+    int features;      /* DIFAIR: dimensions a class, >= 1                                    */
+    int correlation;   /* DIFAIR: an osr_correlation                                          */
+} osr_method_numbers;
+
+/* What a method is trained with unless the user says otherwise. */
+typedef struct osr_recipe {
+    float lr, momentum, weight_decay;
+    osr_schedule_kind schedule;
+    int warmup; /* steps */
+} osr_recipe;
+
+/* One row a method: head, loss, calibration, default score, defaults. */
+typedef struct osr_method_row {
+    const char *name, *help;
+    unsigned outputs;         /* OSR_OUT_ bits that its scores may read                       */
+    osr_predict_rule rule;    /* the known class                                              */
+    const char *score;        /* by default                                                   */
+    int calibrates;           /* 1: anchors become class means after training                 */
+    osr_vgg32_desc vgg32;     /* variant of VGG32; `out` is set by the number of classes      */
+    osr_method_numbers numbers;
+    osr_recipe recipe;
+    const char *source;
+} osr_method_row;
+
+/* osr_method_count - number of methods in the table
+ *
+ *   returns   a constant
+ *   errors    none */
+OSR_API int osr_method_count(void);
+
+/* osr_method_at - a method by its place in the table
+ *
+ *   index     0..osr_method_count()-1
+ *   returns   a constant row; NULL outside
+ *   errors    none */
+OSR_API const osr_method_row *osr_method_at(int index);
+
+/* osr_method_find - a method by its name
+ *
+ *   returns   a constant row; NULL for an unknown name or NULL
+ *   errors    none */
+OSR_API const osr_method_row *osr_method_find(const char *name);
+
+/* osr_method_width - how many values the last layer of a method's network gives
+ *
+ *   returns   ce, cac: K; difair: K * features; movr: 0, any width
+ *   errors    none */
+OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numbers *numbers,
+                             int classes);
+
+typedef struct osr_model_desc {
+    const osr_method_row *method;
+    osr_method_numbers numbers;
+    int height, width, channels;     /* of the network's input; channels 1 to 4                */
+    float mean[4], std[4];           /* of the training pixels in 0..1, by channel; std > 0    */
+    int classes;                     /* K >= 1                                                 */
+    const char *const *class_names;  /* [K]; NULL: "0", "1", ...                               */
+    const osr_layer *layers;         /* the network                                            */
+    int layer_count;
+    const char *net_name;            /* for people; NULL: "custom"                             */
+    const char *score;               /* NULL: the method's default                             */
+} osr_model_desc;
+
+/* A network with its method's head, anchors or prototypes, preprocessing, score and threshold. */
+typedef struct osr_model osr_model;
+
+/* osr_model_create - a model that is to be trained
+ *
+ *   desc      everything but the threshold, which is infinite until it is set: nothing is
+ *             unknown yet
+ *   out       the model
+ *   returns   OK
+ *   errors    ARG a field (named); SHAPE the network does not end in the method's width; MEMORY
+ *   lifetime  until osr_model_destroy; its parameters: context */
+OSR_API osr_status osr_model_create(osr_ctx *ctx, const osr_model_desc *desc, osr_model **out);
+
+/* osr_model_destroy - free a model; its parameters stay with the context
+ *
+ *   model     NULL is allowed
+ *   errors    none */
+OSR_API void osr_model_destroy(osr_model *model);
+
+/* osr_model_get_desc - what the model was made or loaded with
+ *
+ *   returns   a description that lives as long as the model
+ *   errors    none */
+OSR_API const osr_model_desc *osr_model_get_desc(const osr_model *model);
+
+/* osr_model_context - the context that the model lives in
+ *
+ *   returns   ctx of osr_model_create or osr_model_load
+ *   errors    none */
+OSR_API osr_ctx *osr_model_context(const osr_model *model);
+
+/* osr_model_tensors - every parameter and state tensor, with its name in files
+ *
+ *   count     out
+ *   returns   rows that live as long as the model
+ *   errors    none */
+OSR_API const osr_named *osr_model_tensors(const osr_model *model, int *count);
+
+/* Handles of one forward pass; {0} for what the method does not give. */
+typedef struct osr_model_values {
+    osr_tensor logits, distances, cosines; /* [N, K]                                          */
+    osr_tensor representation;             /* [N, D]: what scores and Jacobian norms read     */
+    osr_tensor loss, correct;              /* [] ; only where labels were given               */
+} osr_model_values;
+
+/* osr_model_forward - record a forward pass, and the method's loss where labels are given
+ *
+ *   images    f32 [N, H, W, C] in 0..1, from osr_input
+ *   labels    from osr_labels with K classes; {0}: no loss
+ *   train     non-zero: dropout on, batch statistics, training anchors
+ *   values    handles of this step
+ *   returns   OK
+ *   errors    HANDLE; SHAPE
+ *   lifetime  step */
+OSR_API osr_status osr_model_forward(osr_model *model, osr_tensor images, osr_tensor labels,
+                                     int train, osr_model_values *values);
+
+/* osr_model_train - one training step on a batch
+ *
+ *   images     f32 [n, H, W, C] in 0..1
+ *   labels     i32 [n]
+ *   optimiser  updates the model's own parameters
+ *   loss       out, mean over the batch; NULL: not read
+ *   correct    out, number of images whose class is right; NULL: not read
+ *   returns    OK
+ *   errors     as the ops; NAN an image value is not finite */
+OSR_API osr_status osr_model_train(osr_model *model, const float *images, const int32_t *labels,
+                                   int n, const osr_optimiser_desc *optimiser, float *loss,
+                                   float *correct);
+
+/* Host arrays for the outputs of n images; NULL for what is not wanted or not given. */
+typedef struct osr_outputs {
+    float *logits, *distances, *cosines; /* [n, K]                                            */
+    float *representation;               /* [n, D], D = osr_model_dims                        */
+    float *loss;                         /* [1], mean; needs labels                           */
+} osr_outputs;
+
+/* osr_model_dims - width D of the representation
+ *
+ *   errors    none */
+OSR_API int osr_model_dims(const osr_model *model);
+
+/* osr_model_run - outputs of a batch in eval mode
+ *
+ *   images    f32 [n, H, W, C] in 0..1
+ *   labels    i32 [n], or NULL: no loss
+ *   out       arrays to fill
+ *   returns   OK
+ *   errors    as the ops */
+OSR_API osr_status osr_model_run(osr_model *model, const float *images, const int32_t *labels,
+                                 int n, const osr_outputs *out);
+
+/* osr_model_score - class and score of each image from its outputs
+ *
+ *   row       a score that the method's outputs allow
+ *   outputs   arrays from osr_model_run with what the row needs and what the method's rule reads
+ *   scores    f64 [n]   larger = more unknown; NULL: not wanted
+ *   classes   i32 [n]   the known class; NULL: not wanted
+ *   returns   OK
+ *   errors    UNSUPPORTED the method does not give what the score needs (named); NAN
+ *   source    the score's row */
+OSR_API osr_status osr_model_score(osr_model *model, const osr_score_row *row,
+                                   const osr_outputs *outputs, int n, double *scores,
+                                   int32_t *classes);
+
+/* osr_model_calibrate_start - begin the calibration that the method asks for after training
+ *
+ *   CAC: each anchor becomes the mean logit of its class's correctly classified training images
+ *
+ *   returns   OK; methods without calibration do nothing
+ *   errors    MEMORY
+ *   source    Miller et al., WACV 2021, arXiv:2004.02434, section 3.3 */
+OSR_API osr_status osr_model_calibrate_start(osr_model *model);
+
+/* osr_model_calibrate_add - add a batch of training images, without augmentation
+ *
+ *   images    f32 [n, H, W, C] in 0..1
+ *   labels    i32 [n]
+ *   returns   OK
+ *   errors    as osr_model_run; ARG not started */
+OSR_API osr_status osr_model_calibrate_add(osr_model *model, const float *images,
+                                           const int32_t *labels, int n);
+
+/* osr_model_calibrate_end - put the calibration into force
+ *
+ *   empty     out: number of classes without a correct image, whose anchor stays; may be NULL
+ *   returns   OK
+ *   errors    ARG not started
+ *   numerics  sums in double, in the order of the images */
+OSR_API osr_status osr_model_calibrate_end(osr_model *model, int *empty);
+
+/* osr_model_set_threshold - above which score an image is unknown
+ *
+ *   row        the score it belongs to
+ *   threshold  any number but NaN
+ *   returns    OK
+ *   errors     ARG; UNSUPPORTED the method does not give what the score needs */
+OSR_API osr_status osr_model_set_threshold(osr_model *model, const osr_score_row *row,
+                                           double threshold);
+
+/* osr_model_threshold - the threshold in force
+ *
+ *   row       out, its score; may be NULL
+ *   returns   the threshold; infinity where none was set
+ *   errors    none */
+OSR_API double osr_model_threshold(const osr_model *model, const osr_score_row **row);
+
+typedef struct osr_prediction {
+    int known;              /* score <= threshold                                              */
+    int label;              /* the most likely known class, whatever the score                 */
+    const char *name;       /* its name; lives as long as the model                            */
+    double score, threshold;
+} osr_prediction;
+
+/* osr_model_predict - a known class or "unknown" for each picture
+ *
+ *   pixels       u8 [n, height, width, channels]
+ *   channels     1 grey or 3 RGB; adapted to the model (grey = 0.299 R + 0.587 G + 0.114 B).
+ *                Resized bilinearly in float with half-pixel centres
+ *   predictions  [n] filled
+ *   returns      OK
+ *   errors       ARG sizes, channels; as osr_model_run */
+OSR_API osr_status osr_model_predict(osr_model *model, const unsigned char *pixels, int n,
+                                     int height, int width, int channels,
+                                     osr_prediction *predictions);
+
+typedef enum osr_jacobian_method { OSR_JACOBIAN_AUTO, OSR_JACOBIAN_FD, OSR_JACOBIAN_EXACT }
+    osr_jacobian_method;
+
+typedef enum osr_jacobian_of {
+    OSR_JACOBIAN_NORMALISED, /* the representation divided by its length                       */
+    OSR_JACOBIAN_RAW,        /* the representation                                             */
+    OSR_JACOBIAN_LOGITS      /* logits, distances or cosines: what the class is read from      */
+} osr_jacobian_of;
+
+typedef struct osr_jacobian_desc {
+    osr_jacobian_method method; /* AUTO: the cheaper of all coordinates and exact             */
+    osr_jacobian_of of;
+    osr_direction direction;    /* FD: coordinates, or random directions                      */
+    int directions;             /* FD with random directions: how many, >= 1                  */
+    float step;                 /* FD: h in the image's scale -1..1; 0: OSR_JACOBIAN_STEP      */
+    uint64_t seed;              /* FD with random directions                                  */
+} osr_jacobian_desc;
+
+#define OSR_JACOBIAN_STEP 0.02f
+
+/* osr_model_jacobian - Frobenius norm of the Jacobian of each image, in eval mode
+ *
+ *   ||df/dx||_F,  x = the image in the scale -1..1
+ *   EXACT  sqrt(sum_d ||df_d/dx||^2), one backward pass an output
+ *   FD     central differences over every coordinate, or sqrt of the mean of ||J v||^2 over random
+ *          directions v with E[v v'] = I (its square is unbiased)
+ *
+ *   images    f32 [n, H, W, C] in 0..1
+ *   desc      NULL means {0}
+ *   norms     f64 [n]
+ *   used      out, FD or EXACT; may be NULL
+ *   returns   OK
+ *   errors    ARG; as osr_model_run
+ *   source    Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436; random
+ *             projections as Hoffman et al., arXiv:1908.02729 */
+OSR_API osr_status osr_model_jacobian(osr_model *model, const float *images, int n,
+                                      const osr_jacobian_desc *desc, double *norms,
+                                      osr_jacobian_method *used);
+
+/* osr_model_write - put a model into a writer, beside whatever the caller adds
+ *
+ *   moments   non-zero: the optimiser's state too, for a checkpoint
+ *   returns   OK
+ *   errors    MEMORY; DEVICE; NAN a parameter is not finite
+ *   source    safetensors; keys and names: osr_model_read */
+OSR_API osr_status osr_model_write(osr_model *model, osr_writer *writer, int moments);
+
+/* osr_model_read - make the model that a file holds
+ *
+ *   metadata  osr.method, osr.net, osr.layers, osr.input (H W C), osr.mean, osr.std, osr.classes
+ *             (one name a line), osr.score, osr.threshold, osr.numbers
+ *   tensors   as osr_model_tensors names them; opt.m.*, opt.v.* the optimiser's state
+ *   out       the model
+ *   returns   OK
+ *   errors    FORMAT what is missing or does not fit; SHAPE; MEMORY
+ *   lifetime  until osr_model_destroy */
+OSR_API osr_status osr_model_read(osr_ctx *ctx, const osr_file *file, osr_model **out);
+
+/* osr_model_read_moments - the optimiser's state from a checkpoint
+ *
+ *   file      one that osr_model_write made with moments
+ *   returns   OK
+ *   errors    FORMAT a tensor is missing */
+OSR_API osr_status osr_model_read_moments(osr_model *model, const osr_file *file);
+
+/* osr_model_save - write a model file, whole or not at all
+ *
+ *   path      replaced by rename
+ *   returns   OK
+ *   errors    IO; as osr_model_write */
+OSR_API osr_status osr_model_save(osr_model *model, const char *path);
+
+/* osr_model_load - a model from a file
+ *
+ *   out       the model
+ *   returns   OK
+ *   errors    IO; FORMAT; as osr_model_read */
+OSR_API osr_status osr_model_load(osr_ctx *ctx, const char *path, osr_model **out);
+
+/* osr_model_load_memory - a model from the bytes of a file
+ *
+ *   data      u8 [bytes], not kept
+ *   out       the model
+ *   returns   OK
+ *   errors    FORMAT; as osr_model_read */
+OSR_API osr_status osr_model_load_memory(osr_ctx *ctx, const void *data, size_t bytes,
+                                         osr_model **out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* OSR_H */
+
+#if defined(OSR_IMPLEMENTATION) && !defined(OSR_IMPLEMENTED)
+#define OSR_IMPLEMENTED
+
+#ifndef CL_TARGET_OPENCL_VERSION
+#define CL_TARGET_OPENCL_VERSION 120
+#endif
+#ifdef __APPLE__
+#include <OpenCL/opencl.h>
+#else
+#include <CL/cl.h>
+#endif
+#include <errno.h>
+#include <float.h>
+#include <limits.h>
+#include <locale.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _WIN32
+#include <io.h>
+#else
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* == status == --------------------------------------------------------------------------------- */
+
+OSR_API const char *osr_status_text(osr_status status)
+{
+    static const char *const text[] = {
+#define OSR__STATUS_TEXT(name, words) words,
+        OSR_STATUS_LIST(OSR__STATUS_TEXT)
+#undef OSR__STATUS_TEXT
+    };
+    return (unsigned)status < (unsigned)OSR_STATUS_COUNT ? text[status] : "unknown status";
+}
+
+OSR_API const char *osr_version(void)
+{
+    return OSR_VERSION;
+}
+
+/* == context and devices == -------------------------------------------------------------------- */
+
+/* One row a kernel file: whether the families differ (Winograd is for CPUs so far). */
+#define OSR__FILES(X)                                                                              \
+    X(conv, 1) X(matmul, 1) X(winograd, 1) X(norm, 0) X(element, 0) X(layout, 0) X(pool, 0)        \
+    X(rows, 0) X(loss, 0) X(optimiser, 0) X(jacobian, 0) X(peak, 0)
+
+typedef enum osr__file {
+#define OSR__FILE_ENUM(name, split) OSR__FILE_##name,
+    OSR__FILES(OSR__FILE_ENUM)
+#undef OSR__FILE_ENUM
+    OSR__FILE_COUNT
+} osr__file;
+
+/* One row a kernel: name, file. */
+#define OSR__KERNELS(X)                                                                            \
+    X(conv_pack, conv) X(conv_taps, conv) X(conv_dgrad, conv) X(conv_wgrad, conv)                  \
+    X(conv_wgrad_reduce, conv)                                                                     \
+    X(wino_pack, winograd) X(wino_conv, winograd) X(wino_wgrad_tiles, winograd)                    \
+    X(wino_wgrad_product, winograd) X(wino_wgrad_filter, winograd)                                 \
+    X(matmul_nn, matmul) X(matmul_nt, matmul) X(matmul_tn, matmul)                                 \
+    X(norm_plane_stats, norm) X(norm_merge, norm) X(norm_fixed, norm) X(norm_act, norm)            \
+    X(norm_act_sums, norm) X(norm_merge_sums, norm) X(norm_act_dx, norm) X(dense_act, norm)        \
+    X(dense_act_dx, norm)                                                                          \
+    X(map_dense, element) X(map_image, element) X(spread, element) X(fill_dense, element)          \
+    X(fill_image, element) X(sum_all, element) X(column_sum, element) X(plane_sum, element)        \
+    X(bias_dense, element) X(bias_image, element)                                                  \
+    X(image_from_nhwc, layout) X(image_to_nhwc, layout) X(image_to_nchw, layout)                   \
+    X(image_from_nchw, layout)                                                                     \
+    X(pool, pool) X(pool_dx, pool) X(global_pool, pool) X(global_pool_dx, pool)                    \
+    X(softmax, rows) X(softmax_dx, rows) X(logsumexp, rows) X(logsumexp_dx, rows)                  \
+    X(row_sum, rows) X(row_spread, rows) X(pick, rows) X(pick_dx, rows) X(row_correct, rows)       \
+    X(normalise, rows) X(normalise_dx, rows) X(anchor_distance, rows)                              \
+    X(anchor_distance_dx, rows)                                                                    \
+    X(loss_cross_entropy, loss) X(loss_cross_entropy_dx, loss) X(loss_cac, loss)                   \
+    X(loss_cac_dx, loss) X(loss_difair, loss) X(loss_difair_dx, loss) X(loss_movr, loss)           \
+    X(loss_movr_dx, loss) X(correlation_stats, loss) X(correlation_rho, loss)                      \
+    X(correlation_sum, loss) X(correlation_dw, loss)                                               \
+    X(sgd, optimiser) X(adam, optimiser)                                                           \
+    X(perturb, jacobian) X(difference_norm, jacobian) X(square_sum, jacobian)                      \
+    X(peak, peak)
+
+typedef enum osr__kernel {
+#define OSR__KERNEL_ENUM(name, file) OSR__K_##name,
+    OSR__KERNELS(OSR__KERNEL_ENUM)
+#undef OSR__KERNEL_ENUM
+    OSR__KERNEL_COUNT
+} osr__kernel;
+
+/* The embedded text of a kernel file; the table is at the end of this header. */
+typedef struct osr__cl_file {
+    const char *name;
+    const char *const *lines;
+    unsigned count;
+} osr__cl_file;
+
+/* Device memory of all parameters (values, gradients, two moments) or of all state. */
+enum { OSR__VALUE, OSR__GRADIENT, OSR__MOMENT1, OSR__MOMENT2, OSR__STATE, OSR__ARENAS };
+
+typedef struct osr__arena {
+    cl_mem mem;
+    size_t count, capacity; /* in floats */
+} osr__arena;
+
+/* A parameter or state tensor: where its values begin in its arena. */
+typedef struct osr__persist {
+    osr_shape shape;
+    size_t offset;
+    int state;           /* 1: in OSR__STATE                                          */
+    uint32_t grad_step;  /* generation of the step that last wrote its gradient       */
+} osr__persist;
+
+/* A reference: 0 none; a node's index; or OSR__PERSIST | arena << 28 | ordinal. */
+#define OSR__PERSIST 0x80000000u
+#define OSR__GENERATION_PERSIST 0xFFFFFFFFu
+
+/* The part of a node that must be equal for a plan to serve again. 4-byte members only. */
+typedef struct osr__record {
+    int32_t op, keep, mark, backward;
+    osr_shape shape;
+    uint32_t in[6];
+    int32_t ia[8];
+    float fa[4];
+} osr__record;
+
+/* Where a value lies: a slot of device memory and, for images, (base, row, plane, img). */
+typedef struct osr__loc {
+    int slot;
+    int l[4];
+} osr__loc;
+
+typedef union osr__word {
+    uint32_t u;
+    int32_t i;
+    float f;
+} osr__word;
+
+#define OSR__DYNS 9 /* values of a node that may change from step to step */
+
+typedef struct osr__node {
+    osr__record r;
+    osr__word dyn[OSR__DYNS];
+    size_t data; /* inputs: offset of the values in the staging memory */
+    osr__loc loc;
+} osr__node;
+
+/* A buffer that values of one layout share over time. */
+typedef struct osr__slot {
+    cl_mem mem;
+    size_t bytes, want;
+    int key[4];     /* CB, HP, WP, halo and used lanes of images; all 0 for dense values */
+    int taken;      /* while a plan is made                               */
+    uint32_t busy;  /* generation of the step that still needs its value  */
+} osr__slot;
+
+typedef struct osr__launch {
+    cl_kernel kernel; /* NULL: an upload of the node's staged data */
+    osr__kernel name;
+    uint32_t node;
+    size_t global[3], local[3];
+    int dyn_count;
+    struct { cl_uint arg; int index; } dyn[OSR__DYNS];
+    cl_mem mem;
+    size_t bytes;
+    double flops;
+} osr__launch;
+
+/* A recorded step (or the part of one up to a read), ready to be replayed. */
+typedef struct osr__plan {
+    uint64_t hash;
+    uint32_t first, count; /* nodes first..first+count-1 */
+    osr__record *records;
+    osr__loc *locs;
+    unsigned char *kept;
+    osr__loc *outside; /* locations of the values from before that it reads, in order of use */
+    size_t outside_count, outside_capacity;
+    osr__launch *launches;
+    size_t launch_count, launch_capacity;
+    int *scratch; /* slots, in the order of use */
+    size_t scratch_count, scratch_capacity;
+    int *uses;   /* every slot of the plan */
+    size_t use_count, use_capacity;
+} osr__plan;
+
+struct osr_ctx {
+    osr_allocator allocator;
+    osr_logger logger;
+    osr_status status;
+    char message[512];
+    uint64_t seed;
+    osr_kernels family;
+    char *kernel_dir;
+    osr_device device;
+    osr_ctx_stats stats;
+    cl_device_id id;
+    cl_context cl;
+    cl_command_queue queue;
+    cl_program programs[OSR__FILE_COUNT];
+    osr__arena arenas[OSR__ARENAS];
+    osr__persist *persists;
+    size_t persist_count, persist_capacity;
+    osr__node *nodes; /* the tape; nodes[0] is never used */
+    size_t node_count, node_capacity, done, fused;
+    uint32_t generation, step, drop_stream;
+    int mark, backward;
+    unsigned char *staging;
+    size_t staging_count, staging_capacity;
+    uint32_t *walk; /* work space of differentiation: three words a node */
+    size_t walk_capacity;
+    int walk_params;
+    osr__slot *slots;
+    size_t slot_count, slot_capacity;
+    osr__plan **plans;
+    size_t plan_count, plan_capacity;
+    osr__plan *making;
+    int measuring; /* 1: count scratch only, 0: emit launches */
+    size_t scratch_next;
+    uint32_t making_node;
+    cl_uint arg_next;
+    int profiling;
+    osr_launch_time *times;
+    size_t time_count, time_capacity;
+};
+
+static void osr__log(const osr_ctx *ctx, int level, const char *message)
+{
+    if (ctx->logger.fn != NULL)
+        ctx->logger.fn(ctx->logger.user, level, message);
+}
+
+/* Keep the first error and its message; returns status. */
+static osr_status osr__fail(osr_ctx *ctx, osr_status status, const char *format, ...)
+{
+    char line[512];
+    size_t i;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    for (i = 0; line[i] != '\0'; ++i)
+        if (line[i] == '\n' || line[i] == '\r')
+            line[i] = ' ';
+    if (ctx->status == OSR_OK) {
+        ctx->status = status;
+        memcpy(ctx->message, line, sizeof line);
+        osr__log(ctx, 0, line);
+    }
+    return status;
+}
+
+static void *osr__default_allocator(void *user, void *ptr, size_t old_size, size_t new_size)
+{
+    (void)user;
+    (void)old_size;
+    if (new_size == 0) {
+        free(ptr);
+        return NULL;
+    }
+    return realloc(ptr, new_size);
+}
+
+/* a * b, or 0 where it overflows; the only way sizes are multiplied. */
+static size_t osr__mul(size_t a, size_t b)
+{
+    return b != 0 && a > (size_t)-1 / b ? 0 : a * b;
+}
+
+/* Resize an array; the new part is zero. NULL on failure, with the old block kept. */
+static void *osr__resize(osr_ctx *ctx, void *ptr, size_t old_count, size_t new_count, size_t size)
+{
+    const size_t old_size = old_count * size, new_size = osr__mul(new_count, size);
+    void *p = NULL;
+    if (new_size != 0)
+        p = ctx->allocator.fn(ctx->allocator.user, ptr, old_size, new_size);
+    if (p == NULL) {
+        osr__fail(ctx, OSR_MEMORY, "out of memory: %lu elements of %lu bytes",
+                  (unsigned long)new_count, (unsigned long)size);
+        return NULL;
+    }
+    if (new_size > old_size)
+        memset((char *)p + old_size, 0, new_size - old_size);
+    ctx->stats.allocations++;
+    ctx->stats.host_bytes += new_size - old_size;
+    if (ctx->stats.host_bytes > ctx->stats.host_peak_bytes)
+        ctx->stats.host_peak_bytes = ctx->stats.host_bytes;
+    return p;
+}
+
+static void *osr__alloc(osr_ctx *ctx, size_t count, size_t size)
+{
+    return osr__resize(ctx, NULL, 0, count, size);
+}
+
+static void osr__free(osr_ctx *ctx, void *ptr, size_t count, size_t size)
+{
+    if (ptr == NULL)
+        return;
+    ctx->allocator.fn(ctx->allocator.user, ptr, count * size, 0);
+    ctx->stats.host_bytes -= count * size;
+}
+
+/* Make room for one more element; doubles. 0 on failure. */
+static int osr__grow(osr_ctx *ctx, void *array, size_t *capacity, size_t needed, size_t size)
+{
+    void *p, *old;
+    size_t wanted = *capacity < 8 ? 8 : *capacity;
+    if (needed <= *capacity)
+        return 1;
+    while (wanted < needed)
+        wanted *= 2;
+    memcpy(&old, array, sizeof old);
+    p = osr__resize(ctx, old, *capacity, wanted, size);
+    if (p == NULL)
+        return 0;
+    memcpy(array, &p, sizeof p);
+    *capacity = wanted;
+    return 1;
+}
+
+static char *osr__copy_text(osr_ctx *ctx, const char *text)
+{
+    char *copy = (char *)osr__alloc(ctx, strlen(text) + 1, 1);
+    if (copy != NULL)
+        memcpy(copy, text, strlen(text) + 1);
+    return copy;
+}
+
+static const char *osr__cl_name(cl_int code)
+{
+    switch (code) {
+    case -1: return "device not found";
+    case -2: return "device not available";
+    case -3: return "compiler not available";
+    case -4: return "device memory allocation failed";
+    case -5: return "out of resources";
+    case -6: return "out of host memory";
+    case -11: return "program does not build";
+    case -30: return "invalid value";
+    case -36: return "invalid command queue";
+    case -38: return "invalid memory object";
+    case -46: return "invalid kernel name";
+    case -48: return "invalid kernel";
+    case -49: return "invalid argument index";
+    case -50: return "invalid argument value";
+    case -51: return "invalid argument size";
+    case -52: return "kernel arguments not set";
+    case -54: return "invalid work-group size";
+    case -55: return "invalid work-item size";
+    case -61: return "invalid buffer size";
+    case -1001: return "no OpenCL platform";
+    default: return "OpenCL error";
+    }
+}
+
+/* Record a failed OpenCL call: what was called and for what. */
+static osr_status osr__cl_fail(osr_ctx *ctx, const char *call, const char *what, cl_int code)
+{
+    const osr_status s = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_HOST_MEMORY
+                                 || code == CL_INVALID_BUFFER_SIZE
+                             ? OSR_MEMORY
+                             : OSR_DEVICE;
+    return osr__fail(ctx, s, "%s (%s): %s (%d)", call, what, osr__cl_name(code), (int)code);
+}
+
+#define OSR__MAX_PLATFORMS 16
+#define OSR__MAX_DEVICES 64
+
+static void osr__device_describe(cl_platform_id platform, cl_device_id id, osr_device *d)
+{
+    cl_device_type type = 0;
+    cl_ulong memory = 0, local = 0, max_alloc = 0;
+    cl_uint units = 0;
+    memset(d, 0, sizeof *d);
+    clGetDeviceInfo(id, CL_DEVICE_NAME, sizeof d->name - 1, d->name, NULL);
+    clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof d->platform - 1, d->platform, NULL);
+    clGetDeviceInfo(id, CL_DRIVER_VERSION, sizeof d->driver - 1, d->driver, NULL);
+    clGetDeviceInfo(id, CL_DEVICE_VERSION, sizeof d->version - 1, d->version, NULL);
+    clGetDeviceInfo(id, CL_DEVICE_TYPE, sizeof type, &type, NULL);
+    clGetDeviceInfo(id, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof memory, &memory, NULL);
+    clGetDeviceInfo(id, CL_DEVICE_LOCAL_MEM_SIZE, sizeof local, &local, NULL);
+    clGetDeviceInfo(id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof max_alloc, &max_alloc, NULL);
+    clGetDeviceInfo(id, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL);
+    d->kind = type & CL_DEVICE_TYPE_CPU   ? OSR_DEVICE_CPU
+              : type & CL_DEVICE_TYPE_GPU ? OSR_DEVICE_GPU
+                                          : OSR_DEVICE_OTHER;
+    d->memory_bytes = memory;
+    d->local_bytes = local;
+    d->max_alloc_bytes = max_alloc;
+    d->compute_units = units;
+}
+
+/* All devices of all platforms; returns their number, at most OSR__MAX_DEVICES. */
+static int osr__devices(cl_platform_id *platforms, cl_device_id *ids, cl_int *code)
+{
+    cl_platform_id p[OSR__MAX_PLATFORMS];
+    cl_uint np = 0, nd, i, j;
+    int count = 0;
+    *code = clGetPlatformIDs(OSR__MAX_PLATFORMS, p, &np);
+    if (*code != CL_SUCCESS)
+        return 0;
+    for (i = 0; i < np && i < OSR__MAX_PLATFORMS; ++i) {
+        cl_device_id d[OSR__MAX_DEVICES];
+        const cl_int e = clGetDeviceIDs(p[i], CL_DEVICE_TYPE_ALL, OSR__MAX_DEVICES, d, &nd);
+        if (e != CL_SUCCESS) {
+            if (e != CL_DEVICE_NOT_FOUND)
+                *code = e;
+            continue;
+        }
+        for (j = 0; j < nd && count < OSR__MAX_DEVICES; ++j, ++count) {
+            platforms[count] = p[i];
+            ids[count] = d[j];
+        }
+    }
+    return count;
+}
+
+OSR_API osr_status osr_device_list(osr_device *devices, int capacity, int *count)
+{
+    cl_platform_id platforms[OSR__MAX_DEVICES];
+    cl_device_id ids[OSR__MAX_DEVICES];
+    cl_int code;
+    int i, n;
+    if (count == NULL || (devices == NULL && capacity != 0))
+        return OSR_ARG;
+    n = osr__devices(platforms, ids, &code);
+    *count = n;
+    if (n == 0 && code != CL_SUCCESS && code != -1001)
+        return OSR_DEVICE;
+    for (i = 0; i < n && i < capacity; ++i)
+        osr__device_describe(platforms[i], ids[i], &devices[i]);
+    return OSR_OK;
+}
+
+static int osr__contains(const char *text, const char *part)
+{
+    size_t i, j, n = strlen(part);
+    for (i = 0; text[i] != '\0'; ++i) {
+        for (j = 0; j < n && text[i + j] != '\0'; ++j) {
+            const char a = text[i + j], b = part[j];
+            const char la = (char)(a >= 'A' && a <= 'Z' ? a + 32 : a);
+            const char lb = (char)(b >= 'A' && b <= 'Z' ? b + 32 : b);
+            if (la != lb)
+                break;
+        }
+        if (j == n)
+            return 1;
+    }
+    return n == 0;
+}
+
+/* Does device number `index` answer to `wanted`: a kind, an index, or part of a name? */
+static int osr__device_matches(const osr_device *d, int index, const char *wanted)
+{
+    char *end = NULL;
+    long v;
+    if (strcmp(wanted, "cpu") == 0)
+        return d->kind == OSR_DEVICE_CPU;
+    if (strcmp(wanted, "gpu") == 0)
+        return d->kind == OSR_DEVICE_GPU;
+    v = strtol(wanted, &end, 10);
+    if (*wanted != '\0' && end != NULL && *end == '\0')
+        return v == index;
+    return osr__contains(d->name, wanted) || osr__contains(d->platform, wanted);
+}
+
+static osr_status osr__device_choose(osr_ctx *ctx, const char *wanted)
+{
+    cl_platform_id platforms[OSR__MAX_DEVICES];
+    cl_device_id ids[OSR__MAX_DEVICES];
+    cl_int code;
+    osr_device d;
+    int i, best = -1;
+    const int n = osr__devices(platforms, ids, &code);
+    if (n == 0)
+        return osr__fail(ctx, OSR_DEVICE,
+                         "no OpenCL device: install a driver (for a CPU: pocl-opencl-icd); is its "
+                         "cache directory (POCL_CACHE_DIR or HOME) writable? (%s, %d)",
+                         osr__cl_name(code == CL_SUCCESS ? CL_DEVICE_NOT_FOUND : code), (int)code);
+    for (i = 0; i < n && wanted != NULL && best < 0; ++i) {
+        osr__device_describe(platforms[i], ids[i], &d);
+        if (osr__device_matches(&d, i, wanted))
+            best = i;
+    }
+    for (i = 0; i < n && wanted == NULL && best < 0; ++i) {
+        osr__device_describe(platforms[i], ids[i], &d);
+        if (d.kind == OSR_DEVICE_GPU)
+            best = i;
+    }
+    if (best < 0 && wanted != NULL)
+        return osr__fail(ctx, OSR_DEVICE, "no OpenCL device matches \"%s\" (%d found)", wanted, n);
+    if (best < 0)
+        best = 0;
+    ctx->id = ids[best];
+    osr__device_describe(platforms[best], ids[best], &ctx->device);
+    return OSR_OK;
+}
+
+static osr_status osr__device_open(osr_ctx *ctx, const osr_ctx_desc *desc)
+{
+    const char *wanted = desc->device, *family = getenv("OSR_KERNELS");
+    cl_int code;
+    if (wanted == NULL || *wanted == '\0')
+        wanted = getenv("OSR_DEVICE");
+    if (wanted != NULL && *wanted == '\0')
+        wanted = NULL;
+    if (osr__device_choose(ctx, wanted) != OSR_OK)
+        return ctx->status;
+    ctx->family = desc->kernels;
+    if (ctx->family == OSR_KERNELS_AUTO && family != NULL && *family != '\0') {
+        if (strcmp(family, "cpu") != 0 && strcmp(family, "gpu") != 0)
+            return osr__fail(ctx, OSR_ARG, "OSR_KERNELS is \"%s\", not cpu or gpu", family);
+        ctx->family = family[0] == 'c' ? OSR_KERNELS_CPU : OSR_KERNELS_GPU;
+    }
+    if (ctx->family == OSR_KERNELS_AUTO)
+        ctx->family = ctx->device.kind == OSR_DEVICE_CPU ? OSR_KERNELS_CPU : OSR_KERNELS_GPU;
+    ctx->cl = clCreateContext(NULL, 1, &ctx->id, NULL, NULL, &code);
+    if (ctx->cl == NULL)
+        return osr__cl_fail(ctx, "clCreateContext", ctx->device.name, code);
+    ctx->queue = clCreateCommandQueue(ctx->cl, ctx->id, CL_QUEUE_PROFILING_ENABLE, &code);
+    if (ctx->queue == NULL)
+        return osr__cl_fail(ctx, "clCreateCommandQueue", ctx->device.name, code);
+    return OSR_OK;
+}
+
+OSR_API osr_status osr_ctx_create(const osr_ctx_desc *desc, osr_ctx **out)
+{
+    osr_ctx_desc none;
+    osr_allocator allocator;
+    osr_ctx *ctx;
+    memset(&none, 0, sizeof none);
+    if (out == NULL)
+        return OSR_ARG;
+    *out = NULL;
+    if (desc == NULL)
+        desc = &none;
+    allocator = desc->allocator;
+    if (allocator.fn == NULL)
+        allocator.fn = osr__default_allocator;
+    ctx = (osr_ctx *)allocator.fn(allocator.user, NULL, 0, sizeof *ctx);
+    if (ctx == NULL)
+        return OSR_MEMORY;
+    memset(ctx, 0, sizeof *ctx);
+    *out = ctx;
+    ctx->allocator = allocator;
+    ctx->logger = desc->logger;
+    ctx->stats.host_bytes = ctx->stats.host_peak_bytes = sizeof *ctx;
+    ctx->stats.allocations = 1;
+    ctx->seed = desc->seed;
+    ctx->generation = 1;
+    ctx->mark = -1;
+    ctx->family = OSR_KERNELS_CPU;
+    if ((unsigned)desc->kernels > (unsigned)OSR_KERNELS_GPU)
+        return osr__fail(ctx, OSR_ARG, "osr_ctx_create: kernels is %d", (int)desc->kernels);
+    if (desc->kernel_dir != NULL) {
+        ctx->kernel_dir = osr__copy_text(ctx, desc->kernel_dir);
+        if (ctx->kernel_dir == NULL)
+            return ctx->status;
+    }
+    return desc->no_device ? OSR_OK : osr__device_open(ctx, desc);
+}
+
+static void osr__mem_release(osr_ctx *ctx, cl_mem *mem, size_t bytes)
+{
+    if (*mem == NULL)
+        return;
+    clReleaseMemObject(*mem);
+    *mem = NULL;
+    ctx->stats.device_bytes -= bytes;
+}
+
+static void osr__plan_destroy(osr_ctx *ctx, osr__plan *plan)
+{
+    size_t i;
+    for (i = 0; i < plan->launch_count; ++i)
+        if (plan->launches[i].kernel != NULL)
+            clReleaseKernel(plan->launches[i].kernel);
+    osr__free(ctx, plan->records, plan->count, sizeof *plan->records);
+    osr__free(ctx, plan->locs, plan->count, sizeof *plan->locs);
+    osr__free(ctx, plan->kept, plan->count, 1);
+    osr__free(ctx, plan->outside, plan->outside_capacity, sizeof *plan->outside);
+    osr__free(ctx, plan->launches, plan->launch_capacity, sizeof *plan->launches);
+    osr__free(ctx, plan->scratch, plan->scratch_capacity, sizeof *plan->scratch);
+    osr__free(ctx, plan->uses, plan->use_capacity, sizeof *plan->uses);
+    osr__free(ctx, plan, 1, sizeof *plan);
+}
+
+static void osr__plans_drop(osr_ctx *ctx)
+{
+    size_t i;
+    for (i = 0; i < ctx->plan_count; ++i)
+        osr__plan_destroy(ctx, ctx->plans[i]);
+    ctx->plan_count = 0;
+}
+
+OSR_API void osr_ctx_destroy(osr_ctx *ctx)
+{
+    osr_allocator allocator;
+    size_t i;
+    if (ctx == NULL)
+        return;
+    if (ctx->queue != NULL)
+        clFinish(ctx->queue);
+    osr__plans_drop(ctx);
+    for (i = 0; i < ctx->slot_count; ++i)
+        osr__mem_release(ctx, &ctx->slots[i].mem, ctx->slots[i].bytes);
+    for (i = 0; i < OSR__ARENAS; ++i)
+        osr__mem_release(ctx, &ctx->arenas[i].mem, ctx->arenas[i].capacity * sizeof(float));
+    for (i = 0; i < OSR__FILE_COUNT; ++i)
+        if (ctx->programs[i] != NULL)
+            clReleaseProgram(ctx->programs[i]);
+    if (ctx->queue != NULL)
+        clReleaseCommandQueue(ctx->queue);
+    if (ctx->cl != NULL)
+        clReleaseContext(ctx->cl);
+    if (ctx->kernel_dir != NULL)
+        osr__free(ctx, ctx->kernel_dir, strlen(ctx->kernel_dir) + 1, 1);
+    osr__free(ctx, ctx->persists, ctx->persist_capacity, sizeof *ctx->persists);
+    osr__free(ctx, ctx->nodes, ctx->node_capacity, sizeof *ctx->nodes);
+    osr__free(ctx, ctx->staging, ctx->staging_capacity, 1);
+    osr__free(ctx, ctx->walk, ctx->walk_capacity, sizeof *ctx->walk);
+    osr__free(ctx, ctx->slots, ctx->slot_capacity, sizeof *ctx->slots);
+    osr__free(ctx, ctx->plans, ctx->plan_capacity, sizeof *ctx->plans);
+    osr__free(ctx, ctx->times, ctx->time_capacity, sizeof *ctx->times);
+    allocator = ctx->allocator;
+    allocator.fn(allocator.user, ctx, sizeof *ctx, 0);
+}
+
+OSR_API osr_status osr_ctx_status(const osr_ctx *ctx)
+{
+    return ctx == NULL ? OSR_MEMORY : ctx->status;
+}
+
+OSR_API const char *osr_ctx_message(const osr_ctx *ctx)
+{
+    return ctx == NULL ? "out of memory" : ctx->message;
+}
+
+OSR_API const osr_device *osr_ctx_device(const osr_ctx *ctx)
+{
+    return &ctx->device;
+}
+
+OSR_API osr_kernels osr_ctx_kernels(const osr_ctx *ctx)
+{
+    return ctx->family;
+}
+
+OSR_API void osr_ctx_get_stats(const osr_ctx *ctx, osr_ctx_stats *stats)
+{
+    *stats = ctx->stats;
+}
+
+/* Device memory, filled with zeros. */
+static cl_mem osr__mem_create(osr_ctx *ctx, size_t bytes)
+{
+    cl_int code = CL_SUCCESS;
+    const cl_float zero = 0.0f;
+    cl_mem mem;
+    if (bytes > ctx->device.max_alloc_bytes) {
+        osr__fail(ctx, OSR_MEMORY, "one buffer of %lu MiB, but the device allows %lu MiB: "
+                  "use a smaller batch", (unsigned long)(bytes >> 20),
+                  (unsigned long)(ctx->device.max_alloc_bytes >> 20));
+        return NULL;
+    }
+    mem = clCreateBuffer(ctx->cl, CL_MEM_READ_WRITE, bytes, NULL, &code);
+    if (mem == NULL) {
+        osr__cl_fail(ctx, "clCreateBuffer", "device memory", code);
+        return NULL;
+    }
+    code = clEnqueueFillBuffer(ctx->queue, mem, &zero, sizeof zero, 0, bytes, 0, NULL, NULL);
+    if (code != CL_SUCCESS) {
+        osr__cl_fail(ctx, "clEnqueueFillBuffer", "device memory", code);
+        clReleaseMemObject(mem);
+        return NULL;
+    }
+    ctx->stats.device_bytes += bytes;
+    if (ctx->stats.device_bytes > ctx->stats.device_peak_bytes)
+        ctx->stats.device_peak_bytes = ctx->stats.device_bytes;
+    return mem;
+}
+
+static const osr__cl_file *osr__cl_find(const char *name);
+
+/* A kernel file's text from the context's kernel_dir; NULL with the error recorded. */
+static char *osr__file_text(osr_ctx *ctx, const char *name, size_t *size)
+{
+    char path[1024];
+    char *text = NULL;
+    FILE *f;
+    long n = -1;
+    snprintf(path, sizeof path, "%s/%s.cl", ctx->kernel_dir, name);
+    f = fopen(path, "rb");
+    if (f != NULL && fseek(f, 0, SEEK_END) == 0)
+        n = ftell(f);
+    if (n < 0 || n > (1 << 24) || fseek(f, 0, SEEK_SET) != 0) {
+        osr__fail(ctx, OSR_IO, "%s: %s", path, strerror(errno));
+    } else {
+        *size = (size_t)n + 1;
+        text = (char *)osr__alloc(ctx, *size, 1);
+        if (text != NULL && fread(text, 1, (size_t)n, f) != (size_t)n) {
+            osr__fail(ctx, OSR_IO, "%s: read error", path);
+            osr__free(ctx, text, *size, 1);
+            text = NULL;
+        }
+    }
+    if (f != NULL)
+        fclose(f);
+    return text;
+}
+
+/* The first line of a build log that names an error, into `line`. */
+static void osr__build_error(osr_ctx *ctx, cl_program program, char *line, size_t size)
+{
+    size_t n = 0, i, start = 0;
+    char *log;
+    line[0] = '\0';
+    if (clGetProgramBuildInfo(program, ctx->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &n) != CL_SUCCESS
+        || n == 0)
+        return;
+    log = (char *)ctx->allocator.fn(ctx->allocator.user, NULL, 0, n + 1);
+    if (log == NULL)
+        return;
+    memset(log, 0, n + 1);
+    clGetProgramBuildInfo(program, ctx->id, CL_PROGRAM_BUILD_LOG, n, log, NULL);
+    osr__log(ctx, 1, log);
+    for (i = 0; i <= n; ++i)
+        if (log[i] == '\n' || log[i] == '\0') {
+            log[i] = '\0';
+            if (line[0] == '\0' || (osr__contains(log + start, "error")
+                                    && !osr__contains(line, "error")))
+                snprintf(line, size, "%s", log + start);
+            start = i + 1;
+        }
+    ctx->allocator.fn(ctx->allocator.user, log, n + 1, 0);
+}
+
+static const char *osr__file_name(const osr_ctx *ctx, osr__file file, char *buffer, size_t size)
+{
+    static const struct { const char *name; int split; } files[] = {
+#define OSR__FILE_ROW(name, split) { #name, split },
+        OSR__FILES(OSR__FILE_ROW)
+#undef OSR__FILE_ROW
+    };
+    snprintf(buffer, size, "%s%s", files[file].name,
+             !files[file].split                  ? ""
+             : ctx->family == OSR_KERNELS_GPU ? "_gpu"
+                                              : "_cpu");
+    return buffer;
+}
+
+/* Items of a work-group in the kernels that both families share. */
+static int osr__local_size(const osr_ctx *ctx)
+{
+    return ctx->family == OSR_KERNELS_GPU ? 64 : 1;
+}
+
+static cl_program osr__program_create(osr_ctx *ctx, const char *name, cl_int *code)
+{
+    cl_program program = NULL;
+    if (ctx->kernel_dir != NULL) {
+        size_t a = 0, b = 0;
+        char *common = osr__file_text(ctx, "common", &a), *text = osr__file_text(ctx, name, &b);
+        const char *both[2];
+        both[0] = common;
+        both[1] = text;
+        if (common != NULL && text != NULL)
+            program = clCreateProgramWithSource(ctx->cl, 2, both, NULL, code);
+        osr__free(ctx, common, a, 1);
+        osr__free(ctx, text, b, 1);
+    } else {
+        const osr__cl_file *common = osr__cl_find("common"), *file = osr__cl_find(name);
+        const char **lines;
+        size_t n;
+        if (common == NULL || file == NULL) {
+            osr__fail(ctx, OSR_UNSUPPORTED, "kernels/%s.cl is not embedded", name);
+            return NULL;
+        }
+        n = (size_t)common->count + file->count;
+        lines = (const char **)osr__alloc(ctx, n, sizeof *lines);
+        if (lines == NULL)
+            return NULL;
+        memcpy(lines, common->lines, common->count * sizeof *lines);
+        memcpy(lines + common->count, file->lines, file->count * sizeof *lines);
+        program = clCreateProgramWithSource(ctx->cl, (cl_uint)n, lines, NULL, code);
+        osr__free(ctx, (void *)lines, n, sizeof *lines);
+    }
+    if (program == NULL && ctx->status == OSR_OK)
+        osr__cl_fail(ctx, "clCreateProgramWithSource", name, *code);
+    return program;
+}
+
+static cl_program osr__program(osr_ctx *ctx, osr__file file)
+{
+    char name[64], options[128], line[256];
+    cl_int code = CL_SUCCESS;
+    cl_program program;
+    if (ctx->programs[file] != NULL)
+        return ctx->programs[file];
+    osr__file_name(ctx, file, name, sizeof name);
+    program = osr__program_create(ctx, name, &code);
+    if (program == NULL)
+        return NULL;
+    snprintf(options, sizeof options, "-cl-std=CL1.2 -DOSR_GPU=%d -DLS=%d",
+             ctx->family == OSR_KERNELS_GPU, osr__local_size(ctx));
+    code = clBuildProgram(program, 1, &ctx->id, options, NULL, NULL);
+    if (code != CL_SUCCESS) {
+        osr__build_error(ctx, program, line, sizeof line);
+        osr__fail(ctx, OSR_DEVICE, "clBuildProgram (kernels/%s.cl): %s (%d): %s", name,
+                  osr__cl_name(code), (int)code,
+                  line[0] != '\0' ? line : "no log; is the driver's cache directory writable?");
+        clReleaseProgram(program);
+        return NULL;
+    }
+    ctx->programs[file] = program;
+    return program;
+}
+
+static const char *osr__kernel_name(osr__kernel k)
+{
+    static const char *const names[] = {
+#define OSR__KERNEL_NAME(name, file) #name,
+        OSR__KERNELS(OSR__KERNEL_NAME)
+#undef OSR__KERNEL_NAME
+    };
+    return names[k];
+}
+
+static cl_kernel osr__kernel_create(osr_ctx *ctx, osr__kernel k)
+{
+    static const unsigned char files[] = {
+#define OSR__KERNEL_FILE(name, file) OSR__FILE_##file,
+        OSR__KERNELS(OSR__KERNEL_FILE)
+#undef OSR__KERNEL_FILE
+    };
+    cl_int code = CL_SUCCESS;
+    cl_kernel kernel;
+    cl_program program = osr__program(ctx, (osr__file)files[k]);
+    if (program == NULL)
+        return NULL;
+    kernel = clCreateKernel(program, osr__kernel_name(k), &code);
+    if (kernel == NULL)
+        osr__cl_fail(ctx, "clCreateKernel", osr__kernel_name(k), code);
+    return kernel;
+}
+
+OSR_API osr_status osr_ctx_profile(osr_ctx *ctx, int enable)
+{
+    ctx->profiling = enable != 0;
+    ctx->time_count = 0;
+    return ctx->status;
+}
+
+OSR_API size_t osr_ctx_profile_get(const osr_ctx *ctx, const osr_launch_time **times)
+{
+    *times = ctx->times;
+    return ctx->time_count;
+}
+
+/* Seconds that the device spent on an event; negative when the driver does not tell. */
+static double osr__event_seconds(cl_event event)
+{
+    cl_ulong from = 0, to = 0;
+    if (clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof from, &from, NULL)
+            != CL_SUCCESS
+        || clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof to, &to, NULL)
+               != CL_SUCCESS)
+        return -1.0;
+    return (double)(to - from) * 1e-9;
+}
+
+OSR_API osr_status osr_peak_gflops(osr_ctx *ctx, double *gflops)
+{
+    const int ls = osr__local_size(ctx), lanes = ctx->family == OSR_KERNELS_GPU ? 1 : 16;
+    const size_t groups = (size_t)ctx->device.compute_units * (lanes == 1 ? 64 : 8);
+    size_t global = groups * (size_t)ls, local = (size_t)ls;
+    cl_int rounds = 1000000, code;
+    cl_event event = NULL;
+    double seconds = 0.0;
+    int run;
+    cl_mem mem;
+    cl_kernel kernel;
+    if (ctx->queue == NULL)
+        return osr__fail(ctx, OSR_DEVICE, "osr_peak_gflops: the context has no device");
+    mem = osr__mem_create(ctx, global * sizeof(float));
+    kernel = mem == NULL ? NULL : osr__kernel_create(ctx, OSR__K_peak);
+    for (run = 0; kernel != NULL && run < 2 && ctx->status == OSR_OK; ++run) {
+        clSetKernelArg(kernel, 0, sizeof mem, &mem);
+        clSetKernelArg(kernel, 1, sizeof rounds, &rounds);
+        code = clEnqueueNDRangeKernel(ctx->queue, kernel, 1, NULL, &global, &local, 0, NULL,
+                                      &event);
+        if (code == CL_SUCCESS)
+            code = clFinish(ctx->queue);
+        if (code != CL_SUCCESS)
+            osr__cl_fail(ctx, "clEnqueueNDRangeKernel", "peak", code);
+        if (event != NULL) {
+            seconds = osr__event_seconds(event);
+            clReleaseEvent(event);
+            event = NULL;
+        }
+    }
+    *gflops = seconds > 0.0 ? 2.0 * 12.0 * lanes * (double)rounds * (double)global / seconds * 1e-9
+                            : 0.0;
+    if (kernel != NULL)
+        clReleaseKernel(kernel);
+    osr__mem_release(ctx, &mem, global * sizeof(float));
+    return ctx->status;
+}
+/* == tensors == -------------------------------------------------------------------------------- */
+
+OSR_API osr_shape osr_shape_make(int rank, int d0, int d1, int d2, int d3)
+{
+    osr_shape s;
+    s.rank = rank;
+    s.dim[0] = rank > 0 ? d0 : 1;
+    s.dim[1] = rank > 1 ? d1 : 1;
+    s.dim[2] = rank > 2 ? d2 : 1;
+    s.dim[3] = rank > 3 ? d3 : 1;
+    return s;
+}
+
+OSR_API size_t osr_shape_count(osr_shape shape)
+{
+    size_t n = 1;
+    int i;
+    if (shape.rank < 0 || shape.rank > 4)
+        return 0;
+    for (i = 0; i < shape.rank; ++i)
+        n = shape.dim[i] > 0 ? osr__mul(n, (size_t)shape.dim[i]) : 0;
+    return n > (size_t)INT_MAX ? 0 : n; /* kernels index with int */
+}
+
+static int osr__same_shape(osr_shape a, osr_shape b)
+{
+    return a.rank == b.rank && a.dim[0] == b.dim[0] && a.dim[1] == b.dim[1]
+           && a.dim[2] == b.dim[2] && a.dim[3] == b.dim[3];
+}
+
+/* "[64, 32, 32, 3]" for messages. */
+typedef struct osr__brief {
+    char s[64];
+} osr__brief;
+
+static osr__brief osr__shape_text(osr_shape shape)
+{
+    osr__brief t;
+    int i;
+    size_t at = 0;
+    t.s[at++] = '[';
+    for (i = 0; i < shape.rank && at < sizeof t.s - 16; ++i)
+        at += (size_t)snprintf(t.s + at, sizeof t.s - at, i == 0 ? "%d" : ", %d", shape.dim[i]);
+    t.s[at++] = ']';
+    t.s[at] = '\0';
+    return t;
+}
+
+static int osr__is_persist(uint32_t ref)
+{
+    return (ref & OSR__PERSIST) != 0;
+}
+
+static osr__persist *osr__persist_of(osr_ctx *ctx, uint32_t ref)
+{
+    return &ctx->persists[ref & 0x0FFFFFFFu];
+}
+
+static int osr__arena_of(uint32_t ref)
+{
+    return (int)((ref >> 28) & 7u);
+}
+
+static osr_shape osr__ref_shape(osr_ctx *ctx, uint32_t ref)
+{
+    return osr__is_persist(ref) ? osr__persist_of(ctx, ref)->shape : ctx->nodes[ref].r.shape;
+}
+
+/* The reference behind a handle, 0 where it is dead or foreign. */
+static uint32_t osr__peek(osr_ctx *ctx, osr_tensor t)
+{
+    if (t.generation == OSR__GENERATION_PERSIST)
+        return osr__is_persist(t.index) && (t.index & 0x0FFFFFFFu) < ctx->persist_count ? t.index
+                                                                                        : 0;
+    return t.generation == ctx->generation && t.index > 0 && t.index < ctx->node_count ? t.index
+                                                                                        : 0;
+}
+
+/* The same for an op: {0} is passed on silently when an error is already recorded. */
+static uint32_t osr__ref(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
+{
+    uint32_t ref;
+    if (ctx->status != OSR_OK)
+        return 0;
+    ref = osr__peek(ctx, t);
+    if (ref == 0)
+        osr__fail(ctx, OSR_HANDLE, "%s: %s is %s", op, name,
+                  t.index == 0 ? "no tensor" : "a handle of another step or context");
+    return ref;
+}
+
+static osr_tensor osr__handle(osr_ctx *ctx, uint32_t ref)
+{
+    osr_tensor t;
+    t.index = ref;
+    t.generation = ref == 0               ? 0
+                   : osr__is_persist(ref) ? OSR__GENERATION_PERSIST
+                                          : ctx->generation;
+    return t;
+}
+
+OSR_API osr_shape osr_shape_of(osr_ctx *ctx, osr_tensor t)
+{
+    const uint32_t ref = osr__peek(ctx, t);
+    return ref == 0 ? osr_shape_make(-1, 0, 0, 0, 0) : osr__ref_shape(ctx, ref);
+}
+
+static osr_status osr__need_device(osr_ctx *ctx, const char *what)
+{
+    if (ctx->status == OSR_OK && ctx->queue == NULL)
+        return osr__fail(ctx, OSR_DEVICE, "%s: the context was made without a device", what);
+    return ctx->status;
+}
+
+/* Philox 4x32-10 on the host: the same words as kernels/common.cl. */
+static void osr__philox(const uint32_t counter[4], uint64_t seed, uint32_t out[4])
+{
+    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    int r;
+    for (r = 0; r < 10; ++r) {
+        const uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
+        const uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)p1;
+        c3 = (uint32_t)p0;
+        c0 = n0;
+        c2 = n2;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
+}
+
+static double osr__uniform(uint32_t word)
+{
+    return ((double)word + 0.5) / 4294967296.0;
+}
+
+/* Values of a new tensor: the counter is the element and the tensor's ordinal. */
+static void osr__init_values(float *v, size_t count, osr_init init, uint64_t seed, uint32_t ordinal)
+{
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        uint32_t counter[4], w[4];
+        double u = 0.0;
+        counter[0] = (uint32_t)i;
+        counter[1] = ordinal;
+        counter[2] = 0x696e6974u; /* "init" */
+        counter[3] = 0;
+        if (init.kind != OSR_INIT_CONSTANT)
+            osr__philox(counter, seed, w);
+        if (init.kind == OSR_INIT_NORMAL)
+            u = sqrt(-2.0 * log(osr__uniform(w[0])))
+                * cos(6.28318530717958647692 * osr__uniform(w[1]));
+        else if (init.kind == OSR_INIT_UNIFORM)
+            u = 2.0 * osr__uniform(w[0]) - 1.0;
+        v[i] = (float)((double)init.value + (double)init.scale * u);
+    }
+}
+
+/* Room for `count` floats in an arena; the new part is zero. */
+static osr_status osr__arena_need(osr_ctx *ctx, int kind, size_t count)
+{
+    osr__arena *a = &ctx->arenas[kind];
+    size_t capacity = kind == OSR__VALUE || kind == OSR__STATE ? 4096 : 8;
+    cl_mem mem;
+    cl_int code;
+    if (count <= a->capacity)
+        return ctx->status;
+    if (osr__need_device(ctx, "parameters") != OSR_OK)
+        return ctx->status;
+    while (capacity < count)
+        capacity += capacity / 2 + 8;
+    mem = osr__mem_create(ctx, capacity * sizeof(float));
+    if (mem == NULL)
+        return ctx->status;
+    if (a->mem != NULL) {
+        code = clEnqueueCopyBuffer(ctx->queue, a->mem, mem, 0, 0, a->capacity * sizeof(float), 0,
+                                   NULL, NULL);
+        if (code != CL_SUCCESS) {
+            osr__mem_release(ctx, &mem, capacity * sizeof(float));
+            return osr__cl_fail(ctx, "clEnqueueCopyBuffer", "parameters", code);
+        }
+        osr__plans_drop(ctx); /* their kernels hold the old buffer */
+        clFinish(ctx->queue);
+        osr__mem_release(ctx, &a->mem, a->capacity * sizeof(float));
+    }
+    a->mem = mem;
+    a->capacity = capacity;
+    return ctx->status;
+}
+
+static osr_tensor osr__persist_create(osr_ctx *ctx, osr_shape shape, osr_init init, int state)
+{
+    const int kind = state ? OSR__STATE : OSR__VALUE;
+    const size_t n = osr_shape_count(shape), offset = ctx->arenas[kind].count;
+    const size_t end = offset + (n + 15) / 16 * 16; /* 64-byte aligned */
+    float *v;
+    cl_int code;
+    if (ctx->status != OSR_OK)
+        return osr__handle(ctx, 0);
+    if (n == 0)
+        osr__fail(ctx, OSR_SHAPE, "parameter of shape %s", osr__shape_text(shape).s);
+    else if ((unsigned)init.kind > (unsigned)OSR_INIT_UNIFORM || !(fabsf(init.value) <= FLT_MAX)
+             || !(fabsf(init.scale) <= FLT_MAX))
+        osr__fail(ctx, OSR_ARG, "parameter of shape %s: init", osr__shape_text(shape).s);
+    else
+        osr__arena_need(ctx, kind, end);
+    if (ctx->status != OSR_OK
+        || !osr__grow(ctx, &ctx->persists, &ctx->persist_capacity, ctx->persist_count + 1,
+                      sizeof *ctx->persists))
+        return osr__handle(ctx, 0);
+    v = (float *)osr__alloc(ctx, n, sizeof *v);
+    if (v == NULL)
+        return osr__handle(ctx, 0);
+    osr__init_values(v, n, init, ctx->seed, (uint32_t)ctx->persist_count);
+    code = clEnqueueWriteBuffer(ctx->queue, ctx->arenas[kind].mem, CL_TRUE, offset * sizeof(float),
+                                n * sizeof(float), v, 0, NULL, NULL);
+    osr__free(ctx, v, n, sizeof *v);
+    if (code != CL_SUCCESS) {
+        osr__cl_fail(ctx, "clEnqueueWriteBuffer", "parameter", code);
+        return osr__handle(ctx, 0);
+    }
+    ctx->arenas[kind].count = end;
+    ctx->persists[ctx->persist_count].shape = shape;
+    ctx->persists[ctx->persist_count].offset = offset;
+    ctx->persists[ctx->persist_count].state = state;
+    ctx->persists[ctx->persist_count].grad_step = 0;
+    return osr__handle(ctx, OSR__PERSIST | (uint32_t)kind << 28 | (uint32_t)ctx->persist_count++);
+}
+
+OSR_API osr_tensor osr_param(osr_ctx *ctx, osr_shape shape, osr_init init)
+{
+    return osr__persist_create(ctx, shape, init, 0);
+}
+
+OSR_API osr_tensor osr_state(osr_ctx *ctx, osr_shape shape, osr_init init)
+{
+    return osr__persist_create(ctx, shape, init, 1);
+}
+
+static osr_tensor osr__companion(osr_ctx *ctx, osr_tensor param, int kind, const char *what)
+{
+    const uint32_t ref = osr__ref(ctx, param, what, "param");
+    if (ref == 0)
+        return osr__handle(ctx, 0);
+    if (!osr__is_persist(ref) || osr__persist_of(ctx, ref)->state) {
+        osr__fail(ctx, OSR_HANDLE, "%s: not a parameter", what);
+        return osr__handle(ctx, 0);
+    }
+    if (osr__arena_need(ctx, kind, ctx->arenas[OSR__VALUE].count) != OSR_OK)
+        return osr__handle(ctx, 0);
+    return osr__handle(ctx, OSR__PERSIST | (uint32_t)kind << 28 | (ref & 0x0FFFFFFFu));
+}
+
+OSR_API osr_tensor osr_gradient(osr_ctx *ctx, osr_tensor param)
+{
+    return osr__companion(ctx, param, OSR__GRADIENT, "osr_gradient");
+}
+
+OSR_API osr_tensor osr_moment(osr_ctx *ctx, osr_tensor param, int which)
+{
+    if (which != 1 && which != 2) {
+        osr__fail(ctx, OSR_ARG, "osr_moment: which is %d, not 1 or 2", which);
+        return osr__handle(ctx, 0);
+    }
+    return osr__companion(ctx, param, which == 1 ? OSR__MOMENT1 : OSR__MOMENT2, "osr_moment");
+}
+
+/* Index of the first value that is not finite; count where all are. */
+static size_t osr__first_bad(const float *v, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; ++i)
+        if (!(fabsf(v[i]) <= FLT_MAX))
+            break;
+    return i;
+}
+
+OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_t count)
+{
+    const uint32_t ref = osr__ref(ctx, t, "osr_write", "t");
+    size_t bad;
+    cl_int code;
+    if (ref == 0)
+        return ctx->status;
+    if (!osr__is_persist(ref))
+        return osr__fail(ctx, OSR_HANDLE, "osr_write: not a parameter or state");
+    if (src == NULL || count != osr_shape_count(osr__ref_shape(ctx, ref)))
+        return osr__fail(ctx, OSR_SHAPE, "osr_write: %lu values for shape %s", (unsigned long)count,
+                         osr__shape_text(osr__ref_shape(ctx, ref)).s);
+    bad = osr__first_bad(src, count);
+    if (bad < count)
+        return osr__fail(ctx, OSR_NAN, "osr_write: value %lu is not finite", (unsigned long)bad);
+    code = clEnqueueWriteBuffer(ctx->queue, ctx->arenas[osr__arena_of(ref)].mem, CL_TRUE,
+                                osr__persist_of(ctx, ref)->offset * sizeof(float),
+                                count * sizeof(float), src, 0, NULL, NULL);
+    if (code != CL_SUCCESS)
+        return osr__cl_fail(ctx, "clEnqueueWriteBuffer", "osr_write", code);
+    return ctx->status;
+}
+
+OSR_API void osr_ctx_set_step(osr_ctx *ctx, uint32_t step)
+{
+    ctx->step = step;
+}
+
+OSR_API void osr_mark(osr_ctx *ctx, int mark)
+{
+    ctx->mark = mark;
+}
+
+static void osr__step_reset(osr_ctx *ctx)
+{
+    ctx->node_count = 0;
+    ctx->done = ctx->fused = 1;
+    ctx->staging_count = 0;
+    ctx->drop_stream = 0;
+    ctx->mark = -1;
+    ctx->backward = 0;
+    ctx->making = NULL;
+    if (++ctx->generation == OSR__GENERATION_PERSIST)
+        ctx->generation = 1;
+}
+
+OSR_API void osr_ctx_clear_error(osr_ctx *ctx)
+{
+    ctx->status = OSR_OK;
+    ctx->message[0] = '\0';
+    osr__step_reset(ctx);
+}
+
+/* -- the tape -- */
+
+/* One row an op: name, how it runs, how its gradient is recorded (NULL: none), whether its result
+ * is a value of its own. Filled in the next section. */
+typedef struct osr__op_row {
+    const char *name;
+    void (*lower)(osr_ctx *ctx, uint32_t i);
+    void (*backward)(osr_ctx *ctx, uint32_t i, uint32_t dy);
+    int value;
+} osr__op_row;
+
+static const osr__op_row *osr__op(int op);
+static int osr__halo_wanted(osr_ctx *ctx, const osr__record *r, int input);
+static int osr__alive(osr_ctx *ctx, uint32_t ref, const char *op);
+
+#define OSR__OP_NONE 0
+
+/* Append a node; its handle's index, 0 on failure. The pointer is good until the next append. */
+static uint32_t osr__append(osr_ctx *ctx, int op, osr_shape shape, uint32_t in0, uint32_t in1,
+                            uint32_t in2, osr__node **out)
+{
+    osr__node *node;
+    const char *name = osr__op(op)->name;
+    if (osr__need_device(ctx, name) != OSR_OK || (in0 != 0 && !osr__alive(ctx, in0, name))
+        || (in1 != 0 && !osr__alive(ctx, in1, name)) || (in2 != 0 && !osr__alive(ctx, in2, name)))
+        return 0;
+    if (osr_shape_count(shape) == 0) {
+        osr__fail(ctx, OSR_SHAPE, "%s: result of shape %s", name, osr__shape_text(shape).s);
+        return 0;
+    }
+    if (ctx->node_count == 0)
+        ctx->node_count = ctx->done = ctx->fused = 1;
+    if (!osr__grow(ctx, &ctx->nodes, &ctx->node_capacity, ctx->node_count + 1, sizeof *ctx->nodes))
+        return 0;
+    node = &ctx->nodes[ctx->node_count];
+    memset(node, 0, sizeof *node);
+    node->r.op = op;
+    node->r.mark = ctx->mark;
+    node->r.backward = ctx->backward;
+    node->r.shape = shape;
+    node->r.in[0] = in0;
+    node->r.in[1] = in1;
+    node->r.in[2] = in2;
+    node->loc.slot = -1;
+    *out = node;
+    return (uint32_t)ctx->node_count++;
+}
+
+/* Copy host data for an input into the step's staging memory. */
+static void osr__stage(osr_ctx *ctx, osr__node *node, const void *data, size_t bytes)
+{
+    const size_t at = (ctx->staging_count + 63) / 64 * 64;
+    if (!osr__grow(ctx, &ctx->staging, &ctx->staging_capacity, at + bytes, 1))
+        return;
+    memcpy(ctx->staging + at, data, bytes);
+    node->data = at;
+    ctx->staging_count = at + bytes;
+}
+
+OSR_API osr_tensor osr_keep(osr_ctx *ctx, osr_tensor t)
+{
+    const uint32_t ref = osr__ref(ctx, t, "osr_keep", "t");
+    if (ref != 0 && !osr__is_persist(ref) && ref >= ctx->done) {
+        if (ctx->nodes[ref].r.op == OSR__OP_NONE) {
+            osr__fail(ctx, OSR_HANDLE, "osr_keep: the value was already fused away; keep it before "
+                                       "osr_backward");
+            return osr__handle(ctx, 0);
+        }
+        ctx->nodes[ref].r.keep = 1;
+    }
+    return ref == 0 ? osr__handle(ctx, 0) : t;
+}
+
+/* -- planning: where values lie -- */
+
+static int osr__blocks(int channels)
+{
+    return (channels + 7) / 8;
+}
+
+/* Floats in one image of a slot with this key. */
+static size_t osr__image_floats(const int key[4])
+{
+    return osr__mul(osr__mul((size_t)key[0], (size_t)key[1]), osr__mul((size_t)key[2], 8));
+}
+
+/* Take the best free slot: of the same key for images; for dense values the smallest that is large
+ * enough, else the largest. -1 on failure. */
+static int osr__slot_take(osr_ctx *ctx, const int key[4], size_t bytes)
+{
+    size_t i;
+    int best = -1;
+    for (i = 0; i < ctx->slot_count; ++i) {
+        const osr__slot *s = &ctx->slots[i];
+        if (s->taken || s->busy == ctx->generation || memcmp(s->key, key, sizeof s->key) != 0)
+            continue;
+        if (best < 0)
+            best = (int)i;
+        else {
+            const size_t a = ctx->slots[best].want, b = s->want;
+            if (a >= bytes ? b >= bytes && b < a : b > a)
+                best = (int)i;
+        }
+    }
+    if (best < 0) {
+        if (!osr__grow(ctx, &ctx->slots, &ctx->slot_capacity, ctx->slot_count + 1,
+                       sizeof *ctx->slots))
+            return -1;
+        best = (int)ctx->slot_count++;
+        memset(&ctx->slots[best], 0, sizeof ctx->slots[best]);
+        memcpy(ctx->slots[best].key, key, sizeof ctx->slots[best].key);
+    }
+    ctx->slots[best].taken = 1;
+    if (ctx->slots[best].want < bytes)
+        ctx->slots[best].want = bytes;
+    return best;
+}
+
+static int osr__plan_uses(osr_ctx *ctx, osr__plan *plan, int slot)
+{
+    size_t i;
+    for (i = 0; i < plan->use_count; ++i)
+        if (plan->uses[i] == slot)
+            return 1;
+    if (!osr__grow(ctx, &plan->uses, &plan->use_capacity, plan->use_count + 1, sizeof *plan->uses))
+        return 0;
+    plan->uses[plan->use_count++] = slot;
+    return 1;
+}
+
+static int osr__is_image(osr_shape s)
+{
+    return s.rank == 4;
+}
+
+/* A slot for the result of a node, with the halo that its readers want. */
+static void osr__place(osr_ctx *ctx, osr__plan *plan, uint32_t i, int halo)
+{
+    osr__node *node = &ctx->nodes[i];
+    const osr_shape s = node->r.shape;
+    int key[4] = { 0, 0, 0, 0 };
+    size_t bytes = osr_shape_count(s) * sizeof(float);
+    if (osr__is_image(s)) {
+        key[0] = osr__blocks(s.dim[3]);
+        key[1] = s.dim[1] + 2 * halo;
+        key[2] = s.dim[2] + 2 * halo;
+        key[3] = halo * 8 + s.dim[3] % 8; /* lanes beyond C are zero and must stay so */
+        bytes = osr__mul(osr__mul(osr__image_floats(key), (size_t)s.dim[0]), sizeof(float));
+        if (bytes == 0 || osr__image_floats(key) > (size_t)INT_MAX) {
+            osr__fail(ctx, OSR_MEMORY, "%s: an image tensor of shape %s is too large",
+                      osr__op(node->r.op)->name, osr__shape_text(s).s);
+            return;
+        }
+        node->loc.l[0] = (halo * key[2] + halo) * 8;
+        node->loc.l[1] = key[2] * 8;
+        node->loc.l[2] = key[1] * key[2] * 8;
+        node->loc.l[3] = key[0] * node->loc.l[2];
+    }
+    node->loc.slot = osr__slot_take(ctx, key, bytes);
+    if (node->loc.slot >= 0)
+        osr__plan_uses(ctx, plan, node->loc.slot);
+}
+
+/* Scratch memory for the node being lowered; a number for osr__arg_scratch. */
+static int osr__scratch(osr_ctx *ctx, size_t floats)
+{
+    osr__plan *plan = ctx->making;
+    static const int key[4] = { 0, 0, 0, 0 };
+    if (ctx->status != OSR_OK)
+        return 0;
+    if (ctx->measuring) {
+        int slot;
+        if (floats == 0) {
+            osr__fail(ctx, OSR_MEMORY, "%s: scratch memory is too large",
+                      osr__op(ctx->nodes[ctx->making_node].r.op)->name);
+            return 0;
+        }
+        slot = osr__slot_take(ctx, key, osr__mul(floats, sizeof(float)));
+        if (slot < 0 || !osr__plan_uses(ctx, plan, slot)
+            || !osr__grow(ctx, &plan->scratch, &plan->scratch_capacity, plan->scratch_count + 1,
+                          sizeof *plan->scratch))
+            return 0;
+        plan->scratch[plan->scratch_count++] = slot;
+    }
+    return plan->scratch[ctx->scratch_next++];
+}
+
+/* -- planning: launches -- */
+
+static osr__launch *osr__launch_add(osr_ctx *ctx)
+{
+    osr__plan *plan = ctx->making;
+    osr__launch *l;
+    if (!osr__grow(ctx, &plan->launches, &plan->launch_capacity, plan->launch_count + 1,
+                   sizeof *plan->launches))
+        return NULL;
+    l = &plan->launches[plan->launch_count++];
+    memset(l, 0, sizeof *l);
+    l->node = ctx->making_node;
+    return l;
+}
+
+static osr__launch *osr__launch_last(osr_ctx *ctx)
+{
+    return &ctx->making->launches[ctx->making->launch_count - 1];
+}
+
+/* Begin a launch; arguments follow in order, osr__run ends it. Nothing happens while measuring. */
+static void osr__begin(osr_ctx *ctx, osr__kernel k)
+{
+    osr__launch *l;
+    ctx->arg_next = 0;
+    if (ctx->measuring || ctx->status != OSR_OK)
+        return;
+    l = osr__launch_add(ctx);
+    if (l == NULL)
+        return;
+    l->name = k;
+    l->kernel = osr__kernel_create(ctx, k);
+}
+
+static void osr__arg(osr_ctx *ctx, size_t size, const void *value)
+{
+    cl_int code;
+    if (ctx->measuring || ctx->status != OSR_OK)
+        return;
+    code = clSetKernelArg(osr__launch_last(ctx)->kernel, ctx->arg_next++, size, value);
+    if (code != CL_SUCCESS)
+        osr__cl_fail(ctx, "clSetKernelArg", osr__kernel_name(osr__launch_last(ctx)->name), code);
+}
+
+static void osr__arg_i(osr_ctx *ctx, int v)
+{
+    const cl_int x = v;
+    osr__arg(ctx, sizeof x, &x);
+}
+
+static void osr__arg_f(osr_ctx *ctx, float v)
+{
+    const cl_float x = v;
+    osr__arg(ctx, sizeof x, &x);
+}
+
+static void osr__arg_i2(osr_ctx *ctx, int x, int y)
+{
+    cl_int v[2];
+    v[0] = x;
+    v[1] = y;
+    osr__arg(ctx, sizeof v, v);
+}
+
+/* A value of the node that is read anew at each replay. */
+static void osr__arg_dyn(osr_ctx *ctx, int index)
+{
+    osr__launch *l;
+    if (ctx->measuring || ctx->status != OSR_OK)
+        return;
+    l = osr__launch_last(ctx);
+    l->dyn[l->dyn_count].arg = ctx->arg_next;
+    l->dyn[l->dyn_count].index = index;
+    l->dyn_count++;
+    osr__arg(ctx, sizeof(osr__word), &ctx->nodes[ctx->making_node].dyn[index]);
+}
+
+static void osr__arg_slot(osr_ctx *ctx, int slot)
+{
+    if (ctx->measuring || ctx->status != OSR_OK)
+        return;
+    osr__arg(ctx, sizeof(cl_mem), &ctx->slots[slot].mem);
+}
+
+/* The buffer of any value. */
+static void osr__arg_mem(osr_ctx *ctx, uint32_t ref)
+{
+    if (osr__is_persist(ref))
+        osr__arg(ctx, sizeof(cl_mem), &ctx->arenas[osr__arena_of(ref)].mem);
+    else
+        osr__arg_slot(ctx, ctx->nodes[ref].loc.slot);
+}
+
+/* Buffer and offset of a dense value. */
+static void osr__arg_dense(osr_ctx *ctx, uint32_t ref)
+{
+    osr__arg_mem(ctx, ref);
+    osr__arg_i(ctx, osr__is_persist(ref) ? (int)osr__persist_of(ctx, ref)->offset : 0);
+}
+
+/* Buffer and layout of an image. */
+static void osr__arg_image(osr_ctx *ctx, uint32_t ref)
+{
+    osr__arg_mem(ctx, ref);
+    osr__arg(ctx, 4 * sizeof(cl_int), ctx->nodes[ref].loc.l);
+}
+
+static void osr__run3(osr_ctx *ctx, size_t g0, size_t g1, size_t g2, size_t l0, size_t l1)
+{
+    osr__launch *l;
+    if (ctx->measuring || ctx->status != OSR_OK)
+        return;
+    l = osr__launch_last(ctx);
+    l->global[0] = g0;
+    l->global[1] = g1;
+    l->global[2] = g2;
+    l->local[0] = l0;
+    l->local[1] = l1;
+    l->local[2] = 1;
+}
+
+/* End a launch of `groups` work-groups of the shared kernels. */
+static void osr__run(osr_ctx *ctx, size_t groups)
+{
+    const size_t ls = (size_t)osr__local_size(ctx);
+    osr__run3(ctx, groups * ls, 1, 1, ls, 1);
+}
+
+/* The same for a flat kernel over `count` values. */
+static void osr__run_flat(osr_ctx *ctx, size_t count)
+{
+    const size_t each = ctx->family == OSR_KERNELS_GPU ? (size_t)osr__local_size(ctx) : 4096;
+    osr__run(ctx, (count + each - 1) / each);
+}
+
+/* Copy the node's staged data into `slot` at each replay. */
+static void osr__upload(osr_ctx *ctx, int slot, size_t bytes)
+{
+    osr__launch *l;
+    if (ctx->measuring || ctx->status != OSR_OK)
+        return;
+    l = osr__launch_add(ctx);
+    if (l == NULL)
+        return;
+    l->mem = ctx->slots[slot].mem;
+    l->bytes = bytes;
+}
+
+static void osr__count_flops(osr_ctx *ctx, double flops)
+{
+    if (!ctx->measuring && ctx->status == OSR_OK)
+        osr__launch_last(ctx)->flops = flops;
+}
+
+/* -- planning: making and finding a plan -- */
+
+/* Allocate or enlarge the slots of a plan. Other plans that hold an enlarged one are dropped. */
+static void osr__slots_allocate(osr_ctx *ctx, const osr__plan *plan)
+{
+    size_t i;
+    int grown = 0;
+    for (i = 0; i < plan->use_count && ctx->status == OSR_OK; ++i) {
+        osr__slot *s = &ctx->slots[plan->uses[i]];
+        const size_t old = s->bytes;
+        if (s->want <= s->bytes)
+            continue;
+        if (s->mem != NULL) {
+            grown = 1;
+            clFinish(ctx->queue);
+        }
+        osr__mem_release(ctx, &s->mem, old);
+        s->bytes = 0;
+        s->mem = osr__mem_create(ctx, s->want);
+        if (s->mem != NULL)
+            s->bytes = s->want;
+    }
+    if (grown)
+        osr__plans_drop(ctx);
+}
+
+/* Last node of first..end-1 that reads each node, into walk[]; kept[] for what must survive. */
+static void osr__liveness(osr_ctx *ctx, osr__plan *plan, uint32_t *last)
+{
+    uint32_t i;
+    int k;
+    for (i = plan->first; i < plan->first + plan->count; ++i) {
+        last[i - plan->first] = 0;
+        for (k = 0; k < 6; ++k) {
+            const uint32_t in = ctx->nodes[i].r.in[k];
+            if (in != 0 && !osr__is_persist(in) && in >= plan->first)
+                last[in - plan->first] = i;
+        }
+    }
+    for (i = plan->first; i < plan->first + plan->count; ++i) {
+        const osr__record *r = &ctx->nodes[i].r;
+        plan->kept[i - plan->first] =
+            (unsigned char)(r->op != OSR__OP_NONE && osr__op(r->op)->value
+                            && (r->keep || last[i - plan->first] == 0));
+    }
+}
+
+/* Widest halo that the readers of node i want. */
+static int osr__halo_of(osr_ctx *ctx, const osr__plan *plan, uint32_t i)
+{
+    int halo = 0, k;
+    uint32_t j;
+    if (!osr__is_image(ctx->nodes[i].r.shape))
+        return 0;
+    for (j = i + 1; j < plan->first + plan->count; ++j)
+        for (k = 0; k < 6; ++k)
+            if (ctx->nodes[j].r.in[k] == i) {
+                const int h = osr__halo_wanted(ctx, &ctx->nodes[j].r, k);
+                if (h > halo)
+                    halo = h;
+            }
+    return halo;
+}
+
+/* First pass: a slot for every value and scratch, reused when its last reader has run. */
+static void osr__plan_place(osr_ctx *ctx, osr__plan *plan, uint32_t *last)
+{
+    uint32_t i, j;
+    size_t k;
+    ctx->measuring = 1;
+    ctx->scratch_next = 0;
+    for (k = 0; k < ctx->slot_count; ++k)
+        ctx->slots[k].taken = 0;
+    for (i = plan->first; i < plan->first + plan->count && ctx->status == OSR_OK; ++i) {
+        const osr__op_row *row = osr__op(ctx->nodes[i].r.op);
+        const size_t before = plan->scratch_count;
+        int n;
+        if (ctx->nodes[i].r.op == OSR__OP_NONE)
+            continue;
+        ctx->making_node = i;
+        if (row->value)
+            osr__place(ctx, plan, i, osr__halo_of(ctx, plan, i));
+        if (ctx->status == OSR_OK)
+            row->lower(ctx, i);
+        for (k = before; k < plan->scratch_count; ++k)
+            ctx->slots[plan->scratch[k]].taken = 0;
+        for (n = 0; n < 6; ++n) {
+            j = ctx->nodes[i].r.in[n];
+            if (j != 0 && !osr__is_persist(j) && j >= plan->first && last[j - plan->first] == i
+                && !plan->kept[j - plan->first] && ctx->nodes[j].loc.slot >= 0)
+                ctx->slots[ctx->nodes[j].loc.slot].taken = 0;
+        }
+    }
+}
+
+/* Second pass: the launches, with every argument that does not change. */
+static void osr__plan_emit(osr_ctx *ctx, osr__plan *plan)
+{
+    uint32_t i;
+    ctx->measuring = 0;
+    ctx->scratch_next = 0;
+    for (i = plan->first; i < plan->first + plan->count && ctx->status == OSR_OK; ++i) {
+        if (ctx->nodes[i].r.op == OSR__OP_NONE)
+            continue;
+        ctx->making_node = i;
+        osr__op(ctx->nodes[i].r.op)->lower(ctx, i);
+    }
+}
+
+static void osr__plan_outside(osr_ctx *ctx, osr__plan *plan)
+{
+    uint32_t i;
+    int k;
+    for (i = plan->first; i < plan->first + plan->count; ++i)
+        for (k = 0; k < 6; ++k) {
+            const uint32_t in = ctx->nodes[i].r.in[k];
+            if (in == 0 || osr__is_persist(in) || in >= plan->first)
+                continue;
+            if (!osr__grow(ctx, &plan->outside, &plan->outside_capacity, plan->outside_count + 1,
+                           sizeof *plan->outside))
+                return;
+            plan->outside[plan->outside_count++] = ctx->nodes[in].loc;
+        }
+}
+
+static uint64_t osr__tape_hash(const osr_ctx *ctx)
+{
+    uint64_t h = 1469598103934665603ull;
+    size_t i, k;
+    for (i = ctx->done; i < ctx->node_count; ++i) {
+        const unsigned char *p = (const unsigned char *)&ctx->nodes[i].r;
+        for (k = 0; k < sizeof(osr__record); k += 4) {
+            uint32_t w;
+            memcpy(&w, p + k, 4);
+            h = (h ^ w) * 1099511628211ull;
+        }
+    }
+    return h;
+}
+
+static int osr__plan_fits(const osr_ctx *ctx, const osr__plan *plan, uint64_t hash)
+{
+    size_t i, at = 0;
+    int k;
+    if (plan->hash != hash || plan->first != ctx->done
+        || plan->count != ctx->node_count - ctx->done)
+        return 0;
+    for (i = 0; i < plan->use_count; ++i)
+        if (ctx->slots[plan->uses[i]].busy == ctx->generation)
+            return 0;
+    for (i = 0; i < plan->count; ++i) {
+        const osr__record *r = &ctx->nodes[plan->first + i].r;
+        if (memcmp(r, &plan->records[i], sizeof *r) != 0)
+            return 0;
+        for (k = 0; k < 6; ++k)
+            if (r->in[k] != 0 && !osr__is_persist(r->in[k]) && r->in[k] < plan->first
+                && memcmp(&ctx->nodes[r->in[k]].loc, &plan->outside[at++], sizeof(osr__loc)) != 0)
+                return 0;
+    }
+    return 1;
+}
+
+static osr__plan *osr__plan_make(osr_ctx *ctx, uint64_t hash)
+{
+    osr__plan *plan = (osr__plan *)osr__alloc(ctx, 1, sizeof *plan);
+    uint32_t *last, i;
+    if (plan == NULL)
+        return NULL;
+    plan->hash = hash;
+    plan->first = (uint32_t)ctx->done;
+    plan->count = (uint32_t)(ctx->node_count - ctx->done);
+    plan->records = (osr__record *)osr__alloc(ctx, plan->count, sizeof *plan->records);
+    plan->locs = (osr__loc *)osr__alloc(ctx, plan->count, sizeof *plan->locs);
+    plan->kept = (unsigned char *)osr__alloc(ctx, plan->count, 1);
+    last = (uint32_t *)osr__alloc(ctx, plan->count, sizeof *last);
+    if (plan->records != NULL && plan->locs != NULL && plan->kept != NULL && last != NULL) {
+        ctx->making = plan;
+        for (i = 0; i < plan->count; ++i)
+            plan->records[i] = ctx->nodes[plan->first + i].r;
+        osr__liveness(ctx, plan, last);
+        osr__plan_outside(ctx, plan);
+        osr__plan_place(ctx, plan, last);
+        osr__slots_allocate(ctx, plan);
+        if (ctx->status == OSR_OK)
+            osr__plan_emit(ctx, plan);
+        for (i = 0; i < plan->count; ++i)
+            plan->locs[i] = ctx->nodes[plan->first + i].loc;
+        ctx->making = NULL;
+    }
+    osr__free(ctx, last, plan->count, sizeof *last);
+    if (ctx->status == OSR_OK
+        && osr__grow(ctx, &ctx->plans, &ctx->plan_capacity, ctx->plan_count + 1,
+                     sizeof *ctx->plans)) {
+        ctx->plans[ctx->plan_count++] = plan;
+        ctx->stats.plans++;
+        return plan;
+    }
+    osr__plan_destroy(ctx, plan);
+    return NULL;
+}
+
+/* -- replay -- */
+
+static void osr__time_add(osr_ctx *ctx, const osr__launch *l, double seconds)
+{
+    osr_launch_time *t;
+    if (!osr__grow(ctx, &ctx->times, &ctx->time_capacity, ctx->time_count + 1, sizeof *ctx->times))
+        return;
+    t = &ctx->times[ctx->time_count++];
+    t->kernel = l->kernel != NULL ? osr__kernel_name(l->name) : "upload";
+    t->op = osr__op(ctx->nodes[l->node].r.op)->name;
+    t->layer = ctx->nodes[l->node].r.mark;
+    t->backward = ctx->nodes[l->node].r.backward;
+    t->seconds = seconds;
+    t->flops = l->flops;
+}
+
+static void osr__replay_one(osr_ctx *ctx, const osr__launch *l)
+{
+    const osr__node *node = &ctx->nodes[l->node];
+    cl_event event = NULL;
+    cl_event *const e = ctx->profiling ? &event : NULL;
+    cl_int code = CL_SUCCESS;
+    int i;
+    const char *what = l->kernel != NULL ? osr__kernel_name(l->name) : "input";
+    if (l->kernel == NULL) {
+        code = clEnqueueWriteBuffer(ctx->queue, l->mem, CL_FALSE, 0, l->bytes,
+                                    ctx->staging + node->data, 0, NULL, e);
+    } else {
+        for (i = 0; i < l->dyn_count && code == CL_SUCCESS; ++i)
+            code = clSetKernelArg(l->kernel, l->dyn[i].arg, sizeof(osr__word),
+                                  &node->dyn[l->dyn[i].index]);
+        if (code == CL_SUCCESS)
+            code = clEnqueueNDRangeKernel(ctx->queue, l->kernel, 3, NULL, l->global, l->local, 0,
+                                          NULL, e);
+        ctx->stats.launches++;
+    }
+    if (code == CL_SUCCESS && event != NULL) {
+        code = clWaitForEvents(1, &event);
+        osr__time_add(ctx, l, osr__event_seconds(event));
+    }
+    if (event != NULL)
+        clReleaseEvent(event);
+    if (code != CL_SUCCESS)
+        osr__cl_fail(ctx, l->kernel != NULL ? "clEnqueueNDRangeKernel" : "clEnqueueWriteBuffer",
+                     what, code);
+}
+
+static void osr__fuse(osr_ctx *ctx);
+
+/* Run what was recorded and has not run yet. */
+static osr_status osr__flush(osr_ctx *ctx)
+{
+    osr__plan *plan = NULL;
+    uint64_t hash;
+    size_t i;
+    if (ctx->status != OSR_OK || ctx->done >= ctx->node_count)
+        return ctx->status;
+    osr__fuse(ctx);
+    hash = osr__tape_hash(ctx);
+    for (i = 0; i < ctx->plan_count && plan == NULL; ++i)
+        if (osr__plan_fits(ctx, ctx->plans[i], hash))
+            plan = ctx->plans[i];
+    if (plan == NULL)
+        plan = osr__plan_make(ctx, hash);
+    if (plan == NULL)
+        return ctx->status;
+    for (i = 0; i < plan->count; ++i) {
+        ctx->nodes[plan->first + i].loc = plan->locs[i];
+        if (plan->kept[i])
+            ctx->slots[plan->locs[i].slot].busy = ctx->generation;
+        else if (plan->locs[i].slot >= 0)
+            ctx->nodes[plan->first + i].loc.slot = -2 - plan->locs[i].slot; /* overwritten */
+    }
+    for (i = 0; i < plan->launch_count && ctx->status == OSR_OK; ++i) {
+        osr__replay_one(ctx, &plan->launches[i]);
+        if (i % 32 == 31)
+            clFlush(ctx->queue);
+    }
+    ctx->done = ctx->node_count;
+    return ctx->status;
+}
+
+OSR_API osr_status osr_step_end(osr_ctx *ctx)
+{
+    cl_int code;
+    osr__flush(ctx);
+    if (ctx->queue != NULL) {
+        code = clFinish(ctx->queue); /* staged data may be overwritten from here on */
+        if (code != CL_SUCCESS)
+            osr__cl_fail(ctx, "clFinish", "osr_step_end", code);
+    }
+    osr__step_reset(ctx);
+    ctx->step++;
+    return ctx->status;
+}
+/* == ops and autograd == ----------------------------------------------------------------------- */
+
+/* One row an op: name, how it runs, how its gradient is recorded, whether it has a value. The
+ * first row is a node that was fused into another one. */
+#define OSR__OPS(X)                                                                                \
+    X(none, NULL, NULL, 0)                                                                         \
+    X(input, osr__lower_input, NULL, 1)                                                            \
+    X(labels, osr__lower_labels, NULL, 1)                                                          \
+    X(read_image, osr__lower_read_image, NULL, 1)                                                  \
+    X(fill, osr__lower_fill, NULL, 1)                                                              \
+    X(give, osr__lower_give, NULL, 0)                                                              \
+    X(clear, osr__lower_clear, NULL, 0)                                                            \
+    X(add, osr__lower_map, osr__back_add, 1)                                                       \
+    X(sub, osr__lower_map, osr__back_sub, 1)                                                       \
+    X(mul, osr__lower_map, osr__back_mul, 1)                                                       \
+    X(div, osr__lower_map, osr__back_div, 1)                                                       \
+    X(affine, osr__lower_map, osr__back_affine, 1)                                                 \
+    X(exp, osr__lower_map, osr__back_exp, 1)                                                       \
+    X(log, osr__lower_map, osr__back_log, 1)                                                       \
+    X(sqrt, osr__lower_map, osr__back_sqrt, 1)                                                     \
+    X(sqrt_dx, osr__lower_map, NULL, 1)                                                            \
+    X(sum, osr__lower_sum, osr__back_sum, 1)                                                       \
+    X(sum_dx, osr__lower_sum_dx, NULL, 1)                                                          \
+    X(row_sum, osr__lower_row_sum, osr__back_row_sum, 1)                                           \
+    X(row_sum_dx, osr__lower_row_sum_dx, NULL, 1)                                                  \
+    X(pick, osr__lower_pick, osr__back_pick, 1)                                                    \
+    X(pick_dx, osr__lower_pick_dx, NULL, 1)                                                        \
+    X(count_correct, osr__lower_count_correct, NULL, 1)                                            \
+    X(matmul, osr__lower_matmul, osr__back_matmul, 1)                                              \
+    X(conv2d, osr__lower_conv2d, osr__back_conv2d, 1)                                              \
+    X(conv2d_dx, osr__lower_conv2d_dx, NULL, 1)                                                    \
+    X(conv2d_dw, osr__lower_conv2d_dw, NULL, 0)                                                    \
+    X(bias, osr__lower_bias, osr__back_bias, 1)                                                    \
+    X(bias_db, osr__lower_bias_db, NULL, 0)                                                        \
+    X(norm_stats, osr__lower_norm_stats, NULL, 1)                                                  \
+    X(norm_act, osr__lower_norm_act, osr__back_norm_act, 1)                                        \
+    X(norm_sums, osr__lower_norm_sums, NULL, 1)                                                    \
+    X(norm_act_dx, osr__lower_norm_act_dx, NULL, 1)                                                \
+    X(pool, osr__lower_pool, osr__back_pool, 1)                                                    \
+    X(pool_dx, osr__lower_pool_dx, NULL, 1)                                                        \
+    X(global_avg_pool, osr__lower_global_pool, osr__back_global_pool, 1)                           \
+    X(global_avg_pool_dx, osr__lower_global_pool_dx, NULL, 1)                                      \
+    X(flatten, osr__lower_flatten, osr__back_flatten, 1)                                           \
+    X(flatten_dx, osr__lower_flatten_dx, NULL, 1)                                                  \
+    X(softmax, osr__lower_rows, osr__back_softmax, 1)                                              \
+    X(softmax_dx, osr__lower_softmax_dx, NULL, 1)                                                  \
+    X(logsumexp, osr__lower_rows, osr__back_logsumexp, 1)                                          \
+    X(logsumexp_dx, osr__lower_rows_dx, NULL, 1)                                                   \
+    X(normalise, osr__lower_rows, osr__back_normalise, 1)                                          \
+    X(normalise_dx, osr__lower_rows_dx, NULL, 1)                                                   \
+    X(anchor_distance, osr__lower_distance, osr__back_distance, 1)                                 \
+    X(anchor_distance_dx, osr__lower_distance_dx, NULL, 1)                                         \
+    X(loss_cross_entropy, osr__lower_loss, osr__back_loss, 1)                                      \
+    X(loss_cross_entropy_dx, osr__lower_loss_dx, NULL, 1)                                          \
+    X(loss_cac, osr__lower_loss, osr__back_loss, 1)                                                \
+    X(loss_cac_dx, osr__lower_loss_dx, NULL, 1)                                                    \
+    X(loss_difair, osr__lower_loss, osr__back_loss, 1)                                             \
+    X(loss_difair_dx, osr__lower_loss_dx, NULL, 1)                                                 \
+    X(loss_movr, osr__lower_loss, osr__back_loss, 1)                                               \
+    X(loss_movr_dx, osr__lower_loss_dx, NULL, 1)                                                   \
+    X(loss_correlation, osr__lower_correlation, osr__back_correlation, 1)                          \
+    X(loss_correlation_dw, osr__lower_correlation_dw, NULL, 0)                                     \
+    X(optimiser, osr__lower_optimiser, NULL, 0)                                                    \
+    X(perturb, osr__lower_perturb, NULL, 1)                                                        \
+    X(difference_norm, osr__lower_difference_norm, NULL, 1)                                        \
+    X(square_sum, osr__lower_square_sum, NULL, 1)
+
+typedef enum osr__op_id {
+#define OSR__OP_ENUM(name, lower, backward, value) OSR__OP_##name,
+    OSR__OPS(OSR__OP_ENUM)
+#undef OSR__OP_ENUM
+    OSR__OP_COUNT
+} osr__op_id;
+
+static osr__record *osr__rec(osr_ctx *ctx, uint32_t i)
+{
+    return &ctx->nodes[i].r;
+}
+
+/* -- doors: inputs, labels, reads -- */
+
+/* Arguments of the kernels that walk an image: CB, C, H, W. */
+static void osr__arg_sizes(osr_ctx *ctx, osr_shape s)
+{
+    osr__arg_i(ctx, osr__blocks(s.dim[3]));
+    osr__arg_i(ctx, s.dim[3]);
+    osr__arg_i(ctx, s.dim[1]);
+    osr__arg_i(ctx, s.dim[2]);
+}
+
+/* One work-group for each (n, cb) of an image. */
+static void osr__run_planes(osr_ctx *ctx, osr_shape s)
+{
+    osr__run(ctx, (size_t)s.dim[0] * (size_t)osr__blocks(s.dim[3]));
+}
+
+static void osr__lower_input(osr_ctx *ctx, uint32_t i)
+{
+    const osr_shape s = osr__rec(ctx, i)->shape;
+    const size_t n = osr_shape_count(s);
+    int scratch;
+    if (!osr__is_image(s)) {
+        osr__upload(ctx, ctx->nodes[i].loc.slot, n * sizeof(float));
+        return;
+    }
+    scratch = osr__scratch(ctx, n);
+    osr__upload(ctx, scratch, n * sizeof(float));
+    osr__begin(ctx, OSR__K_image_from_nhwc);
+    osr__arg_slot(ctx, scratch);
+    osr__arg_i(ctx, 0);
+    osr__arg_image(ctx, i);
+    osr__arg_sizes(ctx, s);
+    osr__run_planes(ctx, s);
+}
+
+OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data)
+{
+    const size_t n = osr_shape_count(shape);
+    size_t bad;
+    osr__node *node;
+    uint32_t i;
+    if (ctx->status != OSR_OK)
+        return osr__handle(ctx, 0);
+    if (data == NULL || n == 0) {
+        osr__fail(ctx, data == NULL ? OSR_ARG : OSR_SHAPE, "input: shape %s, data %s",
+                  osr__shape_text(shape).s, data == NULL ? "NULL" : "given");
+        return osr__handle(ctx, 0);
+    }
+    bad = osr__first_bad(data, n);
+    if (bad < n) {
+        osr__fail(ctx, OSR_NAN, "input: value %lu of shape %s is not finite", (unsigned long)bad,
+                  osr__shape_text(shape).s);
+        return osr__handle(ctx, 0);
+    }
+    i = osr__append(ctx, OSR__OP_input, shape, 0, 0, 0, &node);
+    if (i != 0)
+        osr__stage(ctx, node, data, n * sizeof(float));
+    return osr__handle(ctx, i);
+}
+
+static void osr__lower_labels(osr_ctx *ctx, uint32_t i)
+{
+    osr__upload(ctx, ctx->nodes[i].loc.slot,
+                osr_shape_count(osr__rec(ctx, i)->shape) * sizeof(int32_t));
+}
+
+OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *labels)
+{
+    osr__node *node;
+    uint32_t i;
+    int k;
+    if (ctx->status != OSR_OK)
+        return osr__handle(ctx, 0);
+    if (labels == NULL || n < 1 || classes < 1) {
+        osr__fail(ctx, OSR_ARG, "labels: n %d, classes %d", n, classes);
+        return osr__handle(ctx, 0);
+    }
+    for (k = 0; k < n; ++k)
+        if (labels[k] < 0 || labels[k] >= classes) {
+            osr__fail(ctx, OSR_ARG, "labels: label %d is %d, not in 0..%d", k, (int)labels[k],
+                      classes - 1);
+            return osr__handle(ctx, 0);
+        }
+    i = osr__append(ctx, OSR__OP_labels, osr_shape_make(1, n, 0, 0, 0), 0, 0, 0, &node);
+    if (i != 0) {
+        node->r.ia[0] = classes;
+        osr__stage(ctx, node, labels, (size_t)n * sizeof(int32_t));
+    }
+    return osr__handle(ctx, i);
+}
+
+static void osr__lower_read_image(osr_ctx *ctx, uint32_t i)
+{
+    const uint32_t x = osr__rec(ctx, i)->in[0];
+    osr__begin(ctx, OSR__K_image_to_nhwc);
+    osr__arg_image(ctx, x);
+    osr__arg_dense(ctx, i);
+    osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
+    osr__run_planes(ctx, osr__rec(ctx, x)->shape);
+}
+
+/* An op cannot use a value that was overwritten or fused away. 1 when it can. */
+static int osr__alive(osr_ctx *ctx, uint32_t ref, const char *op)
+{
+    if (ref == 0 || ctx->status != OSR_OK)
+        return 0;
+    if (osr__is_persist(ref))
+        return 1;
+    if (osr__rec(ctx, ref)->op == OSR__OP_none
+        || (ref < ctx->done && ctx->nodes[ref].loc.slot < 0)) {
+        osr__fail(ctx, OSR_HANDLE, "%s: the value was not kept; call osr_keep on it before the "
+                                   "step runs", op);
+        return 0;
+    }
+    return 1;
+}
+
+OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count)
+{
+    uint32_t ref = osr__ref(ctx, t, "osr_read", "t");
+    cl_mem mem;
+    size_t offset = 0, i;
+    osr__node *node;
+    cl_int code;
+    int is_labels;
+    if (!osr__alive(ctx, ref, "osr_read"))
+        return ctx->status;
+    if (dst == NULL || count != osr_shape_count(osr__ref_shape(ctx, ref)))
+        return osr__fail(ctx, OSR_SHAPE, "osr_read: %lu values for shape %s", (unsigned long)count,
+                         osr__shape_text(osr__ref_shape(ctx, ref)).s);
+    if (!osr__is_persist(ref) && osr__is_image(osr__rec(ctx, ref)->shape)) {
+        if (ref >= ctx->done)
+            osr__rec(ctx, ref)->keep = 1;
+        ref = osr__append(ctx, OSR__OP_read_image, osr_shape_make(1, (int)count, 0, 0, 0), ref, 0,
+                          0, &node);
+        if (ref == 0)
+            return ctx->status;
+    }
+    if (!osr__is_persist(ref) && ref >= ctx->done)
+        osr__rec(ctx, ref)->keep = 1;
+    if (osr__flush(ctx) != OSR_OK)
+        return ctx->status;
+    is_labels = !osr__is_persist(ref) && osr__rec(ctx, ref)->op == OSR__OP_labels;
+    if (osr__is_persist(ref)) {
+        mem = ctx->arenas[osr__arena_of(ref)].mem;
+        offset = osr__persist_of(ctx, ref)->offset * sizeof(float);
+    } else {
+        mem = ctx->slots[ctx->nodes[ref].loc.slot].mem;
+    }
+    code = clEnqueueReadBuffer(ctx->queue, mem, CL_TRUE, offset, count * sizeof(float), dst, 0,
+                               NULL, NULL);
+    if (code != CL_SUCCESS)
+        return osr__cl_fail(ctx, "clEnqueueReadBuffer", "osr_read", code);
+    for (i = 0; is_labels && i < count; ++i) {
+        int32_t v;
+        memcpy(&v, &dst[i], sizeof v);
+        dst[i] = (float)v;
+    }
+    return ctx->status;
+}
+
+static void osr__lower_fill(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    if (osr__is_image(r->shape)) {
+        osr__begin(ctx, OSR__K_fill_image);
+        osr__arg_image(ctx, i);
+        osr__arg_sizes(ctx, r->shape);
+        osr__arg_f(ctx, r->fa[0]);
+        osr__run_planes(ctx, r->shape);
+        return;
+    }
+    osr__begin(ctx, OSR__K_fill_dense);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, (int)osr_shape_count(r->shape));
+    osr__arg_f(ctx, r->fa[0]);
+    osr__run_flat(ctx, osr_shape_count(r->shape));
+}
+
+/* -- element by element -- */
+
+static int osr__map_code(int op)
+{
+    return op - OSR__OP_add; /* the rows add..sqrt_dx stand in the order of kernels/element.cl */
+}
+
+static void osr__lower_map(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const uint32_t a = r->in[0], b = r->in[1] != 0 ? r->in[1] : r->in[0];
+    const int image = osr__is_image(r->shape);
+    osr__begin(ctx, image ? OSR__K_map_image : OSR__K_map_dense);
+    if (image) {
+        osr__arg_image(ctx, a);
+        osr__arg_image(ctx, b);
+        osr__arg_image(ctx, i);
+        osr__arg_sizes(ctx, r->shape);
+    } else {
+        osr__arg_dense(ctx, a);
+        osr__arg_dense(ctx, b);
+        osr__arg_dense(ctx, i);
+        osr__arg_i(ctx, (int)osr_shape_count(r->shape));
+    }
+    osr__arg_i(ctx, osr__map_code(r->op));
+    osr__arg_f(ctx, r->fa[0]);
+    osr__arg_f(ctx, r->fa[1]);
+    if (image)
+        osr__run_planes(ctx, r->shape);
+    else
+        osr__run_flat(ctx, osr_shape_count(r->shape));
+}
+
+static uint32_t osr__map(osr_ctx *ctx, int op, uint32_t a, uint32_t b, float s, float t)
+{
+    osr__node *node;
+    const uint32_t i = osr__append(ctx, op, osr__ref_shape(ctx, a), a, b, 0, &node);
+    if (i != 0) {
+        node->r.fa[0] = s;
+        node->r.fa[1] = t;
+    }
+    return i;
+}
+
+/* Images live on the tape only: a rank-4 parameter (a filter) is not one. */
+static int osr__image_ok(osr_ctx *ctx, uint32_t ref, const char *op)
+{
+    if (osr__is_persist(ref) && osr__is_image(osr__ref_shape(ctx, ref))) {
+        osr__fail(ctx, OSR_SHAPE, "%s: a rank-4 parameter is not an image", op);
+        return 0;
+    }
+    return 1;
+}
+
+static osr_tensor osr__binary(osr_ctx *ctx, int op, osr_tensor ta, osr_tensor tb)
+{
+    const char *name = osr__op(op)->name;
+    const uint32_t a = osr__ref(ctx, ta, name, "a"), b = osr__ref(ctx, tb, name, "b");
+    if (!osr__alive(ctx, a, name) || !osr__alive(ctx, b, name) || !osr__image_ok(ctx, a, name)
+        || !osr__image_ok(ctx, b, name))
+        return osr__handle(ctx, 0);
+    if (!osr__same_shape(osr__ref_shape(ctx, a), osr__ref_shape(ctx, b))) {
+        osr__fail(ctx, OSR_SHAPE, "%s: a is %s but b is %s", name,
+                  osr__shape_text(osr__ref_shape(ctx, a)).s,
+                  osr__shape_text(osr__ref_shape(ctx, b)).s);
+        return osr__handle(ctx, 0);
+    }
+    return osr__handle(ctx, osr__map(ctx, op, a, b, 0.0f, 0.0f));
+}
+
+static osr_tensor osr__unary(osr_ctx *ctx, int op, osr_tensor tx, float s, float t)
+{
+    const char *name = osr__op(op)->name;
+    const uint32_t x = osr__ref(ctx, tx, name, "x");
+    if (!osr__alive(ctx, x, name) || !osr__image_ok(ctx, x, name))
+        return osr__handle(ctx, 0);
+    if (!(fabsf(s) <= FLT_MAX) || !(fabsf(t) <= FLT_MAX)) {
+        osr__fail(ctx, OSR_ARG, "%s: a constant is not finite", name);
+        return osr__handle(ctx, 0);
+    }
+    return osr__handle(ctx, osr__map(ctx, op, x, 0, s, t));
+}
+
+OSR_API osr_tensor osr_add(osr_ctx *ctx, osr_tensor a, osr_tensor b)
+{
+    return osr__binary(ctx, OSR__OP_add, a, b);
+}
+
+OSR_API osr_tensor osr_sub(osr_ctx *ctx, osr_tensor a, osr_tensor b)
+{
+    return osr__binary(ctx, OSR__OP_sub, a, b);
+}
+
+OSR_API osr_tensor osr_mul(osr_ctx *ctx, osr_tensor a, osr_tensor b)
+{
+    return osr__binary(ctx, OSR__OP_mul, a, b);
+}
+
+OSR_API osr_tensor osr_div(osr_ctx *ctx, osr_tensor a, osr_tensor b)
+{
+    return osr__binary(ctx, OSR__OP_div, a, b);
+}
+
+OSR_API osr_tensor osr_affine(osr_ctx *ctx, osr_tensor x, float scale, float shift)
+{
+    return osr__unary(ctx, OSR__OP_affine, x, scale, shift);
+}
+
+OSR_API osr_tensor osr_exp(osr_ctx *ctx, osr_tensor x)
+{
+    return osr__unary(ctx, OSR__OP_exp, x, 0.0f, 0.0f);
+}
+
+OSR_API osr_tensor osr_log(osr_ctx *ctx, osr_tensor x)
+{
+    return osr__unary(ctx, OSR__OP_log, x, 0.0f, 0.0f);
+}
+
+OSR_API osr_tensor osr_sqrt(osr_ctx *ctx, osr_tensor x)
+{
+    return osr__unary(ctx, OSR__OP_sqrt, x, 0.0f, 0.0f);
+}
+
+/* -- differentiation -- */
+
+/* Does the gradient of `ref` matter to the differentiation that is under way? */
+static int osr__wants(osr_ctx *ctx, uint32_t ref)
+{
+    if (osr__is_persist(ref))
+        return ctx->walk_params && osr__arena_of(ref) == OSR__VALUE;
+    return ref != 0 && ref < ctx->walk[0] && ctx->walk[ctx->walk[0] + ref] != 0;
+}
+
+/* The gradient buffer of a parameter as a reference, and whether to add to it. */
+static uint32_t osr__grad_ref(uint32_t param)
+{
+    return (param & 0x8FFFFFFFu) | (uint32_t)OSR__GRADIENT << 28;
+}
+
+static int osr__accumulate(osr_ctx *ctx, uint32_t param)
+{
+    osr__persist *p = osr__persist_of(ctx, param);
+    const int again = p->grad_step == ctx->generation;
+    p->grad_step = ctx->generation;
+    return again;
+}
+
+/* Add the value of node g to the gradient of `ref`. */
+static void osr__give(osr_ctx *ctx, uint32_t ref, uint32_t g)
+{
+    osr__node *node;
+    if (g == 0 || !osr__wants(ctx, ref))
+        return;
+    if (osr__is_persist(ref)) {
+        if (osr__append(ctx, OSR__OP_give, osr__ref_shape(ctx, ref), g, osr__grad_ref(ref), 0,
+                        &node) != 0)
+            node->r.ia[0] = osr__accumulate(ctx, ref);
+        return;
+    }
+    if (ctx->walk[ref] != 0)
+        g = osr__map(ctx, OSR__OP_add, ctx->walk[ref], g, 0.0f, 0.0f);
+    ctx->walk[ref] = g;
+}
+
+static void osr__lower_give(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    osr__begin(ctx, OSR__K_map_dense);
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_dense(ctx, r->ia[0] ? r->in[1] : r->in[0]);
+    osr__arg_dense(ctx, r->in[1]);
+    osr__arg_i(ctx, (int)osr_shape_count(r->shape));
+    osr__arg_i(ctx, osr__map_code(r->ia[0] ? OSR__OP_add : OSR__OP_affine));
+    osr__arg_f(ctx, 1.0f);
+    osr__arg_f(ctx, 0.0f);
+    osr__run_flat(ctx, osr_shape_count(r->shape));
+}
+
+/* Zero a parameter's gradient: in = gradient. */
+static void osr__lower_clear(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    osr__begin(ctx, OSR__K_fill_dense);
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_i(ctx, (int)osr_shape_count(r->shape));
+    osr__arg_f(ctx, 0.0f);
+    osr__run_flat(ctx, osr_shape_count(r->shape));
+}
+
+/* Clear the gradients that this step's first osr_backward did not reach. */
+static void osr__clear_unreached(osr_ctx *ctx)
+{
+    size_t k;
+    for (k = 0; k < ctx->persist_count && ctx->status == OSR_OK; ++k) {
+        const uint32_t param = OSR__PERSIST | (uint32_t)k;
+        osr__node *node;
+        if (!ctx->persists[k].state && !osr__accumulate(ctx, param))
+            osr__append(ctx, OSR__OP_clear, ctx->persists[k].shape, osr__grad_ref(param), 0, 0,
+                        &node);
+    }
+}
+
+static void osr__back_add(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__give(ctx, osr__rec(ctx, i)->in[0], dy);
+    osr__give(ctx, osr__rec(ctx, i)->in[1], dy);
+}
+
+static void osr__back_sub(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const uint32_t b = osr__rec(ctx, i)->in[1];
+    osr__give(ctx, osr__rec(ctx, i)->in[0], dy);
+    if (osr__wants(ctx, b))
+        osr__give(ctx, b, osr__map(ctx, OSR__OP_affine, dy, 0, -1.0f, 0.0f));
+}
+
+static void osr__back_mul(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const uint32_t a = osr__rec(ctx, i)->in[0], b = osr__rec(ctx, i)->in[1];
+    if (osr__wants(ctx, a))
+        osr__give(ctx, a, osr__map(ctx, OSR__OP_mul, dy, b, 0.0f, 0.0f));
+    if (osr__wants(ctx, b))
+        osr__give(ctx, b, osr__map(ctx, OSR__OP_mul, dy, a, 0.0f, 0.0f));
+}
+
+static void osr__back_div(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const uint32_t a = osr__rec(ctx, i)->in[0], b = osr__rec(ctx, i)->in[1];
+    const uint32_t q = osr__map(ctx, OSR__OP_div, dy, b, 0.0f, 0.0f);
+    osr__give(ctx, a, q);
+    if (q != 0 && osr__wants(ctx, b)) {
+        const uint32_t p = osr__map(ctx, OSR__OP_mul, q, i, 0.0f, 0.0f);
+        if (p != 0)
+            osr__give(ctx, b, osr__map(ctx, OSR__OP_affine, p, 0, -1.0f, 0.0f));
+    }
+}
+
+static void osr__back_affine(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const osr__record r = *osr__rec(ctx, i);
+    osr__give(ctx, r.in[0], osr__map(ctx, OSR__OP_affine, dy, 0, r.fa[0], 0.0f));
+}
+
+static void osr__back_exp(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__give(ctx, osr__rec(ctx, i)->in[0], osr__map(ctx, OSR__OP_mul, dy, i, 0.0f, 0.0f));
+}
+
+static void osr__back_log(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const uint32_t x = osr__rec(ctx, i)->in[0];
+    osr__give(ctx, x, osr__map(ctx, OSR__OP_div, dy, x, 0.0f, 0.0f));
+}
+
+static void osr__back_sqrt(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__give(ctx, osr__rec(ctx, i)->in[0], osr__map(ctx, OSR__OP_sqrt_dx, dy, i, 0.0f, 0.0f));
+}
+
+/* Mark what depends on `target` (0: on any parameter); walk = [n | gradient of each node],
+ * [whether it depends]. walk[0] holds n. */
+static int osr__walk_prepare(osr_ctx *ctx, uint32_t y, uint32_t target)
+{
+    const uint32_t n = y + 1;
+    uint32_t i;
+    int k;
+    if (!osr__grow(ctx, &ctx->walk, &ctx->walk_capacity, 2 * (size_t)n, sizeof *ctx->walk))
+        return 0;
+    memset(ctx->walk, 0, 2 * (size_t)n * sizeof *ctx->walk);
+    ctx->walk[0] = n;
+    ctx->walk_params = target == 0;
+    for (i = 1; i < n; ++i) {
+        uint32_t depends = i == target;
+        if (osr__rec(ctx, i)->op == OSR__OP_none)
+            continue;
+        for (k = 0; k < 6; ++k)
+            if (osr__rec(ctx, i)->in[k] != 0 && osr__wants(ctx, osr__rec(ctx, i)->in[k]))
+                depends = 1;
+        ctx->walk[n + i] = depends;
+    }
+    return ctx->walk[n + y] != 0;
+}
+
+/* Record the gradient of y, from `seed` (0: ones) back to `target` (0: to the parameters). */
+static uint32_t osr__differentiate(osr_ctx *ctx, uint32_t y, uint32_t seed, uint32_t target)
+{
+    uint32_t i, result = 0;
+    osr__node *node;
+    const int mark = ctx->mark;
+    osr__fuse(ctx);
+    if (!osr__alive(ctx, y, "gradient") || (target != 0 && !osr__alive(ctx, target, "gradient")))
+        return 0;
+    if (!osr__walk_prepare(ctx, y, target)) {
+        osr__fail(ctx, OSR_ARG, "gradient: %s does not depend on %s",
+                  osr__op(osr__rec(ctx, y)->op)->name, target == 0 ? "a parameter" : "x");
+        return 0;
+    }
+    ctx->backward = 1;
+    if (seed == 0) {
+        seed = osr__append(ctx, OSR__OP_fill, osr__rec(ctx, y)->shape, 0, 0, 0, &node);
+        if (seed != 0)
+            node->r.fa[0] = 1.0f;
+    }
+    ctx->walk[y] = seed;
+    for (i = y; i > 0 && ctx->status == OSR_OK; --i) {
+        const osr__op_row *row = osr__op(osr__rec(ctx, i)->op);
+        if (i == target || ctx->walk[i] == 0 || ctx->walk[ctx->walk[0] + i] == 0)
+            continue;
+        ctx->mark = osr__rec(ctx, i)->mark;
+        if (row->backward == NULL)
+            osr__fail(ctx, OSR_UNSUPPORTED, "gradient of %s", row->name);
+        else
+            row->backward(ctx, i, ctx->walk[i]);
+    }
+    if (target != 0)
+        result = ctx->walk[target];
+    ctx->backward = 0;
+    ctx->mark = mark;
+    ctx->fused = ctx->node_count; /* gradients use what is there: nothing before may be fused */
+    return result;
+}
+
+OSR_API osr_status osr_backward(osr_ctx *ctx, osr_tensor loss)
+{
+    const uint32_t y = osr__ref(ctx, loss, "osr_backward", "loss");
+    if (!osr__alive(ctx, y, "osr_backward"))
+        return ctx->status;
+    if (osr__is_persist(y) || osr_shape_count(osr__ref_shape(ctx, y)) != 1)
+        return osr__fail(ctx, OSR_SHAPE, "osr_backward: the loss is %s, not a scalar",
+                         osr__shape_text(osr__ref_shape(ctx, y)).s);
+    if (osr__arena_need(ctx, OSR__GRADIENT, ctx->arenas[OSR__VALUE].count) == OSR_OK) {
+        osr__differentiate(ctx, y, 0, 0);
+        osr__clear_unreached(ctx);
+    }
+    return ctx->status;
+}
+
+OSR_API osr_tensor osr_grad(osr_ctx *ctx, osr_tensor ty, osr_tensor tseed, osr_tensor tx)
+{
+    const uint32_t y = osr__ref(ctx, ty, "osr_grad", "y"), x = osr__ref(ctx, tx, "osr_grad", "x");
+    uint32_t seed = 0;
+    if (!osr__alive(ctx, y, "osr_grad") || !osr__alive(ctx, x, "osr_grad"))
+        return osr__handle(ctx, 0);
+    if (tseed.index != 0) {
+        seed = osr__ref(ctx, tseed, "osr_grad", "seed");
+        if (!osr__alive(ctx, seed, "osr_grad"))
+            return osr__handle(ctx, 0);
+        if (!osr__same_shape(osr__ref_shape(ctx, seed), osr__ref_shape(ctx, y))) {
+            osr__fail(ctx, OSR_SHAPE, "osr_grad: seed is %s but y is %s",
+                      osr__shape_text(osr__ref_shape(ctx, seed)).s,
+                      osr__shape_text(osr__ref_shape(ctx, y)).s);
+            return osr__handle(ctx, 0);
+        }
+    }
+    if (osr__is_persist(x) || osr__is_persist(y) || y < x) {
+        osr__fail(ctx, OSR_ARG, "osr_grad: y and x are values of this step, y after x");
+        return osr__handle(ctx, 0);
+    }
+    return osr__handle(ctx, osr__differentiate(ctx, y, seed, x));
+}
+
+/* -- sums -- */
+
+static void osr__lower_sum(osr_ctx *ctx, uint32_t i)
+{
+    const uint32_t x = osr__rec(ctx, i)->in[0];
+    osr__begin(ctx, OSR__K_sum_all);
+    osr__arg_dense(ctx, x);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, (int)osr_shape_count(osr__ref_shape(ctx, x)));
+    osr__arg_f(ctx, osr__rec(ctx, i)->fa[0]);
+    osr__run(ctx, 1);
+}
+
+static osr_tensor osr__sum_scaled(osr_ctx *ctx, osr_tensor tx, int mean)
+{
+    const uint32_t x = osr__ref(ctx, tx, mean ? "mean" : "sum", "x");
+    osr__node *node;
+    uint32_t i;
+    osr_shape s;
+    if (!osr__alive(ctx, x, "sum"))
+        return osr__handle(ctx, 0);
+    s = osr__ref_shape(ctx, x);
+    if (s.rank > 2 && !osr__is_persist(x)) {
+        osr__fail(ctx, OSR_SHAPE, "sum: x is %s; flatten an image first", osr__shape_text(s).s);
+        return osr__handle(ctx, 0);
+    }
+    i = osr__append(ctx, OSR__OP_sum, osr_shape_make(0, 0, 0, 0, 0), x, 0, 0, &node);
+    if (i != 0)
+        node->r.fa[0] = mean ? 1.0f / (float)osr_shape_count(s) : 1.0f;
+    return osr__handle(ctx, i);
+}
+
+OSR_API osr_tensor osr_sum(osr_ctx *ctx, osr_tensor x)
+{
+    return osr__sum_scaled(ctx, x, 0);
+}
+
+OSR_API osr_tensor osr_mean(osr_ctx *ctx, osr_tensor x)
+{
+    return osr__sum_scaled(ctx, x, 1);
+}
+
+static void osr__lower_sum_dx(osr_ctx *ctx, uint32_t i)
+{
+    osr__begin(ctx, OSR__K_spread);
+    osr__arg_dense(ctx, osr__rec(ctx, i)->in[0]);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, (int)osr_shape_count(osr__rec(ctx, i)->shape));
+    osr__arg_f(ctx, osr__rec(ctx, i)->fa[0]);
+    osr__run_flat(ctx, osr_shape_count(osr__rec(ctx, i)->shape));
+}
+
+static void osr__back_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const osr__record r = *osr__rec(ctx, i);
+    osr__node *node;
+    const osr_shape s = osr__ref_shape(ctx, r.in[0]);
+    uint32_t g;
+    if (!osr__wants(ctx, r.in[0]))
+        return;
+    g = osr__append(ctx, OSR__OP_sum_dx,
+                    s.rank <= 2 ? s : osr_shape_make(1, (int)osr_shape_count(s), 0, 0, 0), dy, 0, 0,
+                    &node);
+    if (g != 0)
+        node->r.fa[0] = r.fa[0];
+    osr__give(ctx, r.in[0], g);
+}
+
+/* x as a matrix [N, K]; 0 with the error recorded where it is not one. */
+static uint32_t osr__matrix(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
+{
+    const uint32_t x = osr__ref(ctx, t, op, name);
+    if (!osr__alive(ctx, x, op))
+        return 0;
+    if (osr__ref_shape(ctx, x).rank != 2) {
+        osr__fail(ctx, OSR_SHAPE, "%s: %s is %s, not a matrix", op, name,
+                  osr__shape_text(osr__ref_shape(ctx, x)).s);
+        return 0;
+    }
+    return x;
+}
+
+/* x as an image of this step. */
+static uint32_t osr__image(osr_ctx *ctx, osr_tensor t, const char *op)
+{
+    const uint32_t x = osr__ref(ctx, t, op, "x");
+    if (!osr__alive(ctx, x, op))
+        return 0;
+    if (osr__is_persist(x) || !osr__is_image(osr__ref_shape(ctx, x))) {
+        osr__fail(ctx, OSR_SHAPE, "%s: x is %s, not an image [N, H, W, C] of this step", op,
+                  osr__shape_text(osr__ref_shape(ctx, x)).s);
+        return 0;
+    }
+    return x;
+}
+
+/* Labels for the rows of x [N, K]. */
+static uint32_t osr__labels_for(osr_ctx *ctx, osr_tensor t, uint32_t x, const char *op)
+{
+    const uint32_t y = osr__ref(ctx, t, op, "labels");
+    osr_shape s;
+    if (x == 0 || !osr__alive(ctx, y, op))
+        return 0;
+    s = osr__ref_shape(ctx, x);
+    if (osr__is_persist(y) || osr__rec(ctx, y)->op != OSR__OP_labels) {
+        osr__fail(ctx, OSR_HANDLE, "%s: labels were not made by osr_labels", op);
+        return 0;
+    }
+    if (osr__rec(ctx, y)->shape.dim[0] != s.dim[0] || osr__rec(ctx, y)->ia[0] != s.dim[1]) {
+        osr__fail(ctx, OSR_SHAPE, "%s: x is %s but there are %d labels of %d classes", op,
+                  osr__shape_text(s).s, osr__rec(ctx, y)->shape.dim[0], osr__rec(ctx, y)->ia[0]);
+        return 0;
+    }
+    return y;
+}
+
+/* Launch of a rows kernel in -> out with the number of columns. */
+static void osr__lower_rows_as(osr_ctx *ctx, uint32_t i, osr__kernel k, osr_shape s)
+{
+    int n;
+    osr__begin(ctx, k);
+    for (n = 0; n < 3 && osr__rec(ctx, i)->in[n] != 0; ++n)
+        osr__arg_dense(ctx, osr__rec(ctx, i)->in[n]);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, s.dim[1]);
+    osr__run(ctx, (size_t)s.dim[0]);
+}
+
+static void osr__lower_row_sum(osr_ctx *ctx, uint32_t i)
+{
+    osr__lower_rows_as(ctx, i, OSR__K_row_sum, osr__ref_shape(ctx, osr__rec(ctx, i)->in[0]));
+}
+
+static void osr__lower_row_sum_dx(osr_ctx *ctx, uint32_t i)
+{
+    osr__lower_rows_as(ctx, i, OSR__K_row_spread, osr__rec(ctx, i)->shape);
+}
+
+OSR_API osr_tensor osr_row_sum(osr_ctx *ctx, osr_tensor tx)
+{
+    const uint32_t x = osr__matrix(ctx, tx, "row_sum", "x");
+    osr__node *node;
+    return osr__handle(ctx, x == 0 ? 0
+                                   : osr__append(ctx, OSR__OP_row_sum,
+                                                 osr_shape_make(1, osr__ref_shape(ctx, x).dim[0], 0,
+                                                                0, 0),
+                                                 x, 0, 0, &node));
+}
+
+/* Record an op whose result has the shape of its input's value `like`. */
+static uint32_t osr__like(osr_ctx *ctx, int op, uint32_t like, uint32_t a, uint32_t b, uint32_t c)
+{
+    osr__node *node;
+    return osr__append(ctx, op, osr__ref_shape(ctx, like), a, b, c, &node);
+}
+
+static void osr__back_row_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const uint32_t x = osr__rec(ctx, i)->in[0];
+    if (osr__wants(ctx, x))
+        osr__give(ctx, x, osr__like(ctx, OSR__OP_row_sum_dx, x, dy, 0, 0));
+}
+
+static void osr__lower_pick(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape s = osr__ref_shape(ctx, r->in[0]);
+    osr__begin(ctx, OSR__K_pick);
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_mem(ctx, r->in[1]);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, s.dim[0]);
+    osr__arg_i(ctx, s.dim[1]);
+    osr__run_flat(ctx, (size_t)s.dim[0]);
+}
+
+static void osr__lower_pick_dx(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    osr__begin(ctx, OSR__K_pick_dx);
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_mem(ctx, r->in[1]);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, r->shape.dim[1]);
+    osr__run(ctx, (size_t)r->shape.dim[0]);
+}
+
+OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor tx, osr_tensor labels)
+{
+    const uint32_t x = osr__matrix(ctx, tx, "pick", "x");
+    const uint32_t y = osr__labels_for(ctx, labels, x, "pick");
+    return osr__handle(ctx, y == 0 ? 0 : osr__like(ctx, OSR__OP_pick, y, x, y, 0));
+}
+
+static void osr__back_pick(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const uint32_t x = osr__rec(ctx, i)->in[0], labels = osr__rec(ctx, i)->in[1];
+    if (osr__wants(ctx, x))
+        osr__give(ctx, x, osr__like(ctx, OSR__OP_pick_dx, x, dy, labels, 0));
+}
+
+static void osr__lower_count_correct(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape s = osr__ref_shape(ctx, r->in[0]);
+    const int hits = osr__scratch(ctx, (size_t)s.dim[0]);
+    osr__begin(ctx, OSR__K_row_correct);
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_mem(ctx, r->in[1]);
+    osr__arg_slot(ctx, hits);
+    osr__arg_i(ctx, s.dim[0]);
+    osr__arg_i(ctx, s.dim[1]);
+    osr__arg_f(ctx, r->fa[0]);
+    osr__run_flat(ctx, (size_t)s.dim[0]);
+    osr__begin(ctx, OSR__K_sum_all);
+    osr__arg_slot(ctx, hits);
+    osr__arg_i(ctx, 0);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, s.dim[0]);
+    osr__arg_f(ctx, 1.0f);
+    osr__run(ctx, 1);
+}
+
+OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor tx, osr_tensor labels, int sign)
+{
+    const uint32_t x = osr__matrix(ctx, tx, "count_correct", "x");
+    const uint32_t y = osr__labels_for(ctx, labels, x, "count_correct");
+    osr__node *node;
+    uint32_t i;
+    if (y == 0)
+        return osr__handle(ctx, 0);
+    if (sign != 1 && sign != -1) {
+        osr__fail(ctx, OSR_ARG, "count_correct: sign is %d, not 1 or -1", sign);
+        return osr__handle(ctx, 0);
+    }
+    i = osr__append(ctx, OSR__OP_count_correct, osr_shape_make(0, 0, 0, 0, 0), x, y, 0, &node);
+    if (i != 0)
+        node->r.fa[0] = (float)sign;
+    return osr__handle(ctx, i);
+}
+/* -- matrix products -- */
+
+/* Launch geometry of kernels/matmul_*.cl. */
+static void osr__matmul_run(osr_ctx *ctx, int m, int n, int nt)
+{
+    const size_t tile = nt && n <= 64 ? 8 : 64, ls = ctx->family == OSR_KERNELS_GPU ? 128 : 1;
+    osr__run3(ctx, ((size_t)m + tile - 1) / tile * ls, ((size_t)n + tile - 1) / tile, 1, ls, 1);
+}
+
+/* op(a) [M, K] op(b) [K, N]; ia: 0 whether a, 1 whether b is transposed. */
+static void osr__lower_matmul(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape a = osr__ref_shape(ctx, r->in[0]);
+    const int m = r->shape.dim[0], n = r->shape.dim[1], k = a.dim[r->ia[0] ? 0 : 1];
+    osr__begin(ctx, r->ia[0] ? OSR__K_matmul_tn : r->ia[1] ? OSR__K_matmul_nt : OSR__K_matmul_nn);
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_dense(ctx, r->in[1]);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, m);
+    osr__arg_i(ctx, n);
+    osr__arg_i(ctx, k);
+    osr__matmul_run(ctx, m, n, r->ia[1]);
+    osr__count_flops(ctx, 2.0 * m * n * (double)k);
+}
+
+static uint32_t osr__product(osr_ctx *ctx, uint32_t a, uint32_t b, int ta, int tb)
+{
+    const osr_shape sa = osr__ref_shape(ctx, a), sb = osr__ref_shape(ctx, b);
+    osr__node *node;
+    const uint32_t i = osr__append(ctx, OSR__OP_matmul,
+                                   osr_shape_make(2, sa.dim[ta ? 1 : 0], sb.dim[tb ? 0 : 1], 0, 0),
+                                   a, b, 0, &node);
+    if (i != 0) {
+        node->r.ia[0] = ta;
+        node->r.ia[1] = tb;
+    }
+    return i;
+}
+
+OSR_API osr_tensor osr_matmul(osr_ctx *ctx, osr_tensor ta, osr_tensor tb, int transpose_a,
+                              int transpose_b)
+{
+    const uint32_t a = osr__matrix(ctx, ta, "matmul", "a"), b = osr__matrix(ctx, tb, "matmul", "b");
+    osr_shape sa, sb;
+    if (a == 0 || b == 0)
+        return osr__handle(ctx, 0);
+    if (transpose_a && transpose_b) {
+        osr__fail(ctx, OSR_ARG, "matmul: both transposed");
+        return osr__handle(ctx, 0);
+    }
+    sa = osr__ref_shape(ctx, a);
+    sb = osr__ref_shape(ctx, b);
+    if (sa.dim[transpose_a ? 0 : 1] != sb.dim[transpose_b ? 1 : 0]) {
+        osr__fail(ctx, OSR_SHAPE, "matmul: a is %s%s but b is %s%s", osr__shape_text(sa).s,
+                  transpose_a ? " transposed" : "", osr__shape_text(sb).s,
+                  transpose_b ? " transposed" : "");
+        return osr__handle(ctx, 0);
+    }
+    return osr__handle(ctx, osr__product(ctx, a, b, transpose_a != 0, transpose_b != 0));
+}
+
+static void osr__back_matmul(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const osr__record r = *osr__rec(ctx, i);
+    const uint32_t a = r.in[0], b = r.in[1];
+    if (osr__wants(ctx, a))
+        osr__give(ctx, a, r.ia[0]   ? osr__product(ctx, b, dy, 0, 1)
+                          : r.ia[1] ? osr__product(ctx, dy, b, 0, 0)
+                                    : osr__product(ctx, dy, b, 0, 1));
+    if (osr__wants(ctx, b))
+        osr__give(ctx, b, r.ia[0]   ? osr__product(ctx, a, dy, 0, 0)
+                          : r.ia[1] ? osr__product(ctx, dy, a, 1, 0)
+                                    : osr__product(ctx, a, dy, 1, 0));
+}
+
+OSR_API osr_tensor osr_linear(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, osr_tensor b)
+{
+    const uint32_t x = osr__matrix(ctx, tx, "linear", "x"), w = osr__matrix(ctx, tw, "linear", "w");
+    osr_tensor y;
+    if (x == 0 || w == 0)
+        return osr__handle(ctx, 0);
+    if (osr__ref_shape(ctx, x).dim[1] != osr__ref_shape(ctx, w).dim[1]) {
+        osr__fail(ctx, OSR_SHAPE, "linear: x is %s but w is %s",
+                  osr__shape_text(osr__ref_shape(ctx, x)).s,
+                  osr__shape_text(osr__ref_shape(ctx, w)).s);
+        return osr__handle(ctx, 0);
+    }
+    y = osr__handle(ctx, osr__product(ctx, x, w, 0, 1));
+    return b.index == 0 ? y : osr_bias(ctx, y, b);
+}
+
+static void osr__lower_bias(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const int image = osr__is_image(r->shape);
+    osr__begin(ctx, image ? OSR__K_bias_image : OSR__K_bias_dense);
+    if (image) {
+        osr__arg_image(ctx, r->in[0]);
+        osr__arg_dense(ctx, r->in[1]);
+        osr__arg_image(ctx, i);
+        osr__arg_sizes(ctx, r->shape);
+        osr__run_planes(ctx, r->shape);
+        return;
+    }
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_dense(ctx, r->in[1]);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, (int)osr_shape_count(r->shape));
+    osr__arg_i(ctx, r->shape.dim[1]);
+    osr__run_flat(ctx, osr_shape_count(r->shape));
+}
+
+/* Gradient of a bias: in = dy, gradient; ia[0] whether to add. */
+static void osr__lower_bias_db(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape s = osr__rec(ctx, r->in[0])->shape;
+    const int c = s.dim[s.rank - 1], c8 = osr__blocks(c) * 8;
+    int part = 0;
+    if (osr__is_image(s)) {
+        part = osr__scratch(ctx, (size_t)s.dim[0] * (size_t)c8);
+        osr__begin(ctx, OSR__K_plane_sum);
+        osr__arg_image(ctx, r->in[0]);
+        osr__arg_slot(ctx, part);
+        osr__arg_i(ctx, osr__blocks(c));
+        osr__arg_i(ctx, s.dim[1]);
+        osr__arg_i(ctx, s.dim[2]);
+        osr__run_planes(ctx, s);
+    }
+    osr__begin(ctx, OSR__K_column_sum);
+    if (osr__is_image(s)) {
+        osr__arg_slot(ctx, part);
+        osr__arg_i(ctx, 0);
+    } else {
+        osr__arg_dense(ctx, r->in[0]);
+    }
+    osr__arg_dense(ctx, r->in[1]);
+    osr__arg_i(ctx, s.dim[0]);
+    osr__arg_i(ctx, osr__is_image(s) ? c8 : c);
+    osr__arg_i(ctx, r->ia[0]);
+    osr__run(ctx, (size_t)c);
+}
+
+OSR_API osr_tensor osr_bias(osr_ctx *ctx, osr_tensor tx, osr_tensor tb)
+{
+    const uint32_t x = osr__ref(ctx, tx, "bias", "x"), b = osr__ref(ctx, tb, "bias", "b");
+    osr_shape s, sb;
+    if (!osr__alive(ctx, x, "bias") || !osr__alive(ctx, b, "bias"))
+        return osr__handle(ctx, 0);
+    s = osr__ref_shape(ctx, x);
+    sb = osr__ref_shape(ctx, b);
+    if ((s.rank != 2 && s.rank != 4) || sb.rank != 1 || sb.dim[0] != s.dim[s.rank - 1]
+        || !osr__is_persist(b) || osr__is_persist(x)) {
+        osr__fail(ctx, OSR_SHAPE, "bias: x is %s but b is %s%s", osr__shape_text(s).s,
+                  osr__shape_text(sb).s, osr__is_persist(b) ? "" : " and not a parameter");
+        return osr__handle(ctx, 0);
+    }
+    return osr__handle(ctx, osr__like(ctx, OSR__OP_bias, x, x, b, 0));
+}
+
+static void osr__back_bias(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const osr__record r = *osr__rec(ctx, i);
+    osr__node *node;
+    if (osr__wants(ctx, r.in[1])
+        && osr__append(ctx, OSR__OP_bias_db, osr__ref_shape(ctx, r.in[1]), dy,
+                       osr__grad_ref(r.in[1]), 0, &node) != 0)
+        node->r.ia[0] = osr__accumulate(ctx, r.in[1]);
+    osr__give(ctx, r.in[0], dy);
+}
+
+/* -- convolutions -- */
+
+/* Sizes of a convolution: x [N, H, W, C], w [O, C, KH, KW], y [N, OH, OW, O]. */
+typedef struct osr__conv {
+    int n, h, w, c, o, kh, kw, oh, ow, stride, pad;
+} osr__conv;
+
+/* From a conv2d, conv2d_dx or conv2d_dw record; ia: stride, padding above and left. */
+static osr__conv osr__conv_of(osr_ctx *ctx, const osr__record *r)
+{
+    osr_shape x, y, w;
+    osr__conv c;
+    if (r->op == OSR__OP_conv2d) {
+        x = osr__ref_shape(ctx, r->in[0]);
+        y = r->shape;
+        w = osr__ref_shape(ctx, r->in[1]);
+    } else if (r->op == OSR__OP_conv2d_dx) {
+        x = r->shape;
+        y = osr__ref_shape(ctx, r->in[0]);
+        w = osr__ref_shape(ctx, r->in[1]);
+    } else {
+        x = osr__ref_shape(ctx, r->in[0]);
+        y = osr__ref_shape(ctx, r->in[1]);
+        w = osr__ref_shape(ctx, r->in[2]);
+    }
+    c.n = x.dim[0];
+    c.h = x.dim[1];
+    c.w = x.dim[2];
+    c.c = x.dim[3];
+    c.o = w.dim[0];
+    c.kh = w.dim[2];
+    c.kw = w.dim[3];
+    c.oh = y.dim[1];
+    c.ow = y.dim[2];
+    c.stride = r->ia[0];
+    c.pad = r->ia[1];
+    return c;
+}
+
+static double osr__conv_flops(const osr__conv *c)
+{
+    return 2.0 * c->n * c->oh * c->ow * (double)c->o * c->c * c->kh * c->kw;
+}
+
+static int osr__max(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+/* Winograd F(4x4, 3x3) pays for itself from these sizes on (measured on two AVX-512 cores). */
+static int osr__wino_fits(const osr_ctx *ctx, const osr__conv *c)
+{
+    return ctx->family == OSR_KERNELS_CPU && c->kh == 3 && c->kw == 3 && c->stride == 1
+           && c->pad == 1 && c->oh == c->h && c->ow == c->w && c->c >= 32 && c->o >= 32 && c->h >= 6
+           && c->w >= 6;
+}
+
+static int osr__round16(int n)
+{
+    return (n + 15) / 16 * 16;
+}
+
+/* Bytes of local memory for `tiles` tiles of `in` channels in wino_conv. */
+static size_t osr__wino_bytes(int tiles, int in)
+{
+    return (size_t)4 * 36 * ((size_t)tiles * ((size_t)osr__round16(in) + 32) + 32);
+}
+
+/* Tiles a work-group takes: as many as half of the local memory holds and leave 16 groups; 0 where
+ * not even 8 fit. The results do not depend on it. */
+static int osr__wino_group(const osr_ctx *ctx, int in, int tiles)
+{
+    const size_t most = (size_t)ctx->device.local_bytes / 2;
+    int t = 8;
+    if (osr__wino_bytes(t, in) > most)
+        return 0;
+    while (t < 64 && osr__wino_bytes(2 * t, in) <= most && tiles / (2 * t) >= 16)
+        t *= 2;
+    return t;
+}
+
+/* Halo that reading x (forward, weight gradient) or dy (input gradient) wants in one dimension. */
+static int osr__halo_forward(int size, int out, int kernel, int stride, int pad)
+{
+    return osr__max(pad, (out - 1) * stride + kernel - 1 - pad - (size - 1));
+}
+
+static int osr__halo_gradient(int size, int out, int kernel, int stride, int pad)
+{
+    return osr__max((kernel - 1 - pad) / stride, (size - 1 + pad) / stride - (out - 1));
+}
+
+static int osr__halo_wanted(osr_ctx *ctx, const osr__record *r, int input)
+{
+    osr__conv c;
+    int halo;
+    if (r->op != OSR__OP_conv2d && r->op != OSR__OP_conv2d_dx && r->op != OSR__OP_conv2d_dw)
+        return 0;
+    c = osr__conv_of(ctx, r);
+    if (input != 0)
+        return input == 1 && r->op == OSR__OP_conv2d_dw && osr__wino_fits(ctx, &c);
+    if (r->op == OSR__OP_conv2d_dx)
+        halo = osr__max(osr__halo_gradient(c.h, c.oh, c.kh, c.stride, c.pad),
+                        osr__halo_gradient(c.w, c.ow, c.kw, c.stride, c.pad));
+    else
+        halo = osr__max(osr__halo_forward(c.h, c.oh, c.kh, c.stride, c.pad),
+                        osr__halo_forward(c.w, c.ow, c.kw, c.stride, c.pad));
+    return osr__max(halo, 0);
+}
+
+/* Weights of one launch: taps kh = first + step t, in each dimension. */
+typedef struct osr__taps {
+    int first_y, first_x, step, count_y, count_x;
+} osr__taps;
+
+static size_t osr__packed_floats(int out, int in, const osr__taps *t)
+{
+    return (size_t)((out + 15) / 16) * (size_t)osr__blocks(in) * (size_t)(t->count_y * t->count_x)
+           * 128;
+}
+
+static void osr__emit_pack(osr_ctx *ctx, uint32_t w, int scratch, size_t offset, const osr__conv *c,
+                           int transpose, const osr__taps *t)
+{
+    const int out = transpose ? c->c : c->o, in = transpose ? c->o : c->c;
+    const size_t ls = (size_t)osr__local_size(ctx);
+    if (t->count_y * t->count_x == 0)
+        return;
+    osr__begin(ctx, OSR__K_conv_pack);
+    osr__arg_dense(ctx, w);
+    osr__arg_slot(ctx, scratch);
+    osr__arg_i(ctx, (int)offset);
+    osr__arg_i(ctx, c->o);
+    osr__arg_i(ctx, c->c);
+    osr__arg_i(ctx, c->kh);
+    osr__arg_i(ctx, c->kw);
+    osr__arg_i(ctx, transpose);
+    osr__arg_i2(ctx, t->first_x, t->first_y);
+    osr__arg_i2(ctx, t->step, t->step);
+    osr__arg_i2(ctx, t->count_x, t->count_y);
+    osr__arg_i(ctx, (out + 15) / 16 * 16);
+    osr__run3(ctx, (size_t)((out + 15) / 16) * ls, (size_t)osr__blocks(in),
+              ls == 1 ? 1 : (size_t)(t->count_x * t->count_y), ls, 1);
+}
+
+/* One conv_taps launch: a grid of rows x cols outputs of image y from image x. */
+typedef struct osr__grid {
+    int in_step, off_y, off_x, tap_step, rows, cols, out_step, out_y, out_x;
+} osr__grid;
+
+static void osr__emit_taps(osr_ctx *ctx, uint32_t x, uint32_t y, int scratch, size_t offset,
+                           const osr__taps *t, const osr__grid *g)
+{
+    const osr_shape sx = osr__rec(ctx, x)->shape, sy = osr__rec(ctx, y)->shape;
+    const int in = sx.dim[3], out = sy.dim[3], n = sy.dim[0];
+    const size_t points = (size_t)g->rows * (size_t)g->cols;
+    if (points == 0)
+        return;
+    osr__begin(ctx, OSR__K_conv_taps);
+    osr__arg_image(ctx, x);
+    osr__arg_slot(ctx, scratch);
+    osr__arg_i(ctx, (int)offset);
+    osr__arg_image(ctx, y);
+    osr__arg_i(ctx, osr__blocks(in));
+    osr__arg_i(ctx, in);
+    osr__arg_i(ctx, osr__blocks(out));
+    osr__arg_i(ctx, out);
+    osr__arg_i2(ctx, g->in_step, g->in_step);
+    osr__arg_i2(ctx, g->off_x, g->off_y);
+    osr__arg_i2(ctx, g->tap_step, g->tap_step);
+    osr__arg_i2(ctx, t->count_x, t->count_y);
+    osr__arg_i2(ctx, g->cols, g->rows);
+    osr__arg_i2(ctx, g->out_step, g->out_step);
+    osr__arg_i2(ctx, g->out_x, g->out_y);
+    osr__arg_i(ctx, n);
+    if (ctx->family == OSR_KERNELS_GPU)
+        osr__run3(ctx, ((size_t)n * points + 127) / 128 * 128, (size_t)((out + 63) / 64), 1, 128,
+                  1);
+    else
+        osr__run3(ctx, (size_t)((out + 31) / 32), (points + 63) / 64, (size_t)n, 1, 1);
+    osr__count_flops(ctx, 2.0 * n * (double)points * out * in * t->count_x * t->count_y);
+}
+
+/* y = x * w, or with transpose the input gradient, by Winograd; 0 where it does not fit. */
+static int osr__emit_wino(osr_ctx *ctx, uint32_t x, uint32_t w, uint32_t y, const osr__conv *c,
+                          int transpose)
+{
+    const int in = transpose ? c->o : c->c, out = transpose ? c->c : c->o;
+    const int tiles = c->n * ((c->h + 3) / 4) * ((c->w + 3) / 4);
+    const int group = osr__wino_fits(ctx, c) ? osr__wino_group(ctx, in, tiles) : 0;
+    const int groups = group > 0 ? (tiles + group - 1) / group : 0;
+    int filters;
+    if (group == 0)
+        return 0;
+    filters = osr__scratch(ctx, (size_t)36 * (size_t)osr__round16(out) * 8
+                                    * (size_t)osr__blocks(in));
+    osr__begin(ctx, OSR__K_wino_pack);
+    osr__arg_dense(ctx, w);
+    osr__arg_slot(ctx, filters);
+    osr__arg_i(ctx, 0);
+    osr__arg_i(ctx, c->o);
+    osr__arg_i(ctx, c->c);
+    osr__arg_i(ctx, transpose);
+    osr__arg_i(ctx, osr__round16(out));
+    osr__run3(ctx, (size_t)osr__round16(out) / 16, (size_t)osr__blocks(in), 1, 1, 1);
+    osr__begin(ctx, OSR__K_wino_conv);
+    osr__arg_image(ctx, x);
+    osr__arg_slot(ctx, filters);
+    osr__arg_i(ctx, 0);
+    osr__arg_image(ctx, y);
+    osr__arg_i(ctx, c->n);
+    osr__arg_i(ctx, osr__blocks(in));
+    osr__arg_i(ctx, out);
+    osr__arg_i2(ctx, c->w, c->h);
+    osr__arg_i(ctx, group);
+    osr__arg(ctx, osr__wino_bytes(group, in), NULL);
+    osr__run3(ctx, (size_t)groups, groups < 8 ? (size_t)((out + 31) / 32) : 1, 1, 1, 1);
+    osr__count_flops(ctx, osr__conv_flops(c));
+    return 1;
+}
+
+static void osr__lower_conv2d(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr__conv c = osr__conv_of(ctx, r);
+    osr__taps t;
+    osr__grid g;
+    int packed;
+    if (osr__emit_wino(ctx, r->in[0], r->in[1], i, &c, 0))
+        return;
+    t.first_y = t.first_x = 0;
+    t.step = 1;
+    t.count_y = c.kh;
+    t.count_x = c.kw;
+    packed = osr__scratch(ctx, osr__packed_floats(c.o, c.c, &t));
+    osr__emit_pack(ctx, r->in[1], packed, 0, &c, 0, &t);
+    g.in_step = c.stride;
+    g.off_y = g.off_x = -c.pad;
+    g.tap_step = 1;
+    g.rows = c.oh;
+    g.cols = c.ow;
+    g.out_step = 1;
+    g.out_y = g.out_x = 0;
+    osr__emit_taps(ctx, r->in[0], i, packed, 0, &t, &g);
+}
+
+/* Taps of kernel size k that reach outputs of phase p (mod stride), and their first offset. */
+static void osr__phase(int p, int k, int stride, int pad, int *first, int *count, int *offset)
+{
+    *first = (p + pad) % stride;
+    *count = *first < k ? (k - 1 - *first) / stride + 1 : 0;
+    *offset = (p + pad - *first) / stride;
+}
+
+/* The whole input gradient in one launch of kernels/conv_cpu.cl, weights packed at `packed`. */
+static void osr__emit_dgrad(osr_ctx *ctx, uint32_t dy, uint32_t dx, int packed, const osr__conv *c)
+{
+    const size_t points = (size_t)((c->h + c->stride - 1) / c->stride)
+                          * (size_t)((c->w + c->stride - 1) / c->stride);
+    osr__begin(ctx, OSR__K_conv_dgrad);
+    osr__arg_image(ctx, dy);
+    osr__arg_slot(ctx, packed);
+    osr__arg_i(ctx, 0);
+    osr__arg_image(ctx, dx);
+    osr__arg_i(ctx, c->o);
+    osr__arg_i(ctx, c->c);
+    osr__arg_i2(ctx, c->kw, c->kh);
+    osr__arg_i2(ctx, c->stride, c->stride);
+    osr__arg_i2(ctx, c->pad, c->pad);
+    osr__arg_i2(ctx, c->w, c->h);
+    osr__arg_i(ctx, c->n);
+    osr__run3(ctx, (size_t)((c->c + 31) / 32), (points + 63) / 64, (size_t)c->n, 1, 1);
+    osr__count_flops(ctx, osr__conv_flops(c));
+}
+
+/* in = dy, w. Each phase of stride x stride outputs is a dense convolution of dy: one launch each
+ * on GPUs, all in one on CPUs. */
+static void osr__lower_conv2d_dx(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr__conv c = osr__conv_of(ctx, r);
+    const int gpu = ctx->family == OSR_KERNELS_GPU;
+    size_t offset = 0;
+    int py, px, packed;
+    if (osr__emit_wino(ctx, r->in[0], r->in[1], i, &c, 1))
+        return;
+    packed = osr__scratch(ctx, osr__mul((size_t)((c.c + 15) / 16) * (size_t)osr__blocks(c.o) * 128,
+                                        (size_t)c.kh * (size_t)c.kw));
+    for (py = 0; py < c.stride; ++py)
+        for (px = 0; px < c.stride; ++px) {
+            osr__taps t;
+            osr__grid g;
+            osr__phase(py, c.kh, c.stride, c.pad, &t.first_y, &t.count_y, &g.off_y);
+            osr__phase(px, c.kw, c.stride, c.pad, &t.first_x, &t.count_x, &g.off_x);
+            t.step = c.stride;
+            if (!gpu) { /* taps in ascending order of dy */
+                t.first_y += c.stride * (t.count_y - 1);
+                t.first_x += c.stride * (t.count_x - 1);
+                t.step = -c.stride;
+            }
+            osr__emit_pack(ctx, r->in[1], packed, offset, &c, 1, &t);
+            g.in_step = 1;
+            g.tap_step = -1;
+            g.rows = (c.h - py + c.stride - 1) / c.stride;
+            g.cols = (c.w - px + c.stride - 1) / c.stride;
+            g.out_step = c.stride;
+            g.out_y = py;
+            g.out_x = px;
+            if (gpu && py < c.h && px < c.w)
+                osr__emit_taps(ctx, r->in[0], i, packed, offset, &t, &g);
+            offset += osr__packed_floats(c.c, c.o, &t);
+        }
+    if (!gpu)
+        osr__emit_dgrad(ctx, r->in[0], i, packed, &c);
+}
+
+/* Into how many parts the images of a weight gradient are divided: of the shape only. */
+static int osr__wgrad_splits(const osr__conv *c)
+{
+    const int groups = (c->o + 63) / 64 * ((c->c + 31) / 32);
+    const int s = groups < 32 ? 32 / groups : 1;
+    return s < c->n ? s : c->n;
+}
+
+/* The weight gradient by Winograd, over chunks of tiles in fixed order. */
+static void osr__emit_wino_wgrad(osr_ctx *ctx, const osr__record *r, const osr__conv *c)
+{
+    const int tiles = c->n * ((c->h + 3) / 4) * ((c->w + 3) / 4);
+    const int c16 = osr__round16(c->c), o16 = osr__round16(c->o);
+    int t = 65536 / (c16 + o16), t0, transformed, product;
+    t = t < osr__round16(tiles) ? t : osr__round16(tiles);
+    t = t > 16 ? t : 16;
+    transformed = osr__scratch(ctx, (size_t)36 * ((size_t)t * (size_t)(c16 + o16) + 32));
+    product = osr__scratch(ctx, (size_t)36 * (size_t)c16 * (size_t)o16);
+    for (t0 = 0; t0 < tiles; t0 += t) {
+        const int m = tiles - t0 < t ? tiles - t0 : t;
+        osr__begin(ctx, OSR__K_wino_wgrad_tiles);
+        osr__arg_image(ctx, r->in[0]);
+        osr__arg_image(ctx, r->in[1]);
+        osr__arg_slot(ctx, transformed);
+        osr__arg_i(ctx, c->c);
+        osr__arg_i(ctx, c->o);
+        osr__arg_i2(ctx, c->w, c->h);
+        osr__arg_i(ctx, t0);
+        osr__arg_i(ctx, m);
+        osr__run3(ctx, (size_t)((m + 15) / 16), (size_t)(c16 + o16) / 16, 1, 1, 1);
+        osr__begin(ctx, OSR__K_wino_wgrad_product);
+        osr__arg_slot(ctx, transformed);
+        osr__arg_slot(ctx, product);
+        osr__arg_i(ctx, c->c);
+        osr__arg_i(ctx, c->o);
+        osr__arg_i(ctx, m);
+        osr__arg_i(ctx, t0 > 0);
+        osr__run3(ctx, (size_t)((c->c + 31) / 32), 36, 1, 1, 1);
+        osr__count_flops(ctx, osr__conv_flops(c) * m / tiles);
+    }
+    osr__begin(ctx, OSR__K_wino_wgrad_filter);
+    osr__arg_slot(ctx, product);
+    osr__arg_dense(ctx, r->in[2]);
+    osr__arg_i(ctx, c->c);
+    osr__arg_i(ctx, c->o);
+    osr__arg_i(ctx, r->ia[2]);
+    osr__run3(ctx, (size_t)o16 / 16, (size_t)osr__blocks(c->c), 1, 1, 1);
+}
+
+/* in = x, dy, gradient; ia[2] whether to add. */
+static void osr__lower_conv2d_dw(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr__conv c = osr__conv_of(ctx, r);
+    const int splits = osr__wgrad_splits(&c), gpu = ctx->family == OSR_KERNELS_GPU;
+    int part;
+    const size_t ls = (size_t)osr__local_size(ctx), o16 = (size_t)((c.o + 15) / 16);
+    const size_t ib = (size_t)osr__blocks(c.c), taps = (size_t)(c.kh * c.kw);
+    if (osr__wino_fits(ctx, &c)) {
+        osr__emit_wino_wgrad(ctx, r, &c);
+        return;
+    }
+    part = osr__scratch(ctx, osr__mul((size_t)splits * o16 * ib * 128, taps));
+    osr__begin(ctx, OSR__K_conv_wgrad);
+    osr__arg_image(ctx, r->in[0]);
+    osr__arg_image(ctx, r->in[1]);
+    osr__arg_slot(ctx, part);
+    osr__arg_i(ctx, c.n);
+    osr__arg_i(ctx, c.c);
+    osr__arg_i(ctx, c.o);
+    osr__arg_i2(ctx, c.kw, c.kh);
+    osr__arg_i2(ctx, c.stride, c.stride);
+    osr__arg_i2(ctx, c.pad, c.pad);
+    osr__arg_i2(ctx, c.ow, c.oh);
+    osr__arg_i(ctx, splits);
+    if (gpu)
+        osr__run3(ctx, (size_t)((c.o + 63) / 64) * 128, (ib * taps + 15) / 16, (size_t)splits, 128,
+                  1);
+    else
+        osr__run3(ctx, (size_t)((c.c + 31) / 32), (size_t)((c.o + 63) / 64), (size_t)splits, 1, 1);
+    osr__count_flops(ctx, osr__conv_flops(&c));
+    osr__begin(ctx, OSR__K_conv_wgrad_reduce);
+    osr__arg_slot(ctx, part);
+    osr__arg_dense(ctx, r->in[2]);
+    osr__arg_i(ctx, c.o);
+    osr__arg_i(ctx, c.c);
+    osr__arg_i(ctx, c.kh);
+    osr__arg_i(ctx, c.kw);
+    osr__arg_i(ctx, splits);
+    osr__arg_i(ctx, r->ia[2]);
+    osr__run3(ctx, o16 * ls, ib, gpu ? taps : 1, ls, 1);
+}
+
+/* A value that ran before lies with the halo that its readers of then wanted: copy it, so that a
+ * convolution recorded now finds its own. */
+static uint32_t osr__with_halo(osr_ctx *ctx, uint32_t x)
+{
+    return x != 0 && x < ctx->done ? osr__map(ctx, OSR__OP_affine, x, 0, 1.0f, 0.0f) : x;
+}
+
+OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, const osr_conv_desc *desc)
+{
+    const uint32_t x = osr__with_halo(ctx, osr__image(ctx, tx, "conv2d"));
+    const uint32_t w = osr__ref(ctx, tw, "conv2d", "w");
+    int stride = 1, pad = 0, pad_end = 0, oh, ow;
+    osr_shape sx, sw;
+    osr__node *node;
+    uint32_t i;
+    if (x == 0 || w == 0)
+        return osr__handle(ctx, 0);
+    if (desc != NULL) {
+        stride = desc->stride == 0 ? 1 : desc->stride;
+        pad = desc->pad;
+        pad_end = desc->asymmetric ? desc->pad_end : pad;
+    }
+    sx = osr__ref_shape(ctx, x);
+    sw = osr__ref_shape(ctx, w);
+    if (stride < 1 || pad < 0 || pad_end < 0) {
+        osr__fail(ctx, OSR_ARG, "conv2d: stride %d, padding %d and %d", stride, pad, pad_end);
+        return osr__handle(ctx, 0);
+    }
+    if (!osr__is_persist(w) || sw.rank != 4 || sw.dim[1] != sx.dim[3]) {
+        osr__fail(ctx, OSR_SHAPE, "conv2d: x is %s but w is %s (out, in, kh, kw)%s",
+                  osr__shape_text(sx).s, osr__shape_text(sw).s,
+                  osr__is_persist(w) ? "" : " and not a parameter");
+        return osr__handle(ctx, 0);
+    }
+    oh = sx.dim[1] + pad + pad_end - sw.dim[2];
+    ow = sx.dim[2] + pad + pad_end - sw.dim[3];
+    if (oh < 0 || ow < 0) {
+        osr__fail(ctx, OSR_SHAPE, "conv2d: the kernel of w %s is larger than x %s with padding %d",
+                  osr__shape_text(sw).s, osr__shape_text(sx).s, pad);
+        return osr__handle(ctx, 0);
+    }
+    i = osr__append(ctx, OSR__OP_conv2d,
+                    osr_shape_make(4, sx.dim[0], oh / stride + 1, ow / stride + 1, sw.dim[0]), x, w,
+                    0, &node);
+    if (i != 0) {
+        node->r.ia[0] = stride;
+        node->r.ia[1] = pad;
+    }
+    return osr__handle(ctx, i);
+}
+
+static void osr__back_conv2d(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const osr__record r = *osr__rec(ctx, i);
+    osr__node *node;
+    uint32_t dx;
+    dy = osr__with_halo(ctx, dy);
+    if (osr__wants(ctx, r.in[1])
+        && osr__append(ctx, OSR__OP_conv2d_dw, osr__ref_shape(ctx, r.in[1]), r.in[0], dy,
+                       osr__grad_ref(r.in[1]), &node) != 0) {
+        node->r.ia[0] = r.ia[0];
+        node->r.ia[1] = r.ia[1];
+        node->r.ia[2] = osr__accumulate(ctx, r.in[1]);
+    }
+    if (!osr__wants(ctx, r.in[0]))
+        return;
+    dx = osr__append(ctx, OSR__OP_conv2d_dx, osr__rec(ctx, r.in[0])->shape, dy, r.in[1], 0, &node);
+    if (dx != 0) {
+        node->r.ia[0] = r.ia[0];
+        node->r.ia[1] = r.ia[1];
+    }
+    osr__give(ctx, r.in[0], dx);
+}
+
+/* -- normalisation, activation, dropout: one node -- */
+
+/* ia: 0 normalisation (0 none, 1 running statistics, 2 of the batch), 1 dropout (0 none, 1 values,
+ * 2 channels), 2 ordinal of the dropout; fa: 0 slope, 1 rate; dyn: 0 step. in: x, coefficients. */
+#define OSR__NORM 0
+#define OSR__DROP 1
+#define OSR__STREAM 2
+
+static void osr__arg_act(osr_ctx *ctx, const osr__record *r)
+{
+    osr__arg_f(ctx, r->fa[0]);
+    osr__arg_i(ctx, r->ia[OSR__DROP]);
+    osr__arg_f(ctx, r->fa[1]);
+    osr__arg_i(ctx, r->ia[OSR__STREAM]);
+    osr__arg_dyn(ctx, 0);
+    osr__arg_i(ctx, (int)(uint32_t)ctx->seed);
+    osr__arg_i(ctx, (int)(uint32_t)(ctx->seed >> 32));
+}
+
+/* in = x, gamma, beta, mean, var; ia[0] whether of the batch; fa: eps, momentum. */
+static void osr__lower_norm_stats(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape s = osr__rec(ctx, r->in[0])->shape;
+    const int cb = osr__blocks(s.dim[3]);
+    int part = 0, k;
+    if (r->ia[0]) {
+        part = osr__scratch(ctx, osr__mul((size_t)s.dim[0] * 2, (size_t)cb * 8));
+        osr__begin(ctx, OSR__K_norm_plane_stats);
+        osr__arg_image(ctx, r->in[0]);
+        osr__arg_slot(ctx, part);
+        osr__arg_i(ctx, s.dim[0]);
+        osr__arg_i(ctx, cb);
+        osr__arg_i(ctx, s.dim[1]);
+        osr__arg_i(ctx, s.dim[2]);
+        osr__run_planes(ctx, s);
+    }
+    osr__begin(ctx, r->ia[0] ? OSR__K_norm_merge : OSR__K_norm_fixed);
+    if (r->ia[0])
+        osr__arg_slot(ctx, part);
+    for (k = 1; k < 5; ++k)
+        osr__arg_dense(ctx, r->in[k]);
+    osr__arg_mem(ctx, i);
+    if (r->ia[0])
+        osr__arg_i(ctx, s.dim[0]);
+    osr__arg_i(ctx, cb);
+    osr__arg_i(ctx, s.dim[3]);
+    if (r->ia[0])
+        osr__arg_i(ctx, s.dim[1] * s.dim[2]);
+    osr__arg_f(ctx, r->fa[0]);
+    if (r->ia[0])
+        osr__arg_f(ctx, r->fa[1]);
+    osr__run(ctx, (size_t)cb);
+}
+
+static void osr__lower_norm_act(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape s = r->shape;
+    if (!osr__is_image(s)) {
+        osr__begin(ctx, OSR__K_dense_act);
+        osr__arg_dense(ctx, r->in[0]);
+        osr__arg_dense(ctx, i);
+        osr__arg_i(ctx, (int)osr_shape_count(s));
+        osr__arg_act(ctx, r);
+        osr__run_flat(ctx, osr_shape_count(s));
+        return;
+    }
+    osr__begin(ctx, OSR__K_norm_act);
+    osr__arg_image(ctx, r->in[0]);
+    osr__arg_mem(ctx, r->ia[OSR__NORM] ? r->in[1] : r->in[0]);
+    osr__arg_image(ctx, i);
+    osr__arg_i(ctx, osr__blocks(s.dim[3]));
+    osr__arg_i(ctx, s.dim[1]);
+    osr__arg_i(ctx, s.dim[2]);
+    osr__arg_i(ctx, r->ia[OSR__NORM] != 0);
+    osr__arg_act(ctx, r);
+    osr__run_planes(ctx, s);
+}
+
+/* in = dy, x, coefficients, gradient of gamma, of beta (0: not wanted); ia as norm_act, 3 and 4
+ * whether to add. */
+static void osr__lower_norm_sums(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape s = osr__rec(ctx, r->in[1])->shape;
+    const int cb = osr__blocks(s.dim[3]), wanted = (r->in[3] != 0) + 2 * (r->in[4] != 0);
+    const int part = osr__scratch(ctx, osr__mul((size_t)s.dim[0] * 2, (size_t)cb * 8));
+    osr__begin(ctx, OSR__K_norm_act_sums);
+    osr__arg_image(ctx, r->in[0]);
+    osr__arg_image(ctx, r->in[1]);
+    osr__arg_mem(ctx, r->in[2]);
+    osr__arg_slot(ctx, part);
+    osr__arg_i(ctx, s.dim[0]);
+    osr__arg_i(ctx, cb);
+    osr__arg_i(ctx, s.dim[1]);
+    osr__arg_i(ctx, s.dim[2]);
+    osr__arg_act(ctx, r);
+    osr__run_planes(ctx, s);
+    osr__begin(ctx, OSR__K_norm_merge_sums);
+    osr__arg_slot(ctx, part);
+    osr__arg_mem(ctx, i);
+    osr__arg_dense(ctx, r->in[3] != 0 ? r->in[3] : i);
+    osr__arg_dense(ctx, r->in[4] != 0 ? r->in[4] : i);
+    osr__arg_i(ctx, s.dim[0]);
+    osr__arg_i(ctx, cb);
+    osr__arg_i(ctx, s.dim[3]);
+    osr__arg_i(ctx, s.dim[1] * s.dim[2]);
+    osr__arg_i(ctx, wanted);
+    osr__arg_i(ctx, r->ia[3]);
+    osr__arg_i(ctx, r->ia[4]);
+    osr__run(ctx, (size_t)cb);
+}
+
+/* in = dy, x, coefficients, sums */
+static void osr__lower_norm_act_dx(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape s = r->shape;
+    if (!osr__is_image(s)) {
+        osr__begin(ctx, OSR__K_dense_act_dx);
+        osr__arg_dense(ctx, r->in[0]);
+        osr__arg_dense(ctx, r->in[1]);
+        osr__arg_dense(ctx, i);
+        osr__arg_i(ctx, (int)osr_shape_count(s));
+        osr__arg_act(ctx, r);
+        osr__run_flat(ctx, osr_shape_count(s));
+        return;
+    }
+    osr__begin(ctx, OSR__K_norm_act_dx);
+    osr__arg_image(ctx, r->in[0]);
+    osr__arg_image(ctx, r->in[1]);
+    osr__arg_mem(ctx, r->ia[OSR__NORM] ? r->in[2] : r->in[1]);
+    osr__arg_mem(ctx, r->ia[OSR__NORM] == 2 ? r->in[3] : r->in[1]);
+    osr__arg_image(ctx, i);
+    osr__arg_i(ctx, osr__blocks(s.dim[3]));
+    osr__arg_i(ctx, s.dim[1]);
+    osr__arg_i(ctx, s.dim[2]);
+    osr__arg_i(ctx, r->ia[OSR__NORM]);
+    osr__arg_act(ctx, r);
+    osr__run_planes(ctx, s);
+}
+
+static void osr__back_norm_act(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const osr__record r = *osr__rec(ctx, i);
+    const osr__word step = ctx->nodes[i].dyn[0];
+    const uint32_t x = r.in[0], coef = r.in[1];
+    uint32_t gamma = 0, beta = 0, sums = 0, dx;
+    osr__node *node;
+    if (coef != 0) {
+        gamma = osr__rec(ctx, coef)->in[1];
+        beta = osr__rec(ctx, coef)->in[2];
+    }
+    if (coef != 0
+        && (r.ia[OSR__NORM] == 2 || osr__wants(ctx, gamma) || osr__wants(ctx, beta))) {
+        sums = osr__append(ctx, OSR__OP_norm_sums, osr__rec(ctx, coef)->shape, dy, x, coef, &node);
+        if (sums == 0)
+            return;
+        memcpy(node->r.ia, r.ia, sizeof r.ia);
+        memcpy(node->r.fa, r.fa, sizeof r.fa);
+        node->dyn[0] = step;
+        if (osr__wants(ctx, gamma)) {
+            node->r.in[3] = osr__grad_ref(gamma);
+            node->r.ia[3] = osr__accumulate(ctx, gamma);
+        }
+        if (osr__wants(ctx, beta)) {
+            node->r.in[4] = osr__grad_ref(beta);
+            node->r.ia[4] = osr__accumulate(ctx, beta);
+        }
+    }
+    if (!osr__wants(ctx, x))
+        return;
+    dx = osr__append(ctx, OSR__OP_norm_act_dx, r.shape, dy, x, coef, &node);
+    if (dx == 0)
+        return;
+    node->r.in[3] = r.ia[OSR__NORM] == 2 ? sums : 0;
+    memcpy(node->r.ia, r.ia, sizeof r.ia);
+    memcpy(node->r.fa, r.fa, sizeof r.fa);
+    node->dyn[0] = step;
+    osr__give(ctx, x, dx);
+}
+
+/* A vector [C] of the context for a channel of x. */
+static uint32_t osr__channel_vector(osr_ctx *ctx, osr_tensor t, osr_shape x, const char *name)
+{
+    const uint32_t v = osr__ref(ctx, t, "batchnorm", name);
+    if (v == 0)
+        return 0;
+    if (!osr__is_persist(v) || osr__ref_shape(ctx, v).rank != 1
+        || osr__ref_shape(ctx, v).dim[0] != x.dim[3]) {
+        osr__fail(ctx, OSR_SHAPE, "batchnorm: x is %s but %s is %s", osr__shape_text(x).s, name,
+                  osr__shape_text(osr__ref_shape(ctx, v)).s);
+        return 0;
+    }
+    return v;
+}
+
+OSR_API osr_tensor osr_batchnorm(osr_ctx *ctx, osr_tensor tx, osr_tensor gamma, osr_tensor beta,
+                                 osr_tensor mean, osr_tensor var, const osr_batchnorm_desc *desc)
+{
+    static const osr_batchnorm_desc none = { 0.0f, 0.0f, 0 };
+    const uint32_t x = osr__image(ctx, tx, "batchnorm");
+    osr_shape s;
+    osr__node *node;
+    uint32_t coef, i, v[4];
+    if (x == 0)
+        return osr__handle(ctx, 0);
+    if (desc == NULL)
+        desc = &none;
+    s = osr__rec(ctx, x)->shape;
+    v[0] = osr__channel_vector(ctx, gamma, s, "gamma");
+    v[1] = osr__channel_vector(ctx, beta, s, "beta");
+    v[2] = osr__channel_vector(ctx, mean, s, "mean");
+    v[3] = osr__channel_vector(ctx, var, s, "var");
+    if (!(desc->eps >= 0.0f) || !(desc->momentum >= 0.0f) || !(desc->momentum <= 1.0f))
+        osr__fail(ctx, OSR_ARG, "batchnorm: eps %g, momentum %g", (double)desc->eps,
+                  (double)desc->momentum);
+    if (ctx->status != OSR_OK)
+        return osr__handle(ctx, 0);
+    coef = osr__append(ctx, OSR__OP_norm_stats,
+                       osr_shape_make(2, 4, osr__blocks(s.dim[3]) * 8, 0, 0), x, v[0], v[1], &node);
+    if (coef == 0)
+        return osr__handle(ctx, 0);
+    node->r.in[3] = v[2];
+    node->r.in[4] = v[3];
+    node->r.keep = 1; /* it has no handle, and a gradient recorded after a read needs it */
+    node->r.ia[0] = desc->train != 0;
+    node->r.fa[0] = desc->eps > 0.0f ? desc->eps : OSR_BATCHNORM_EPS;
+    node->r.fa[1] = desc->momentum;
+    i = osr__like(ctx, OSR__OP_norm_act, x, x, coef, 0);
+    if (i != 0) {
+        osr__rec(ctx, i)->ia[OSR__NORM] = desc->train ? 2 : 1;
+        osr__rec(ctx, i)->fa[0] = 1.0f;
+    }
+    return osr__handle(ctx, i);
+}
+
+OSR_API osr_tensor osr_leaky_relu(osr_ctx *ctx, osr_tensor tx, float slope)
+{
+    const uint32_t x = osr__ref(ctx, tx, "leaky_relu", "x");
+    uint32_t i;
+    if (!osr__alive(ctx, x, "leaky_relu") || !osr__image_ok(ctx, x, "leaky_relu"))
+        return osr__handle(ctx, 0);
+    if (!(slope >= 0.0f && slope <= 1.0f)) {
+        osr__fail(ctx, OSR_ARG, "leaky_relu: slope %g is not in 0..1", (double)slope);
+        return osr__handle(ctx, 0);
+    }
+    i = osr__like(ctx, OSR__OP_norm_act, x, x, 0, 0);
+    if (i != 0)
+        osr__rec(ctx, i)->fa[0] = slope;
+    return osr__handle(ctx, i);
+}
+
+OSR_API osr_tensor osr_dropout(osr_ctx *ctx, osr_tensor tx, float p, int channels)
+{
+    const uint32_t x = osr__ref(ctx, tx, "dropout", "x");
+    uint32_t i;
+    if (!osr__alive(ctx, x, "dropout") || !osr__image_ok(ctx, x, "dropout"))
+        return osr__handle(ctx, 0);
+    if (!(p >= 0.0f && p < 1.0f)) {
+        osr__fail(ctx, OSR_ARG, "dropout: p %g is not in 0..1", (double)p);
+        return osr__handle(ctx, 0);
+    }
+    i = osr__like(ctx, OSR__OP_norm_act, x, x, 0, 0);
+    if (i != 0) {
+        osr__node *node = &ctx->nodes[i];
+        node->r.fa[0] = 1.0f;
+        node->r.fa[1] = p;
+        node->r.ia[OSR__DROP] = p == 0.0f ? 0 : channels ? 2 : 1;
+        node->r.ia[OSR__STREAM] = (int32_t)ctx->drop_stream++;
+        node->dyn[0].u = ctx->step;
+    }
+    return osr__handle(ctx, i);
+}
+
+/* Join norm_act nodes that follow each other: normalise, then activate, then drop. The first of
+ * the two must have no other reader and not be kept. */
+static void osr__fuse(osr_ctx *ctx)
+{
+    uint32_t i, first = (uint32_t)ctx->fused;
+    int k;
+    if (first >= ctx->node_count
+        || !osr__grow(ctx, &ctx->walk, &ctx->walk_capacity, ctx->node_count, sizeof *ctx->walk))
+        return;
+    memset(ctx->walk, 0, ctx->node_count * sizeof *ctx->walk);
+    for (i = first; i < ctx->node_count; ++i)
+        for (k = 0; k < 6; ++k)
+            if (osr__rec(ctx, i)->in[k] != 0 && !osr__is_persist(osr__rec(ctx, i)->in[k]))
+                ctx->walk[osr__rec(ctx, i)->in[k]]++;
+    for (i = first; i < ctx->node_count; ++i) {
+        osr__record *b = osr__rec(ctx, i), *a;
+        uint32_t j = b->in[0];
+        if (b->op != OSR__OP_norm_act || b->ia[OSR__NORM] != 0 || j < first || osr__is_persist(j))
+            continue;
+        a = osr__rec(ctx, j);
+        if (a->op != OSR__OP_norm_act || a->keep || ctx->walk[j] != 1 || a->ia[OSR__DROP] != 0
+            || (a->fa[0] != 1.0f && b->fa[0] != 1.0f))
+            continue;
+        b->in[0] = a->in[0];
+        b->in[1] = a->in[1];
+        b->ia[OSR__NORM] = a->ia[OSR__NORM];
+        b->fa[0] = a->fa[0] != 1.0f ? a->fa[0] : b->fa[0];
+        memset(a, 0, sizeof *a);
+        a->op = OSR__OP_none;
+    }
+    ctx->fused = ctx->node_count;
+}
+
+/* -- pooling and flattening -- */
+
+/* ia: size, stride, average */
+static void osr__lower_pool(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    osr__begin(ctx, OSR__K_pool);
+    osr__arg_image(ctx, r->in[0]);
+    osr__arg_image(ctx, i);
+    osr__arg_i(ctx, osr__blocks(r->shape.dim[3]));
+    osr__arg_i(ctx, r->shape.dim[1]);
+    osr__arg_i(ctx, r->shape.dim[2]);
+    osr__arg_i(ctx, r->ia[0]);
+    osr__arg_i(ctx, r->ia[1]);
+    osr__arg_i(ctx, r->ia[2]);
+    osr__run_planes(ctx, r->shape);
+}
+
+/* in = dy, x, y */
+static void osr__lower_pool_dx(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape y = osr__rec(ctx, r->in[0])->shape;
+    osr__begin(ctx, OSR__K_pool_dx);
+    osr__arg_image(ctx, r->in[0]);
+    osr__arg_image(ctx, r->in[1]);
+    osr__arg_image(ctx, r->in[2]);
+    osr__arg_image(ctx, i);
+    osr__arg_i(ctx, osr__blocks(r->shape.dim[3]));
+    osr__arg_i(ctx, r->shape.dim[1]);
+    osr__arg_i(ctx, r->shape.dim[2]);
+    osr__arg_i(ctx, y.dim[1]);
+    osr__arg_i(ctx, y.dim[2]);
+    osr__arg_i(ctx, r->ia[0]);
+    osr__arg_i(ctx, r->ia[1]);
+    osr__arg_i(ctx, r->ia[2]);
+    osr__run_planes(ctx, r->shape);
+}
+
+static osr_tensor osr__pool(osr_ctx *ctx, osr_tensor tx, int size, int stride, int average)
+{
+    const char *op = average ? "avg_pool" : "max_pool";
+    const uint32_t x = osr__image(ctx, tx, op);
+    osr_shape s;
+    osr__node *node;
+    uint32_t i;
+    if (x == 0)
+        return osr__handle(ctx, 0);
+    s = osr__rec(ctx, x)->shape;
+    if (stride == 0)
+        stride = size;
+    if (size < 1 || stride < 1 || size > s.dim[1] || size > s.dim[2]) {
+        osr__fail(ctx, size < 1 || stride < 1 ? OSR_ARG : OSR_SHAPE,
+                  "%s: x is %s, window %d, stride %d", op, osr__shape_text(s).s, size, stride);
+        return osr__handle(ctx, 0);
+    }
+    i = osr__append(ctx, OSR__OP_pool,
+                    osr_shape_make(4, s.dim[0], (s.dim[1] - size) / stride + 1,
+                                   (s.dim[2] - size) / stride + 1, s.dim[3]),
+                    x, 0, 0, &node);
+    if (i != 0) {
+        node->r.ia[0] = size;
+        node->r.ia[1] = stride;
+        node->r.ia[2] = average;
+    }
+    return osr__handle(ctx, i);
+}
+
+OSR_API osr_tensor osr_max_pool(osr_ctx *ctx, osr_tensor x, int size, int stride)
+{
+    return osr__pool(ctx, x, size, stride, 0);
+}
+
+OSR_API osr_tensor osr_avg_pool(osr_ctx *ctx, osr_tensor x, int size, int stride)
+{
+    return osr__pool(ctx, x, size, stride, 1);
+}
+
+static void osr__back_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const osr__record r = *osr__rec(ctx, i);
+    uint32_t dx;
+    if (!osr__wants(ctx, r.in[0]))
+        return;
+    dx = osr__like(ctx, OSR__OP_pool_dx, r.in[0], dy, r.in[0], i);
+    if (dx != 0)
+        memcpy(osr__rec(ctx, dx)->ia, r.ia, sizeof r.ia);
+    osr__give(ctx, r.in[0], dx);
+}
+
+static void osr__lower_global_pool(osr_ctx *ctx, uint32_t i)
+{
+    const uint32_t x = osr__rec(ctx, i)->in[0];
+    osr__begin(ctx, OSR__K_global_pool);
+    osr__arg_image(ctx, x);
+    osr__arg_dense(ctx, i);
+    osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
+    osr__run_planes(ctx, osr__rec(ctx, x)->shape);
+}
+
+/* A dense gradient back into an image. */
+static void osr__lower_to_image(osr_ctx *ctx, uint32_t i, osr__kernel k)
+{
+    osr__begin(ctx, k);
+    osr__arg_dense(ctx, osr__rec(ctx, i)->in[0]);
+    osr__arg_image(ctx, i);
+    osr__arg_sizes(ctx, osr__rec(ctx, i)->shape);
+    osr__run_planes(ctx, osr__rec(ctx, i)->shape);
+}
+
+static void osr__lower_global_pool_dx(osr_ctx *ctx, uint32_t i)
+{
+    osr__lower_to_image(ctx, i, OSR__K_global_pool_dx);
+}
+
+static void osr__lower_flatten_dx(osr_ctx *ctx, uint32_t i)
+{
+    osr__lower_to_image(ctx, i, OSR__K_image_from_nchw);
+}
+
+static void osr__lower_flatten(osr_ctx *ctx, uint32_t i)
+{
+    const uint32_t x = osr__rec(ctx, i)->in[0];
+    osr__begin(ctx, OSR__K_image_to_nchw);
+    osr__arg_image(ctx, x);
+    osr__arg_dense(ctx, i);
+    osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
+    osr__run_planes(ctx, osr__rec(ctx, x)->shape);
+}
+
+OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor tx)
+{
+    const uint32_t x = osr__image(ctx, tx, "global_avg_pool");
+    osr__node *node;
+    osr_shape s;
+    if (x == 0)
+        return osr__handle(ctx, 0);
+    s = osr__rec(ctx, x)->shape;
+    return osr__handle(ctx, osr__append(ctx, OSR__OP_global_avg_pool,
+                                        osr_shape_make(2, s.dim[0], s.dim[3], 0, 0), x, 0, 0,
+                                        &node));
+}
+
+OSR_API osr_tensor osr_flatten(osr_ctx *ctx, osr_tensor tx)
+{
+    const uint32_t x = osr__image(ctx, tx, "flatten");
+    osr__node *node;
+    osr_shape s;
+    if (x == 0)
+        return osr__handle(ctx, 0);
+    s = osr__rec(ctx, x)->shape;
+    return osr__handle(ctx, osr__append(ctx, OSR__OP_flatten,
+                                        osr_shape_make(2, s.dim[0], s.dim[1] * s.dim[2] * s.dim[3],
+                                                       0, 0),
+                                        x, 0, 0, &node));
+}
+
+/* Record the gradient op that takes dy alone and gives the shape of x. */
+static void osr__back_simple(osr_ctx *ctx, uint32_t i, int op, uint32_t dy, uint32_t b, uint32_t c)
+{
+    const uint32_t x = osr__rec(ctx, i)->in[0];
+    if (osr__wants(ctx, x))
+        osr__give(ctx, x, osr__like(ctx, op, x, dy, b, c));
+}
+
+static void osr__back_global_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_simple(ctx, i, OSR__OP_global_avg_pool_dx, dy, 0, 0);
+}
+
+static void osr__back_flatten(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_simple(ctx, i, OSR__OP_flatten_dx, dy, 0, 0);
+}
+
+/* -- rows -- */
+
+static void osr__lower_rows(osr_ctx *ctx, uint32_t i)
+{
+    const int op = osr__rec(ctx, i)->op;
+    osr__lower_rows_as(ctx, i,
+                       op == OSR__OP_softmax     ? OSR__K_softmax
+                       : op == OSR__OP_logsumexp ? OSR__K_logsumexp
+                                                 : OSR__K_normalise,
+                       osr__ref_shape(ctx, osr__rec(ctx, i)->in[0]));
+}
+
+static void osr__lower_softmax_dx(osr_ctx *ctx, uint32_t i)
+{
+    osr__lower_rows_as(ctx, i, OSR__K_softmax_dx, osr__rec(ctx, i)->shape);
+}
+
+static void osr__lower_rows_dx(osr_ctx *ctx, uint32_t i)
+{
+    osr__lower_rows_as(ctx, i,
+                       osr__rec(ctx, i)->op == OSR__OP_logsumexp_dx ? OSR__K_logsumexp_dx
+                                                                    : OSR__K_normalise_dx,
+                       osr__rec(ctx, i)->shape);
+}
+
+static osr_tensor osr__rows(osr_ctx *ctx, int op, osr_tensor tx)
+{
+    const uint32_t x = osr__matrix(ctx, tx, osr__op(op)->name, "x");
+    osr__node *node;
+    osr_shape s;
+    if (x == 0)
+        return osr__handle(ctx, 0);
+    s = osr__ref_shape(ctx, x);
+    if (op == OSR__OP_logsumexp)
+        s = osr_shape_make(1, s.dim[0], 0, 0, 0);
+    return osr__handle(ctx, osr__append(ctx, op, s, x, 0, 0, &node));
+}
+
+OSR_API osr_tensor osr_softmax(osr_ctx *ctx, osr_tensor x)
+{
+    return osr__rows(ctx, OSR__OP_softmax, x);
+}
+
+OSR_API osr_tensor osr_logsumexp(osr_ctx *ctx, osr_tensor x)
+{
+    return osr__rows(ctx, OSR__OP_logsumexp, x);
+}
+
+OSR_API osr_tensor osr_normalise(osr_ctx *ctx, osr_tensor x)
+{
+    return osr__rows(ctx, OSR__OP_normalise, x);
+}
+
+static void osr__back_softmax(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_simple(ctx, i, OSR__OP_softmax_dx, dy, i, 0);
+}
+
+static void osr__back_logsumexp(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_simple(ctx, i, OSR__OP_logsumexp_dx, dy, osr__rec(ctx, i)->in[0], 0);
+}
+
+static void osr__back_normalise(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_simple(ctx, i, OSR__OP_normalise_dx, dy, osr__rec(ctx, i)->in[0], 0);
+}
+
+static void osr__lower_distance(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape a = osr__ref_shape(ctx, r->in[1]);
+    osr__begin(ctx, OSR__K_anchor_distance);
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_dense(ctx, r->in[1]);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, a.dim[0]);
+    osr__arg_i(ctx, a.dim[1]);
+    osr__run(ctx, (size_t)r->shape.dim[0]);
+}
+
+/* in = dd, z, anchors, d */
+static void osr__lower_distance_dx(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape a = osr__ref_shape(ctx, r->in[2]);
+    int k;
+    osr__begin(ctx, OSR__K_anchor_distance_dx);
+    for (k = 0; k < 4; ++k)
+        osr__arg_dense(ctx, r->in[k]);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, a.dim[0]);
+    osr__arg_i(ctx, a.dim[1]);
+    osr__run(ctx, (size_t)r->shape.dim[0]);
+}
+
+OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor tz, osr_tensor ta)
+{
+    const uint32_t z = osr__matrix(ctx, tz, "anchor_distance", "z");
+    const uint32_t a = osr__matrix(ctx, ta, "anchor_distance", "anchors");
+    osr__node *node;
+    osr_shape sz, sa;
+    if (z == 0 || a == 0)
+        return osr__handle(ctx, 0);
+    sz = osr__ref_shape(ctx, z);
+    sa = osr__ref_shape(ctx, a);
+    if (sz.dim[1] != sa.dim[1] || !osr__is_persist(a)) {
+        osr__fail(ctx, OSR_SHAPE, "anchor_distance: z is %s but the anchors are %s%s",
+                  osr__shape_text(sz).s, osr__shape_text(sa).s,
+                  osr__is_persist(a) ? "" : " and not persistent");
+        return osr__handle(ctx, 0);
+    }
+    return osr__handle(ctx, osr__append(ctx, OSR__OP_anchor_distance,
+                                        osr_shape_make(2, sz.dim[0], sa.dim[0], 0, 0), z, a, 0,
+                                        &node));
+}
+
+static void osr__back_distance(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const osr__record r = *osr__rec(ctx, i);
+    uint32_t dz;
+    if (!osr__wants(ctx, r.in[0]))
+        return;
+    dz = osr__like(ctx, OSR__OP_anchor_distance_dx, r.in[0], dy, r.in[0], r.in[1]);
+    if (dz != 0)
+        osr__rec(ctx, dz)->in[3] = i;
+    osr__give(ctx, r.in[0], dz);
+}
+
+OSR_API int osr_op_count(void)
+{
+    return OSR__OP_COUNT;
+}
+
+OSR_API const char *osr_op_name(int index)
+{
+    return index >= 0 && index < OSR__OP_COUNT ? osr__op(index)->name : NULL;
+}
+/* == layers and networks == -------------------------------------------------------------------- */
+
+/* Tensors of one layer; {0} where it has none. */
+typedef struct osr__layer_state {
+    osr_tensor weight, bias, beta, mean, var, output;
+    osr_shape shape; /* of the output for one image */
+} osr__layer_state;
+
+struct osr_net {
+    osr_ctx *ctx;
+    osr_shape input; /* for one image */
+    osr_layer *layers;
+    osr__layer_state *states;
+    int count;
+    osr_named *named;
+    int named_count;
+};
+
+static const char *osr__layer_name(osr_layer_kind kind)
+{
+    static const char *const names[] = {
+#define OSR__LAYER_NAME(name, text) text,
+        OSR_LAYER_LIST(OSR__LAYER_NAME)
+#undef OSR__LAYER_NAME
+    };
+    return names[kind];
+}
+
+/* Output size and padding above of a convolution in one dimension; 0 where it does not fit. */
+static int osr__conv_out(const osr_layer *l, int size, int *pad, int *pad_end)
+{
+    const int stride = l->stride == 0 ? 1 : l->stride;
+    *pad = *pad_end = l->pad;
+    if (l->pad_same) {
+        const int out = (size + stride - 1) / stride;
+        const int all = osr__max((out - 1) * stride + l->size - size, 0);
+        *pad = all / 2;
+        *pad_end = all - all / 2;
+        return out;
+    }
+    return size + 2 * l->pad < l->size ? 0 : (size + 2 * l->pad - l->size) / stride + 1;
+}
+
+static osr_status osr__layer_fail(osr_net *net, int i, const char *why)
+{
+    return osr__fail(net->ctx, OSR_SHAPE, "layer %d (%s): %s", i,
+                     (unsigned)net->layers[i].kind < (unsigned)OSR_LAYER_COUNT
+                         ? osr__layer_name(net->layers[i].kind)
+                         : "unknown kind",
+                     why);
+}
+
+/* The shape that layer i reads for one image. */
+static osr_shape osr__layer_input(const osr_net *net, int i)
+{
+    const int from = net->layers[i].from != 0 ? net->layers[i].from - 1 : i - 1;
+    return from < 0 ? net->input : net->states[from].shape;
+}
+
+/* Shape of layer i's output; rank -1 with the error recorded where it does not fit. */
+static osr_shape osr__layer_shape(osr_net *net, int i)
+{
+    const osr_layer *l = &net->layers[i];
+    const osr_shape bad = osr_shape_make(-1, 0, 0, 0, 0);
+    osr_shape s = osr__layer_input(net, i);
+    const int wants_image = l->kind != OSR_LAYER_LINEAR && l->kind != OSR_LAYER_LEAKY_RELU
+                            && l->kind != OSR_LAYER_DROPOUT && l->kind != OSR_LAYER_ADD;
+    int a, b;
+    if (wants_image && s.rank != 4) {
+        osr__layer_fail(net, i, "reads an image, but a matrix comes in");
+        return bad;
+    }
+    switch (l->kind) {
+    case OSR_LAYER_CONV:
+        s.dim[1] = osr__conv_out(l, s.dim[1], &a, &b);
+        s.dim[2] = osr__conv_out(l, s.dim[2], &a, &b);
+        s.dim[3] = l->out;
+        if (l->size < 1 || l->out < 1 || l->stride < 0 || s.dim[1] < 1 || s.dim[2] < 1) {
+            osr__layer_fail(net, i, "kernel, stride or channels do not fit the input");
+            return bad;
+        }
+        return s;
+    case OSR_LAYER_MAX_POOL:
+    case OSR_LAYER_AVG_POOL:
+        a = l->stride == 0 ? l->size : l->stride;
+        if (l->size < 1 || a < 1 || l->size > s.dim[1] || l->size > s.dim[2]) {
+            osr__layer_fail(net, i, "the window does not fit the input");
+            return bad;
+        }
+        s.dim[1] = (s.dim[1] - l->size) / a + 1;
+        s.dim[2] = (s.dim[2] - l->size) / a + 1;
+        return s;
+    case OSR_LAYER_GLOBAL_AVG_POOL:
+        return osr_shape_make(2, s.dim[0], s.dim[3], 0, 0);
+    case OSR_LAYER_FLATTEN:
+        return osr_shape_make(2, s.dim[0], s.dim[1] * s.dim[2] * s.dim[3], 0, 0);
+    case OSR_LAYER_LINEAR:
+        if (s.rank != 2 || l->out < 1) {
+            osr__layer_fail(net, i, "reads a matrix: flatten or pool first");
+            return bad;
+        }
+        s.dim[1] = l->out;
+        return s;
+    case OSR_LAYER_ADD:
+        if (l->with < 1 || l->with > i || !osr__same_shape(s, net->states[l->with - 1].shape)) {
+            osr__layer_fail(net, i, "the two operands differ in shape");
+            return bad;
+        }
+        return s;
+    default:
+        return s;
+    }
+}
+
+static osr_init osr__init_make(osr_init_kind kind, float value, float scale)
+{
+    osr_init init;
+    init.kind = kind;
+    init.value = value;
+    init.scale = scale;
+    return init;
+}
+
+/* Is this {0}, which asks for the default? */
+static int osr__init_unset(const osr_init *init)
+{
+    return init->kind == OSR_INIT_CONSTANT && init->value == 0.0f;
+}
+
+static osr_tensor osr__net_tensor(osr_net *net, int i, const char *what, osr_shape shape,
+                                  osr_init init, int state)
+{
+    osr_named *row = &net->named[net->named_count];
+    row->tensor = state ? osr_state(net->ctx, shape, init) : osr_param(net->ctx, shape, init);
+    row->trainable = !state;
+    snprintf(row->name, sizeof row->name, "%d.%s.%s", i, osr__layer_name(net->layers[i].kind),
+             what);
+    net->named_count++;
+    return row->tensor;
+}
+
+static void osr__layer_tensors(osr_net *net, int i)
+{
+    const osr_layer *l = &net->layers[i];
+    osr__layer_state *s = &net->states[i];
+    const osr_shape in = osr__layer_input(net, i);
+    const osr_init zero = osr__init_make(OSR_INIT_CONSTANT, 0.0f, 0.0f);
+    const osr_init one = osr__init_make(OSR_INIT_CONSTANT, 1.0f, 0.0f);
+    osr_init w = l->init;
+    if (l->kind == OSR_LAYER_CONV) {
+        if (osr__init_unset(&w))
+            w = osr__init_make(OSR_INIT_NORMAL, 0.0f,
+                               sqrtf(2.0f / (float)(l->size * l->size * l->out)));
+        s->weight = osr__net_tensor(net, i, "weight",
+                                    osr_shape_make(4, l->out, in.dim[3], l->size, l->size), w, 0);
+    } else if (l->kind == OSR_LAYER_LINEAR) {
+        if (osr__init_unset(&w))
+            w = osr__init_make(OSR_INIT_NORMAL, 0.0f, 0.01f);
+        s->weight = osr__net_tensor(net, i, "weight", osr_shape_make(2, l->out, in.dim[1], 0, 0), w,
+                                    0);
+    } else if (l->kind == OSR_LAYER_BATCHNORM) {
+        const osr_shape c = osr_shape_make(1, in.dim[3], 0, 0, 0);
+        s->weight = osr__net_tensor(net, i, "weight", c, osr__init_unset(&w) ? one : w, 0);
+        s->beta = osr__net_tensor(net, i, "bias", c, zero, 0);
+        s->mean = osr__net_tensor(net, i, "running_mean", c, zero, 1);
+        s->var = osr__net_tensor(net, i, "running_var", c, one, 1);
+    }
+    if (l->bias && (l->kind == OSR_LAYER_CONV || l->kind == OSR_LAYER_LINEAR))
+        s->bias = osr__net_tensor(net, i, "bias", osr_shape_make(1, l->out, 0, 0, 0), zero, 0);
+}
+
+OSR_API osr_status osr_net_create(osr_ctx *ctx, const osr_net_desc *desc, osr_net **out)
+{
+    osr_net *net;
+    int i;
+    *out = NULL;
+    if (ctx->status != OSR_OK)
+        return ctx->status;
+    if (desc == NULL || desc->layers == NULL || desc->layer_count < 1 || desc->height < 1
+        || desc->width < 1 || desc->channels < 1)
+        return osr__fail(ctx, OSR_ARG, "osr_net_create: a table of layers and an input size of at "
+                                       "least 1x1x1 are needed");
+    net = (osr_net *)osr__alloc(ctx, 1, sizeof *net);
+    if (net == NULL)
+        return ctx->status;
+    net->ctx = ctx;
+    net->count = desc->layer_count;
+    net->input = osr_shape_make(4, 1, desc->height, desc->width, desc->channels);
+    net->layers = (osr_layer *)osr__alloc(ctx, (size_t)net->count, sizeof *net->layers);
+    net->states = (osr__layer_state *)osr__alloc(ctx, (size_t)net->count, sizeof *net->states);
+    net->named = (osr_named *)osr__alloc(ctx, 4 * (size_t)net->count, sizeof *net->named);
+    if (ctx->status == OSR_OK)
+        memcpy(net->layers, desc->layers, (size_t)net->count * sizeof *net->layers);
+    for (i = 0; i < net->count && ctx->status == OSR_OK; ++i) {
+        if ((unsigned)net->layers[i].kind >= (unsigned)OSR_LAYER_COUNT || net->layers[i].from < 0
+            || net->layers[i].from > i) {
+            osr__layer_fail(net, i, "not a kind of layer, or it reads a later one");
+            break;
+        }
+        net->states[i].shape = osr__layer_shape(net, i);
+        if (ctx->status == OSR_OK)
+            osr__layer_tensors(net, i);
+    }
+    if (ctx->status != OSR_OK) {
+        osr_net_destroy(net);
+        return ctx->status;
+    }
+    *out = net;
+    return OSR_OK;
+}
+
+OSR_API void osr_net_destroy(osr_net *net)
+{
+    if (net == NULL)
+        return;
+    osr__free(net->ctx, net->layers, (size_t)net->count, sizeof *net->layers);
+    osr__free(net->ctx, net->states, (size_t)net->count, sizeof *net->states);
+    osr__free(net->ctx, net->named, 4 * (size_t)net->count, sizeof *net->named);
+    osr__free(net->ctx, net, 1, sizeof *net);
+}
+
+static osr_tensor osr__layer_forward(osr_net *net, int i, osr_tensor x, int train)
+{
+    osr_ctx *ctx = net->ctx;
+    const osr_layer *l = &net->layers[i];
+    const osr__layer_state *s = &net->states[i];
+    switch (l->kind) {
+    case OSR_LAYER_CONV: {
+        osr_conv_desc d;
+        osr_tensor y;
+        osr_shape in = osr__layer_input(net, i);
+        int pad_w, end_w;
+        d.stride = l->stride;
+        d.asymmetric = 1;
+        osr__conv_out(l, in.dim[1], &d.pad, &d.pad_end);
+        osr__conv_out(l, in.dim[2], &pad_w, &end_w);
+        if (pad_w != d.pad || end_w != d.pad_end) {
+            osr__layer_fail(net, i, "\"same\" padding differs between rows and columns");
+            return osr__handle(ctx, 0);
+        }
+        y = osr_conv2d(ctx, x, s->weight, &d);
+        return l->bias ? osr_bias(ctx, y, s->bias) : y;
+    }
+    case OSR_LAYER_BATCHNORM: {
+        osr_batchnorm_desc d;
+        d.eps = l->eps;
+        d.momentum = l->momentum > 0.0f ? l->momentum : OSR_BATCHNORM_MOMENTUM;
+        d.train = train;
+        return osr_batchnorm(ctx, x, s->weight, s->beta, s->mean, s->var, &d);
+    }
+    case OSR_LAYER_LEAKY_RELU: return osr_leaky_relu(ctx, x, l->slope);
+    case OSR_LAYER_DROPOUT: return train ? osr_dropout(ctx, x, l->rate, l->channels) : x;
+    case OSR_LAYER_MAX_POOL: return osr_max_pool(ctx, x, l->size, l->stride);
+    case OSR_LAYER_AVG_POOL: return osr_avg_pool(ctx, x, l->size, l->stride);
+    case OSR_LAYER_GLOBAL_AVG_POOL: return osr_global_avg_pool(ctx, x);
+    case OSR_LAYER_FLATTEN: return osr_flatten(ctx, x);
+    case OSR_LAYER_LINEAR: {
+        const osr_tensor none = osr__handle(ctx, 0);
+        return osr_linear(ctx, x, s->weight, l->bias ? s->bias : none);
+    }
+    default: return osr_add(ctx, x, net->states[l->with - 1].output);
+    }
+}
+
+OSR_API osr_tensor osr_net_forward(osr_net *net, osr_tensor x, int train)
+{
+    osr_ctx *ctx = net->ctx;
+    const osr_shape s = osr_shape_of(ctx, x);
+    const int mark = ctx->mark;
+    int i;
+    if (ctx->status == OSR_OK
+        && (s.rank != 4 || s.dim[1] != net->input.dim[1] || s.dim[2] != net->input.dim[2]
+            || s.dim[3] != net->input.dim[3]))
+        osr__fail(ctx, OSR_SHAPE, "osr_net_forward: x is %s but the network reads [N, %d, %d, %d]",
+                  osr__shape_text(s).s, net->input.dim[1], net->input.dim[2], net->input.dim[3]);
+    for (i = 0; i < net->count && ctx->status == OSR_OK; ++i) {
+        const int from = net->layers[i].from != 0 ? net->layers[i].from - 1 : i - 1;
+        ctx->mark = i;
+        net->states[i].output =
+            osr__layer_forward(net, i, from < 0 ? x : net->states[from].output, train);
+    }
+    ctx->mark = mark;
+    return ctx->status == OSR_OK ? net->states[net->count - 1].output : osr__handle(ctx, 0);
+}
+
+OSR_API osr_tensor osr_net_output(osr_net *net, int layer)
+{
+    if (layer < 0 || layer >= net->count) {
+        osr__fail(net->ctx, OSR_ARG, "osr_net_output: layer %d of %d", layer, net->count);
+        return osr__handle(net->ctx, 0);
+    }
+    return net->states[layer].output;
+}
+
+OSR_API const osr_layer *osr_net_layers(const osr_net *net, int *count)
+{
+    if (count != NULL)
+        *count = net->count;
+    return net->layers;
+}
+
+OSR_API osr_shape osr_net_shape(const osr_net *net, int layer)
+{
+    if (layer < -1 || layer >= net->count)
+        return osr_shape_make(-1, 0, 0, 0, 0);
+    return layer < 0 ? net->input : net->states[layer].shape;
+}
+
+OSR_API const osr_named *osr_net_tensors(const osr_net *net, int *count)
+{
+    *count = net->named_count;
+    return net->named;
+}
+
+static osr_layer *osr__layer_next(osr_layer *layers, int *n, osr_layer_kind kind)
+{
+    osr_layer *l = &layers[(*n)++];
+    memset(l, 0, sizeof *l);
+    l->kind = kind;
+    return l;
+}
+
+static void osr__vgg32_dropout(const osr_vgg32_desc *d, osr_layer *layers, int *n)
+{
+    osr_layer *l;
+    if (d->dropout <= 0.0f)
+        return;
+    l = osr__layer_next(layers, n, OSR_LAYER_DROPOUT);
+    l->rate = d->dropout;
+    l->channels = !d->dropout_elements;
+}
+
+static void osr__vgg32_head(const osr_vgg32_desc *d, osr_layer *layers, int *n)
+{
+    osr_layer *l;
+    const int normal = d->init == OSR_VGG32_NORMAL005;
+    if (d->head == OSR_VGG32_DIFAIR) {
+        l = osr__layer_next(layers, n, OSR_LAYER_CONV);
+        l->out = d->out;
+        l->size = 3;
+        l->pad = 1;
+        l->init = osr__init_make(OSR_INIT_UNIFORM, 0.0f,
+                                 sqrtf(6.0f / (1152.0f + 9.0f * (float)d->out)));
+        osr__layer_next(layers, n, OSR_LAYER_LEAKY_RELU);
+    }
+    if (d->head == OSR_VGG32_FLATTEN)
+        osr__layer_next(layers, n, OSR_LAYER_FLATTEN);
+    else
+        osr__layer_next(layers, n, OSR_LAYER_GLOBAL_AVG_POOL);
+    if (d->head == OSR_VGG32_DIFAIR || d->head == OSR_VGG32_NONE)
+        return;
+    l = osr__layer_next(layers, n, OSR_LAYER_LINEAR);
+    l->out = d->out;
+    l->bias = !d->no_bias;
+    if (normal && d->head == OSR_VGG32_GAP)
+        l->init = osr__init_make(OSR_INIT_UNIFORM, 0.0f, 1.0f / sqrtf(128.0f));
+    else if (normal)
+        l->init = osr__init_make(OSR_INIT_UNIFORM, 0.0f, 1.0f / sqrtf(2048.0f));
+}
+
+OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers)
+{
+    int n = 0, i;
+    for (i = 1; i <= 9; ++i) {
+        osr_layer *l;
+        if (desc->dropout_before && i % 3 == 1)
+            osr__vgg32_dropout(desc, layers, &n);
+        l = osr__layer_next(layers, &n, OSR_LAYER_CONV);
+        l->out = i < 3 ? 64 : 128;
+        l->size = 3;
+        l->stride = i % 3 == 0 ? 2 : 1;
+        l->pad = 1;
+        l->pad_same = desc->pad_same && l->stride == 2;
+        if (desc->init == OSR_VGG32_NORMAL005)
+            l->init = osr__init_make(OSR_INIT_NORMAL, 0.0f, 0.05f);
+        l = osr__layer_next(layers, &n, OSR_LAYER_BATCHNORM);
+        l->eps = desc->eps;
+        l->momentum = desc->momentum;
+        l = osr__layer_next(layers, &n, OSR_LAYER_LEAKY_RELU);
+        l->slope = 0.2f;
+        if (!desc->dropout_before && i % 3 == 0)
+            osr__vgg32_dropout(desc, layers, &n);
+    }
+    osr__vgg32_head(desc, layers, &n);
+    return n;
+}
+
+/* == losses == --------------------------------------------------------------------------------- */
+
+/* One row a loss of rows: its kernels; fa[0..2] of the record are their numbers, in order. */
+typedef struct osr__loss_row {
+    int op, numbers;
+    osr__kernel forward, gradient;
+} osr__loss_row;
+
+static const osr__loss_row *osr__loss_find(int op)
+{
+    static const osr__loss_row rows[] = {
+        { OSR__OP_loss_cross_entropy, 1, OSR__K_loss_cross_entropy, OSR__K_loss_cross_entropy_dx },
+        { OSR__OP_loss_cac, 1, OSR__K_loss_cac, OSR__K_loss_cac_dx },
+        { OSR__OP_loss_difair, 2, OSR__K_loss_difair, OSR__K_loss_difair_dx },
+        { OSR__OP_loss_movr, 3, OSR__K_loss_movr, OSR__K_loss_movr_dx },
+    };
+    size_t i = 0;
+    while (rows[i].op != op && rows[i].op + 1 != op)
+        ++i;
+    return &rows[i];
+}
+
+/* in = x, labels */
+static void osr__lower_loss(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr__loss_row *row = osr__loss_find(r->op);
+    const osr_shape s = osr__ref_shape(ctx, r->in[0]);
+    const int rows = osr__scratch(ctx, (size_t)s.dim[0]);
+    int k;
+    osr__begin(ctx, row->forward);
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_mem(ctx, r->in[1]);
+    osr__arg_slot(ctx, rows);
+    osr__arg_i(ctx, s.dim[1]);
+    for (k = 0; k < row->numbers; ++k)
+        osr__arg_f(ctx, r->fa[k]);
+    osr__run(ctx, (size_t)s.dim[0]);
+    osr__begin(ctx, OSR__K_sum_all);
+    osr__arg_slot(ctx, rows);
+    osr__arg_i(ctx, 0);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, s.dim[0]);
+    osr__arg_f(ctx, 1.0f / (float)s.dim[0]);
+    osr__run(ctx, 1);
+}
+
+/* in = x, labels, gradient of the loss */
+static void osr__lower_loss_dx(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr__loss_row *row = osr__loss_find(r->op);
+    int k;
+    osr__begin(ctx, row->gradient);
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_mem(ctx, r->in[1]);
+    osr__arg_dense(ctx, r->in[2]);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, r->shape.dim[1]);
+    for (k = 0; k < row->numbers; ++k)
+        osr__arg_f(ctx, r->fa[k]);
+    osr__arg_f(ctx, 1.0f / (float)r->shape.dim[0]);
+    osr__run(ctx, (size_t)r->shape.dim[0]);
+}
+
+static void osr__back_loss(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const osr__record r = *osr__rec(ctx, i);
+    uint32_t dx;
+    if (!osr__wants(ctx, r.in[0]))
+        return;
+    dx = osr__like(ctx, r.op + 1, r.in[0], r.in[0], r.in[1], dy);
+    if (dx != 0)
+        memcpy(osr__rec(ctx, dx)->fa, r.fa, sizeof r.fa);
+    osr__give(ctx, r.in[0], dx);
+}
+
+/* Record a loss of rows with its numbers; `valid`: they are in range. */
+static osr_tensor osr__loss(osr_ctx *ctx, int op, osr_tensor tx, osr_tensor labels, float a,
+                            float b, float c, int valid)
+{
+    const char *name = osr__op(op)->name;
+    const uint32_t x = osr__matrix(ctx, tx, name, "x");
+    const uint32_t y = osr__labels_for(ctx, labels, x, name);
+    osr__node *node;
+    uint32_t i;
+    if (y == 0)
+        return osr__handle(ctx, 0);
+    if (!valid) {
+        osr__fail(ctx, OSR_ARG, "%s: a number is out of range (%g, %g)", name, (double)a,
+                  (double)b);
+        return osr__handle(ctx, 0);
+    }
+    i = osr__append(ctx, op, osr_shape_make(0, 0, 0, 0, 0), x, y, 0, &node);
+    if (i != 0) {
+        node->r.fa[0] = a;
+        node->r.fa[1] = b;
+        node->r.fa[2] = c;
+    }
+    return osr__handle(ctx, i);
+}
+
+OSR_API osr_tensor osr_loss_cross_entropy(osr_ctx *ctx, osr_tensor logits, osr_tensor labels,
+                                          float smoothing)
+{
+    return osr__loss(ctx, OSR__OP_loss_cross_entropy, logits, labels, smoothing, 0.0f, 0.0f,
+                     smoothing >= 0.0f && smoothing < 1.0f);
+}
+
+OSR_API osr_tensor osr_loss_cac(osr_ctx *ctx, osr_tensor distances, osr_tensor labels, float lambda)
+{
+    return osr__loss(ctx, OSR__OP_loss_cac, distances, labels, lambda, 0.0f, 0.0f,
+                     lambda >= 0.0f && lambda <= FLT_MAX);
+}
+
+OSR_API osr_tensor osr_loss_difair(osr_ctx *ctx, osr_tensor distances, osr_tensor labels,
+                                   float radius, float pull)
+{
+    return osr__loss(ctx, OSR__OP_loss_difair, distances, labels, radius, pull, 0.0f,
+                     radius > 0.0f && radius <= FLT_MAX && pull >= 0.0f && pull <= FLT_MAX);
+}
+
+OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor labels,
+                                 float temperature, float margin)
+{
+    return osr__loss(ctx, OSR__OP_loss_movr, cosines, labels, temperature,
+                     (float)cos((double)margin), (float)sin((double)margin),
+                     temperature > 0.0f && temperature <= FLT_MAX && margin >= 0.0f
+                         && margin < 3.2f);
+}
+
+/* ia: features, absolute, (gradient:) whether to add; fa: weight of a pair. Statistics and
+ * correlations are made anew for the gradient: they are small. */
+static void osr__correlation_prepare(osr_ctx *ctx, uint32_t w, int features, int *stats, int *rho)
+{
+    const osr_shape s = osr__ref_shape(ctx, w);
+    const int kf = s.dim[0], m = (int)(osr_shape_count(s) / (size_t)kf);
+    *stats = osr__scratch(ctx, 2 * (size_t)kf);
+    *rho = osr__scratch(ctx, (size_t)kf * (size_t)features);
+    osr__begin(ctx, OSR__K_correlation_stats);
+    osr__arg_dense(ctx, w);
+    osr__arg_slot(ctx, *stats);
+    osr__arg_i(ctx, kf);
+    osr__arg_i(ctx, m);
+    osr__run(ctx, (size_t)kf);
+    osr__begin(ctx, OSR__K_correlation_rho);
+    osr__arg_dense(ctx, w);
+    osr__arg_slot(ctx, *stats);
+    osr__arg_slot(ctx, *rho);
+    osr__arg_i(ctx, kf);
+    osr__arg_i(ctx, features);
+    osr__arg_i(ctx, m);
+    osr__run(ctx, (size_t)kf);
+}
+
+static void osr__lower_correlation(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    int stats, rho;
+    osr__correlation_prepare(ctx, r->in[0], r->ia[0], &stats, &rho);
+    osr__begin(ctx, OSR__K_correlation_sum);
+    osr__arg_slot(ctx, rho);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, osr__ref_shape(ctx, r->in[0]).dim[0]);
+    osr__arg_i(ctx, r->ia[0]);
+    osr__arg_i(ctx, r->ia[1]);
+    osr__arg_f(ctx, r->fa[0]);
+    osr__run(ctx, 1);
+}
+
+/* in = w, gradient of the loss, gradient of w */
+static void osr__lower_correlation_dw(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape s = osr__ref_shape(ctx, r->in[0]);
+    int stats, rho;
+    osr__correlation_prepare(ctx, r->in[0], r->ia[0], &stats, &rho);
+    osr__begin(ctx, OSR__K_correlation_dw);
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_slot(ctx, stats);
+    osr__arg_slot(ctx, rho);
+    osr__arg_dense(ctx, r->in[1]);
+    osr__arg_dense(ctx, r->in[2]);
+    osr__arg_i(ctx, s.dim[0]);
+    osr__arg_i(ctx, r->ia[0]);
+    osr__arg_i(ctx, (int)(osr_shape_count(s) / (size_t)s.dim[0]));
+    osr__arg_i(ctx, r->ia[1]);
+    osr__arg_f(ctx, r->fa[0]);
+    osr__arg_i(ctx, r->ia[2]);
+    osr__run(ctx, (size_t)s.dim[0]);
+}
+
+static void osr__back_correlation(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    const osr__record r = *osr__rec(ctx, i);
+    osr__node *node;
+    if (!osr__wants(ctx, r.in[0])
+        || osr__append(ctx, OSR__OP_loss_correlation_dw, osr__ref_shape(ctx, r.in[0]), r.in[0], dy,
+                       osr__grad_ref(r.in[0]), &node) == 0)
+        return;
+    node->r.ia[0] = r.ia[0];
+    node->r.ia[1] = r.ia[1];
+    node->r.ia[2] = osr__accumulate(ctx, r.in[0]);
+    node->r.fa[0] = r.fa[0];
+}
+
+OSR_API osr_tensor osr_loss_correlation(osr_ctx *ctx, osr_tensor tw, int features,
+                                        osr_correlation reading)
+{
+    const uint32_t w = osr__ref(ctx, tw, "loss_correlation", "w");
+    osr_shape s;
+    osr__node *node;
+    uint32_t i;
+    float f = (float)features, classes;
+    if (!osr__alive(ctx, w, "loss_correlation"))
+        return osr__handle(ctx, 0);
+    s = osr__ref_shape(ctx, w);
+    if (!osr__is_persist(w) || s.rank < 2 || features < 1 || s.dim[0] % features != 0) {
+        osr__fail(ctx, OSR_SHAPE, "loss_correlation: w is %s%s, %d features a class",
+                  osr__shape_text(s).s, osr__is_persist(w) ? "" : " and not a parameter", features);
+        return osr__handle(ctx, 0);
+    }
+    classes = (float)(s.dim[0] / features);
+    i = osr__append(ctx, OSR__OP_loss_correlation, osr_shape_make(0, 0, 0, 0, 0), w, 0, 0, &node);
+    if (i != 0) {
+        node->r.ia[0] = features;
+        node->r.ia[1] = reading == OSR_CORRELATION_CODE;
+        node->r.fa[0] = reading == OSR_CORRELATION_CODE ? 1.0f / (f * f)
+                        : features > 1                  ? 2.0f / (f * (f - 1.0f) * classes)
+                                                        : 0.0f;
+    }
+    return osr__handle(ctx, i);
+}
+
+/* == optimisers and schedules == --------------------------------------------------------------- */
+
+/* ia: kind, first, count, decoupled; dyn: lr, momentum, decay, beta1, beta2, eps, corrections. */
+static void osr__lower_optimiser(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const int adam = r->ia[0] == OSR_ADAM;
+    int k;
+    osr__begin(ctx, adam ? OSR__K_adam : OSR__K_sgd);
+    for (k = OSR__VALUE; k <= (adam ? OSR__MOMENT2 : OSR__MOMENT1); ++k)
+        osr__arg(ctx, sizeof(cl_mem), &ctx->arenas[k].mem);
+    osr__arg_i(ctx, r->ia[1]);
+    osr__arg_i(ctx, r->ia[2]);
+    osr__arg_i(ctx, r->ia[3]);
+    osr__arg_dyn(ctx, 0);
+    if (!adam)
+        osr__arg_dyn(ctx, 1);
+    for (k = 2; k < (adam ? 8 : 3); ++k)
+        osr__arg_dyn(ctx, k);
+    osr__run_flat(ctx, (size_t)r->ia[2]);
+}
+
+static float osr__or(float v, float otherwise)
+{
+    return v > 0.0f ? v : otherwise;
+}
+
+OSR_API osr_status osr_optimiser_step(osr_ctx *ctx, const osr_optimiser_desc *desc,
+                                      osr_tensor first, int count)
+{
+    size_t from = 0, end = ctx->arenas[OSR__VALUE].count;
+    osr__node *node;
+    int adam;
+    if (ctx->status != OSR_OK)
+        return ctx->status;
+    if (desc == NULL)
+        return osr__fail(ctx, OSR_ARG, "optimiser: desc is NULL");
+    adam = desc->kind == OSR_ADAM;
+    if (!(desc->lr >= 0.0f) || !(desc->lr <= FLT_MAX) || !(desc->momentum >= 0.0f)
+        || !(desc->momentum < 1.0f) || !(desc->weight_decay >= 0.0f)
+        || !(desc->weight_decay <= FLT_MAX) || (adam && desc->step == 0))
+        return osr__fail(ctx, OSR_ARG, "optimiser: lr %g, momentum %g, weight decay %g, step %u",
+                         (double)desc->lr, (double)desc->momentum, (double)desc->weight_decay,
+                         (unsigned)desc->step);
+    if (first.index != 0) {
+        const uint32_t ref = osr__ref(ctx, first, "optimiser", "first");
+        size_t k, n = 0;
+        if (ref == 0 || !osr__is_persist(ref) || osr__persist_of(ctx, ref)->state)
+            return osr__fail(ctx, OSR_HANDLE, "optimiser: first is not a parameter");
+        from = osr__persist_of(ctx, ref)->offset;
+        for (k = ref & 0x0FFFFFFFu; k < ctx->persist_count && (int)n < count; ++k)
+            if (!ctx->persists[k].state) {
+                end = ctx->persists[k].offset + osr_shape_count(ctx->persists[k].shape);
+                ++n;
+            }
+        if (count < 1 || (int)n < count)
+            return osr__fail(ctx, OSR_ARG, "optimiser: %d parameters from first on", count);
+    }
+    if (osr__arena_need(ctx, OSR__GRADIENT, ctx->arenas[OSR__VALUE].count) != OSR_OK
+        || osr__arena_need(ctx, OSR__MOMENT1, ctx->arenas[OSR__VALUE].count) != OSR_OK
+        || (adam && osr__arena_need(ctx, OSR__MOMENT2, ctx->arenas[OSR__VALUE].count) != OSR_OK)
+        || osr__append(ctx, OSR__OP_optimiser, osr_shape_make(0, 0, 0, 0, 0), 0, 0, 0, &node) == 0)
+        return ctx->status;
+    node->r.ia[0] = (int32_t)desc->kind;
+    node->r.ia[1] = (int32_t)from;
+    node->r.ia[2] = (int32_t)(end - from);
+    node->r.ia[3] = desc->decoupled != 0;
+    node->dyn[0].f = desc->lr;
+    node->dyn[1].f = desc->momentum;
+    node->dyn[2].f = desc->weight_decay;
+    node->dyn[3].f = osr__or(desc->beta1, 0.9f);
+    node->dyn[4].f = osr__or(desc->beta2, 0.999f);
+    node->dyn[5].f = osr__or(desc->eps, 1e-8f);
+    node->dyn[6].f = (float)(1.0 - pow((double)node->dyn[3].f, (double)desc->step));
+    node->dyn[7].f = (float)(1.0 - pow((double)node->dyn[4].f, (double)desc->step));
+    return ctx->status;
+}
+
+OSR_API float osr_schedule_lr(const osr_schedule *s, uint32_t step)
+{
+    uint32_t t, period = s->period;
+    if (step < s->warmup)
+        return (float)((double)s->lr * ((double)step + 1.0) / (double)s->warmup);
+    t = step - s->warmup;
+    if (s->kind == OSR_COSINE && period == 0 && s->total > s->warmup)
+        period = s->total - s->warmup;
+    if (period == 0 || s->kind == OSR_CONSTANT)
+        return s->lr;
+    if (s->kind == OSR_STEP)
+        return (float)((double)s->lr * pow((double)s->gamma, (double)(t / period)));
+    return (float)((double)s->lr_min
+                   + ((double)s->lr - (double)s->lr_min) * 0.5
+                         * (1.0 + cos(3.14159265358979323846 * (double)(t % period)
+                                      / (double)period)));
+}
+
+/* == jacobian norms == ------------------------------------------------------------------------- */
+
+/* ia: direction, first, count, seed; fa: step */
+static void osr__lower_perturb(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape s = osr__rec(ctx, r->in[0])->shape;
+    osr__begin(ctx, OSR__K_perturb);
+    osr__arg_image(ctx, r->in[0]);
+    osr__arg_image(ctx, i);
+    osr__arg_sizes(ctx, s);
+    osr__arg_i(ctx, r->ia[2]);
+    osr__arg_i(ctx, r->ia[0]);
+    osr__arg_dyn(ctx, 0);
+    osr__arg_f(ctx, r->fa[0]);
+    osr__arg_i(ctx, r->ia[3]);
+    osr__arg_i(ctx, r->ia[4]);
+    osr__run(ctx, (size_t)s.dim[0] * (size_t)r->ia[2] * (size_t)osr__blocks(s.dim[3]));
+}
+
+OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_desc *desc)
+{
+    const uint32_t x = osr__image(ctx, tx, "perturb");
+    osr_shape s;
+    osr__node *node;
+    uint32_t i;
+    if (x != 0 && desc == NULL)
+        osr__fail(ctx, OSR_ARG, "perturb: desc is NULL");
+    if (ctx->status != OSR_OK)
+        return osr__handle(ctx, 0);
+    s = osr__rec(ctx, x)->shape;
+    if ((unsigned)desc->direction > (unsigned)OSR_RADEMACHER || desc->count < 1 || desc->first < 0
+        || !(desc->step > 0.0f) || !(desc->step <= FLT_MAX)
+        || (desc->direction == OSR_COORDINATES
+            && desc->count > s.dim[1] * s.dim[2] * s.dim[3] - desc->first)
+        || desc->count > INT_MAX / 2 / s.dim[0]) {
+        osr__fail(ctx, OSR_ARG, "perturb: x is %s, directions %d..+%d, step %g",
+                  osr__shape_text(s).s, desc->first, desc->count, (double)desc->step);
+        return osr__handle(ctx, 0);
+    }
+    i = osr__append(ctx, OSR__OP_perturb,
+                    osr_shape_make(4, 2 * s.dim[0] * desc->count, s.dim[1], s.dim[2], s.dim[3]), x,
+                    0, 0, &node);
+    if (i != 0) {
+        node->r.ia[0] = (int32_t)desc->direction;
+        node->r.ia[2] = desc->count;
+        node->r.ia[3] = (int32_t)(uint32_t)desc->seed;
+        node->r.ia[4] = (int32_t)(uint32_t)(desc->seed >> 32);
+        node->r.fa[0] = desc->step;
+        node->dyn[0].i = desc->first;
+    }
+    return osr__handle(ctx, i);
+}
+
+static void osr__lower_difference_norm(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    osr__begin(ctx, OSR__K_difference_norm);
+    osr__arg_dense(ctx, r->in[0]);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, r->ia[0]);
+    osr__arg_i(ctx, osr__ref_shape(ctx, r->in[0]).dim[1]);
+    osr__arg_f(ctx, r->fa[0]);
+    osr__run(ctx, (size_t)r->shape.dim[0]);
+}
+
+OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, int count, float step)
+{
+    const uint32_t f = osr__matrix(ctx, tf, "difference_norm", "f");
+    osr_shape s;
+    osr__node *node;
+    uint32_t i;
+    if (f == 0)
+        return osr__handle(ctx, 0);
+    s = osr__ref_shape(ctx, f);
+    if (count < 1 || s.dim[0] % 2 != 0 || s.dim[0] / 2 % count != 0 || !(step > 0.0f)) {
+        osr__fail(ctx, OSR_SHAPE, "difference_norm: f is %s for %d directions, step %g",
+                  osr__shape_text(s).s, count, (double)step);
+        return osr__handle(ctx, 0);
+    }
+    i = osr__append(ctx, OSR__OP_difference_norm, osr_shape_make(1, s.dim[0] / 2 / count, 0, 0, 0),
+                    f, 0, 0, &node);
+    if (i != 0) {
+        node->r.ia[0] = count;
+        node->r.fa[0] = 0.25f / (step * step);
+    }
+    return osr__handle(ctx, i);
+}
+
+static void osr__lower_square_sum(osr_ctx *ctx, uint32_t i)
+{
+    const uint32_t x = osr__rec(ctx, i)->in[0];
+    const osr_shape s = osr__rec(ctx, x)->shape;
+    osr__begin(ctx, OSR__K_square_sum);
+    osr__arg_image(ctx, x);
+    osr__arg_dense(ctx, i);
+    osr__arg_i(ctx, osr__blocks(s.dim[3]));
+    osr__arg_i(ctx, s.dim[1]);
+    osr__arg_i(ctx, s.dim[2]);
+    osr__run(ctx, (size_t)s.dim[0]);
+}
+
+OSR_API osr_tensor osr_square_sum(osr_ctx *ctx, osr_tensor tx)
+{
+    const uint32_t x = osr__image(ctx, tx, "square_sum");
+    osr__node *node;
+    return osr__handle(ctx, x == 0 ? 0
+                                   : osr__append(ctx, OSR__OP_square_sum,
+                                                 osr_shape_make(1, osr__rec(ctx, x)->shape.dim[0],
+                                                                0, 0, 0),
+                                                 x, 0, 0, &node));
+}
+
+static const osr__op_row *osr__op(int op)
+{
+    static const osr__op_row rows[] = {
+#define OSR__OP_ROW(name, lower, backward, value) { #name, lower, backward, value },
+        OSR__OPS(OSR__OP_ROW)
+#undef OSR__OP_ROW
+    };
+    return &rows[op];
+}
+/* == scores == --------------------------------------------------------------------------------- */
+
+/* False for NaN and both infinities. */
+static int osr__finite(double x)
+{
+    return fabs(x) <= DBL_MAX;
+}
+
+static int osr__argmax(const float *x, int n)
+{
+    int best = 0, i;
+    for (i = 1; i < n; i++)
+        if (x[i] > x[best])
+            best = i;
+    return best;
+}
+
+static int osr__argmin(const float *x, int n)
+{
+    int best = 0, i;
+    for (i = 1; i < n; i++)
+        if (x[i] < x[best])
+            best = i;
+    return best;
+}
+
+/* The sum of exp(z_k - max z) over all classes but the largest: S in p_max = 1 / (1 + S). */
+static double osr__softmax_rest(const osr_score_input *in, int best)
+{
+    double rest = 0.0;
+    int k;
+    for (k = 0; k < in->classes; k++)
+        if (k != best)
+            rest += exp((double)in->logits[k] - (double)in->logits[best]);
+    return rest;
+}
+
+static double osr__score_msp(const osr_score_input *in)
+{
+    double rest = osr__softmax_rest(in, osr__argmax(in->logits, in->classes));
+    return rest / (1.0 + rest);
+}
+
+static double osr__score_mls(const osr_score_input *in)
+{
+    return -(double)in->logits[osr__argmax(in->logits, in->classes)];
+}
+
+static double osr__score_energy(const osr_score_input *in)
+{
+    int best = osr__argmax(in->logits, in->classes);
+    return -(double)in->logits[best] - log1p(osr__softmax_rest(in, best));
+}
+
+/* With g_k = max z - z_k: H = ln(1 + S) + sum_k g_k exp(-g_k) / (1 + S); no term is negative. */
+static double osr__score_entropy(const osr_score_input *in)
+{
+    int best = osr__argmax(in->logits, in->classes), k;
+    double rest = osr__softmax_rest(in, best), sum = 0.0;
+    for (k = 0; k < in->classes; k++) {
+        double gap = (double)in->logits[best] - (double)in->logits[k];
+        sum += gap * exp(-gap);
+    }
+    return log1p(rest) + sum / (1.0 + rest);
+}
+
+/* The smallest gamma is that of the smallest distance: d and 1 - softmin(d) both grow with d. */
+static double osr__score_cac(const osr_score_input *in)
+{
+    int best = osr__argmin(in->distances, in->classes), k;
+    double nearest = (double)in->distances[best], rest = 0.0;
+    for (k = 0; k < in->classes; k++)
+        if (k != best)
+            rest += exp(nearest - (double)in->distances[k]);
+    return nearest * (rest / (1.0 + rest));
+}
+
+static double osr__score_difair(const osr_score_input *in)
+{
+    return (double)in->distances[osr__argmin(in->distances, in->classes)];
+}
+
+static double osr__score_max_response(const osr_score_input *in)
+{
+    return -(double)in->representation[osr__argmax(in->representation, in->dims)];
+}
+
+static double osr__score_max_cosine(const osr_score_input *in)
+{
+    return -(double)in->cosines[osr__argmax(in->cosines, in->classes)];
+}
+
+static double osr__softplus(double x)
+{
+    return (x > 0.0 ? x : 0.0) + log1p(exp(-fabs(x)));
+}
+
+static double osr__movr_loss(const osr_score_input *in, double margin)
+{
+    const double edge = 1.0 - 1e-6, cosine = cos(margin), sine = sin(margin);
+    double t = in->temperature == 0.0f ? (double)OSR_MOVR_TEMPERATURE : (double)in->temperature;
+    double sum = 0.0;
+    int best = osr__argmax(in->cosines, in->classes), k;
+    for (k = 0; k < in->classes; k++) {
+        double c = (double)in->cosines[k], s;
+        c = c > edge ? edge : c < -edge ? -edge : c;
+        s = c * cosine - sqrt(1.0 - c * c) * sine;
+        sum += osr__softplus(k == best ? -t * s : t * s);
+    }
+    return sum;
+}
+
+static double osr__score_movr(const osr_score_input *in)
+{
+    return osr__movr_loss(in, 0.0);
+}
+
+static double osr__score_movr_margin(const osr_score_input *in)
+{
+    return osr__movr_loss(in, (double)in->margin);
+}
+
+static const osr_score_row osr__scores[] = {
+    {"msp", OSR_OUT_LOGITS, NULL, osr__score_msp, "one minus the largest softmax probability",
+     "Hendrycks and Gimpel, ICLR 2017, arXiv:1610.02136"},
+    {"mls", OSR_OUT_LOGITS, NULL, osr__score_mls, "minus the largest logit",
+     "Vaze et al., ICLR 2022, arXiv:2110.06207"},
+    {"energy", OSR_OUT_LOGITS, NULL, osr__score_energy, "minus the log-sum-exp of the logits",
+     "Liu et al., NeurIPS 2020, arXiv:2010.03759, eq. 4 with T = 1"},
+    {"entropy", OSR_OUT_LOGITS, NULL, osr__score_entropy, "entropy of the softmax, in nats",
+     "Shannon 1948; used for OSR by Vaze et al., arXiv:2110.06207 (code)"},
+    {"cac", OSR_OUT_DISTANCES, NULL, osr__score_cac, "smallest distance, scaled by its softmin",
+     "Miller et al., WACV 2021, arXiv:2004.02434"},
+    {"difair", OSR_OUT_DISTANCES, NULL, osr__score_difair, "distance to the nearest anchor",
+     "Christoffel et al. (DIFAIR), distance to the fixed anchors"},
+    {"max_response", OSR_OUT_REPRESENTATION, NULL, osr__score_max_response,
+     "minus the largest value of the representation",
+     "Christoffel et al. (DIFAIR), published code (max_val)"},
+    {"max_cosine", OSR_OUT_COSINES, NULL, osr__score_max_cosine, "minus the largest cosine",
+     "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, class rule"},
+    {"movr", OSR_OUT_COSINES, NULL, osr__score_movr,
+     "one-versus-rest loss under the predicted class, plain cosines",
+     "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, eq. 2"},
+    {"movr_margin", OSR_OUT_COSINES, NULL, osr__score_movr_margin,
+     "the same with the margin of training",
+     "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, eq. 2 and 3"},
+};
+
+OSR_API int osr_score_count(void)
+{
+    return (int)(sizeof osr__scores / sizeof osr__scores[0]);
+}
+
+OSR_API const osr_score_row *osr_score_at(int index)
+{
+    return index >= 0 && index < osr_score_count() ? &osr__scores[index] : NULL;
+}
+
+OSR_API const osr_score_row *osr_score_find(const char *name)
+{
+    int i;
+    for (i = 0; name && i < osr_score_count(); i++)
+        if (strcmp(osr__scores[i].name, name) == 0)
+            return &osr__scores[i];
+    return NULL;
+}
+
+static osr_status osr__rows_check(osr_ctx *ctx, const char *who, const char *what,
+                                  const float *x, int images, int columns)
+{
+    int n, k, bad = 0, first = 0;
+    if (images < 0 || columns < 1)
+        return osr__fail(ctx, OSR_ARG, "%s: %d images with %d %s each", who, images, columns, what);
+    if (!x && images > 0)
+        return osr__fail(ctx, OSR_ARG, "%s: %s are needed", who, what);
+    for (n = images - 1; n >= 0; n--) {
+        const float *row = x + (size_t)n * (size_t)columns;
+        for (k = 0; k < columns && osr__finite((double)row[k]); k++)
+            continue;
+        if (k < columns) {
+            first = n;
+            bad++;
+        }
+    }
+    if (bad)
+        return osr__fail(ctx, OSR_NAN, "%s: %s of %d of %d images are not finite, first image %d",
+                         who, what, bad, images, first);
+    return OSR_OK;
+}
+
+static osr_status osr__score_check(osr_ctx *ctx, const char *who, unsigned needs,
+                                   const osr_score_input *in, int images)
+{
+    osr_status status = OSR_OK;
+    if (needs & OSR_OUT_LOGITS)
+        status = osr__rows_check(ctx, who, "logits", in->logits, images, in->classes);
+    if (status == OSR_OK && (needs & OSR_OUT_DISTANCES))
+        status = osr__rows_check(ctx, who, "distances", in->distances, images, in->classes);
+    if (status == OSR_OK && (needs & OSR_OUT_COSINES))
+        status = osr__rows_check(ctx, who, "cosines", in->cosines, images, in->classes);
+    if (status == OSR_OK && (needs & OSR_OUT_REPRESENTATION))
+        status = osr__rows_check(ctx, who, "representations", in->representation, images,
+                                 in->dims);
+    return status;
+}
+
+static const float *osr__row(const float *x, int row, int columns)
+{
+    return x && columns > 0 ? x + (size_t)row * (size_t)columns : NULL;
+}
+
+/* The same input with every pointer moved to one image. */
+static osr_score_input osr__score_image(const osr_score_input *in, int image)
+{
+    osr_score_input one = *in;
+    one.logits = osr__row(in->logits, image, in->classes);
+    one.distances = osr__row(in->distances, image, in->classes);
+    one.cosines = osr__row(in->cosines, image, in->classes);
+    one.representation = osr__row(in->representation, image, in->dims);
+    return one;
+}
+
+OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
+                                     const osr_score_input *in, int images, double *scores)
+{
+    osr_status status;
+    int n;
+    if (!ctx)
+        return OSR_ARG;
+    if (!row || !in || (!scores && images > 0))
+        return osr__fail(ctx, OSR_ARG, "score: %s is NULL", !row ? "row" : !in ? "in" : "scores");
+    if (!(in->temperature >= 0.0f) || !osr__finite((double)in->temperature)
+        || !osr__finite((double)in->margin))
+        return osr__fail(ctx, OSR_ARG, "score %s: temperature %g, margin %g", row->name,
+                         (double)in->temperature, (double)in->margin);
+    if (row->calibration && (!in->calibration || !in->calibration_count))
+        return osr__fail(ctx, OSR_ARG, "score %s: calibration %s is missing", row->name,
+                         row->calibration);
+    status = osr__score_check(ctx, row->name, row->needs, in, images);
+    for (n = 0; status == OSR_OK && n < images; n++) {
+        osr_score_input one = osr__score_image(in, n);
+        scores[n] = row->fn(&one);
+        if (!osr__finite(scores[n]))
+            status = osr__fail(ctx, OSR_NAN, "score %s: not finite for image %d", row->name, n);
+    }
+    return status;
+}
+
+OSR_API osr_status osr_predict_class(osr_ctx *ctx, osr_predict_rule rule,
+                                     const osr_score_input *in, int images, int32_t *classes)
+{
+    osr_status status;
+    unsigned needs = OSR_OUT_DISTANCES;
+    int n;
+    if (!ctx)
+        return OSR_ARG;
+    if (!in || (!classes && images > 0))
+        return osr__fail(ctx, OSR_ARG, "predict: %s is NULL", !in ? "in" : "classes");
+    if (rule == OSR_PREDICT_LOGIT)
+        needs = OSR_OUT_LOGITS;
+    else if (rule == OSR_PREDICT_COSINE)
+        needs = OSR_OUT_COSINES;
+    else if (rule != OSR_PREDICT_GAMMA && rule != OSR_PREDICT_DISTANCE)
+        return osr__fail(ctx, OSR_ARG, "predict: rule %d does not exist", (int)rule);
+    status = osr__score_check(ctx, "predict", needs, in, images);
+    for (n = 0; status == OSR_OK && n < images; n++) {
+        osr_score_input one = osr__score_image(in, n);
+        if (needs == OSR_OUT_DISTANCES)
+            classes[n] = (int32_t)osr__argmin(one.distances, in->classes);
+        else
+            classes[n] = (int32_t)osr__argmax(needs == OSR_OUT_LOGITS ? one.logits : one.cosines,
+                                              in->classes);
+    }
+    return status;
+}
+/* == metrics == -------------------------------------------------------------------------------- */
+
+static void osr__swap(unsigned char *a, unsigned char *b, size_t size)
+{
+    size_t i;
+    for (i = 0; i < size; i++) {
+        unsigned char t = a[i];
+        a[i] = b[i];
+        b[i] = t;
+    }
+}
+
+static void osr__sift(unsigned char *base, size_t root, size_t count, size_t size,
+                      int (*order)(const void *, const void *))
+{
+    size_t child;
+    while ((child = 2 * root + 1) < count) {
+        if (child + 1 < count && order(base + child * size, base + (child + 1) * size) < 0)
+            child++;
+        if (order(base + root * size, base + child * size) >= 0)
+            return;
+        osr__swap(base + root * size, base + child * size, size);
+        root = child;
+    }
+}
+
+/* Heap sort, ascending: in place, O(n log n) for every input; equal elements in no stated order.
+ * order: negative, zero or positive as in strcmp. */
+static void osr__sort(void *array, size_t count, size_t size,
+                      int (*order)(const void *, const void *))
+{
+    unsigned char *base = (unsigned char *)array;
+    size_t i;
+    for (i = count / 2; i-- > 0;)
+        osr__sift(base, i, count, size, order);
+    for (i = count; i-- > 1;) {
+        osr__swap(base, base + i * size, size);
+        osr__sift(base, 0, i, size, order);
+    }
+}
+
+/* An image in the order of scores. */
+typedef struct osr__ranked {
+    double score;
+    int unknown, correct;
+} osr__ranked;
+
+/* Images of one score, and those above it. */
+typedef struct osr__tie {
+    double score;
+    double known, unknown, correct;
+    double known_above, unknown_above, correct_above;
+} osr__tie;
+
+static int osr__rank_down(const void *a, const void *b)
+{
+    double x = ((const osr__ranked *)a)->score, y = ((const osr__ranked *)b)->score;
+    return (x < y) - (x > y);
+}
+
+static int osr__double_up(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static osr_status osr__scores_finite(osr_ctx *ctx, const char *what, const double *scores,
+                                     size_t count)
+{
+    size_t i, bad = 0, first = 0;
+    if (!scores && count)
+        return osr__fail(ctx, OSR_ARG, "metric: %s is NULL", what);
+    for (i = count; i-- > 0;)
+        if (!osr__finite(scores[i])) {
+            first = i;
+            bad++;
+        }
+    if (bad)
+        return osr__fail(ctx, OSR_NAN, "metric: %llu of %llu scores in %s are not finite, first "
+                         "index %llu", (unsigned long long)bad, (unsigned long long)count, what,
+                         (unsigned long long)first);
+    return OSR_OK;
+}
+
+/* All images in one array, largest score first; the caller frees [known_count + unknown_count]. */
+static osr_status osr__rank(osr_ctx *ctx, const osr_open_scores *in, osr__ranked **out)
+{
+    osr_status status = osr__scores_finite(ctx, "known", in->known, in->known_count);
+    size_t count = in->known_count + in->unknown_count, i;
+    osr__ranked *r;
+    *out = NULL;
+    if (status == OSR_OK)
+        status = osr__scores_finite(ctx, "unknown", in->unknown, in->unknown_count);
+    if (status != OSR_OK)
+        return status;
+    if (!count)
+        return osr__fail(ctx, OSR_ARG, "metric: no images");
+    r = (osr__ranked *)osr__alloc(ctx, count, sizeof *r);
+    if (!r)
+        return OSR_MEMORY;
+    for (i = 0; i < in->known_count; i++) {
+        r[i].score = in->known[i];
+        r[i].correct = in->correct && in->correct[i];
+    }
+    for (i = 0; i < in->unknown_count; i++) {
+        r[in->known_count + i].score = in->unknown[i];
+        r[in->known_count + i].unknown = 1;
+    }
+    osr__sort(r, count, sizeof *r, osr__rank_down);
+    *out = r;
+    return OSR_OK;
+}
+
+/* Steps to the next lower score. `tie` is all zero and *at 0 before the first; 0 at the end. */
+static int osr__next_tie(const osr__ranked *r, size_t count, size_t *at, osr__tie *tie)
+{
+    tie->known_above += tie->known;
+    tie->unknown_above += tie->unknown;
+    tie->correct_above += tie->correct;
+    tie->known = tie->unknown = tie->correct = 0.0;
+    if (*at == count)
+        return 0;
+    tie->score = r[*at].score;
+    /* sorted downwards: not below means equal */
+    for (; *at < count && r[*at].score >= tie->score; ++*at) {
+        tie->known += r[*at].unknown ? 0.0 : 1.0;
+        tie->unknown += r[*at].unknown ? 1.0 : 0.0;
+        tie->correct += r[*at].correct ? 1.0 : 0.0;
+    }
+    return 1;
+}
+
+/* DeLong: variance of the mean over known images of their share of unknown ones above, plus the
+ * same with the sides exchanged. */
+static double osr__auroc_error(const osr__ranked *r, size_t count, double known, double unknown,
+                               double auroc)
+{
+    osr__tie tie;
+    size_t at = 0;
+    double of_known = 0.0, of_unknown = 0.0;
+    memset(&tie, 0, sizeof tie);
+    if (known < 2.0 || unknown < 2.0)
+        return NAN;
+    while (osr__next_tie(r, count, &at, &tie)) {
+        double a = (tie.unknown_above + 0.5 * tie.unknown) / unknown - auroc;
+        double b = (known - tie.known_above - 0.5 * tie.known) / known - auroc;
+        of_known += tie.known * a * a;
+        of_unknown += tie.unknown * b * b;
+    }
+    return sqrt(of_known / (known - 1.0) / known + of_unknown / (unknown - 1.0) / unknown);
+}
+
+static void osr__open_set(const osr__ranked *r, size_t count, double known, double unknown,
+                          osr_open_metrics *m)
+{
+    osr__tie tie;
+    size_t at = 0;
+    double pairs = 0.0, correct_pairs = 0.0, best = 1.0, known_pos = 0.0, unknown_pos = -1.0;
+    memset(&tie, 0, sizeof tie);
+    m->aupr_unknown = m->aupr_known = 0.0;
+    while (osr__next_tie(r, count, &at, &tie)) {
+        double known_from = tie.known_above + tie.known;         /* score >= tie.score */
+        double unknown_from = tie.unknown_above + tie.unknown;
+        double known_to = known - tie.known_above;               /* score <= tie.score */
+        double unknown_to = unknown - tie.unknown_above;
+        double half_above = tie.unknown_above + 0.5 * tie.unknown;
+        double sum = unknown_from / unknown + (known - known_from) / known;
+        pairs += tie.known * half_above;
+        correct_pairs += tie.correct * half_above;
+        m->aupr_unknown += tie.unknown / unknown * (unknown_from / (known_from + unknown_from));
+        m->aupr_known += tie.known / known * (known_to / (known_to + unknown_to));
+        if (unknown_pos < 0.0 && 20.0 * unknown_from >= 19.0 * unknown)
+            unknown_pos = known_from / known;
+        if (20.0 * known_to >= 19.0 * known) /* the lowest such threshold stays */
+            known_pos = unknown_to / unknown;
+        best = sum > best ? sum : best;
+    }
+    m->auroc = pairs / (known * unknown);
+    m->auroc_error = osr__auroc_error(r, count, known, unknown, m->auroc);
+    m->oscr = correct_pairs / (known * unknown);
+    m->fpr95_known_pos = known_pos;
+    m->fpr95_unknown_pos = unknown_pos;
+    m->dtacc = 0.5 * best;
+}
+
+OSR_API osr_status osr_metric_open(osr_ctx *ctx, const osr_open_scores *in,
+                                   osr_open_metrics *m)
+{
+    osr_status status;
+    osr__ranked *r;
+    size_t count, i, right = 0;
+    if (!ctx)
+        return OSR_ARG;
+    if (!in || !m)
+        return osr__fail(ctx, OSR_ARG, "metric: %s is NULL", in ? "metrics" : "in");
+    m->closed_accuracy = m->auroc = m->auroc_error = m->aupr_unknown = m->aupr_known = NAN;
+    m->fpr95_known_pos = m->fpr95_unknown_pos = m->oscr = m->dtacc = m->openness = NAN;
+    status = osr__rank(ctx, in, &r);
+    if (status != OSR_OK)
+        return status;
+    count = in->known_count + in->unknown_count;
+    if (in->known_count && in->unknown_count)
+        osr__open_set(r, count, (double)in->known_count, (double)in->unknown_count, m);
+    osr__free(ctx, r, count, sizeof *r);
+    for (i = 0; in->correct && i < in->known_count; i++)
+        right += in->correct[i] != 0;
+    if (!in->correct)
+        m->oscr = NAN;
+    else if (in->known_count)
+        m->closed_accuracy = (double)right / (double)in->known_count;
+    m->openness = osr_metric_openness(in->known_classes, in->unknown_classes);
+    return OSR_OK;
+}
+
+OSR_API osr_status osr_metric_auroc(osr_ctx *ctx, const double *known, size_t known_count,
+                                    const double *unknown, size_t unknown_count, double *auroc)
+{
+    osr_open_scores in;
+    osr_open_metrics m;
+    osr_status status;
+    if (!ctx)
+        return OSR_ARG;
+    if (!auroc)
+        return osr__fail(ctx, OSR_ARG, "metric: auroc is NULL");
+    memset(&in, 0, sizeof in);
+    in.known = known;
+    in.known_count = known_count;
+    in.unknown = unknown;
+    in.unknown_count = unknown_count;
+    status = osr_metric_open(ctx, &in, &m);
+    *auroc = m.auroc;
+    return status;
+}
+
+OSR_API osr_status osr_metric_curve(osr_ctx *ctx, const osr_open_scores *in,
+                                    osr_curve_point *points, size_t capacity, size_t *count)
+{
+    osr_status status;
+    osr__ranked *r;
+    osr__tie tie;
+    size_t n, at = 0, point = 0;
+    double known, unknown;
+    int more;
+    if (!ctx)
+        return OSR_ARG;
+    if (!in || !count || (!points && capacity))
+        return osr__fail(ctx, OSR_ARG, "metric: %s is NULL", !in ? "in" : count ? "points"
+                         : "count");
+    *count = 0;
+    status = osr__rank(ctx, in, &r);
+    if (status != OSR_OK)
+        return status;
+    n = in->known_count + in->unknown_count;
+    known = in->known_count ? (double)in->known_count : NAN;
+    unknown = in->unknown_count ? (double)in->unknown_count : NAN;
+    memset(&tie, 0, sizeof tie);
+    do {
+        more = osr__next_tie(r, n, &at, &tie);
+        if (point < capacity) {
+            osr_curve_point *p = &points[point];
+            p->threshold = more ? tie.score : -(double)INFINITY;
+            p->known_rejected = tie.known_above / known;
+            p->unknown_rejected = tie.unknown_above / unknown;
+            p->correct_accepted = tie.correct_above; /* subtracted below, from the total */
+        }
+        point++;
+    } while (more);
+    for (at = 0; at < point && at < capacity; at++)
+        points[at].correct_accepted = in->correct
+            ? (tie.correct_above - points[at].correct_accepted) / known : NAN;
+    osr__free(ctx, r, n, sizeof *r);
+    *count = point;
+    return OSR_OK;
+}
+
+OSR_API osr_status osr_metric_threshold(osr_ctx *ctx, const double *scores, size_t count,
+                                        double share, double *threshold)
+{
+    osr_status status;
+    double *sorted, place;
+    size_t index;
+    if (!ctx)
+        return OSR_ARG;
+    if (!threshold || !(share > 0.0 && share <= 1.0) || !count)
+        return osr__fail(ctx, OSR_ARG, "threshold: %s", !threshold ? "threshold is NULL"
+                         : count ? "share must be in (0, 1]" : "no scores");
+    status = osr__scores_finite(ctx, "scores", scores, count);
+    if (status != OSR_OK)
+        return status;
+    sorted = (double *)osr__alloc(ctx, count, sizeof *sorted);
+    if (!sorted)
+        return OSR_MEMORY;
+    memcpy(sorted, scores, count * sizeof *sorted);
+    osr__sort(sorted, count, sizeof *sorted, osr__double_up);
+    place = ceil(share * (double)count - 1e-9);
+    index = place < 1.0 ? 0 : (size_t)place - 1;
+    *threshold = sorted[index < count ? index : count - 1];
+    osr__free(ctx, sorted, count, sizeof *sorted);
+    return OSR_OK;
+}
+
+OSR_API osr_status osr_metric_macro_f1(osr_ctx *ctx, const osr_decisions *in, double *f1)
+{
+    osr_status status = OSR_OK;
+    double *hits, *total, sum = 0.0, present = 0.0; /* rows 0: unknown, 1..K: class - 1 */
+    size_t rows, i;
+    if (!ctx)
+        return OSR_ARG;
+    if (!in || !f1 || !in->labels || !in->predicted || !in->count || in->classes < 1)
+        return osr__fail(ctx, OSR_ARG, "macro_f1: an array is NULL, or no images or classes");
+    if (in->scores)
+        status = osr__scores_finite(ctx, "scores", in->scores, in->count);
+    if (status == OSR_OK && in->scores && !osr__finite(in->threshold))
+        status = osr__fail(ctx, OSR_NAN, "macro_f1: the threshold is not finite");
+    if (status != OSR_OK)
+        return status;
+    rows = (size_t)in->classes + 1;
+    hits = (double *)osr__alloc(ctx, rows, 2 * sizeof *hits);
+    if (!hits)
+        return OSR_MEMORY;
+    total = hits + rows; /* labels and predictions of the class together: 2 TP + FP + FN */
+    for (i = 0; i < in->count && status == OSR_OK; i++) {
+        int label = in->labels[i], guess = in->predicted[i];
+        if (label < -1 || label >= in->classes || guess < -1 || guess >= in->classes)
+            status = osr__fail(ctx, OSR_ARG, "macro_f1: image %llu has label %d and prediction %d "
+                               "with %d classes", (unsigned long long)i, label, guess, in->classes);
+        if (in->scores && in->scores[i] > in->threshold)
+            guess = -1;
+        if (status == OSR_OK) {
+            total[label + 1] += 1.0;
+            total[guess + 1] += 1.0;
+            hits[label + 1] += label == guess ? 1.0 : 0.0;
+        }
+    }
+    for (i = 0; i < rows; i++)
+        if (total[i] > 0.0) {
+            sum += 2.0 * hits[i] / total[i];
+            present += 1.0;
+        }
+    osr__free(ctx, hits, rows, 2 * sizeof *hits);
+    if (status == OSR_OK)
+        *f1 = sum / present;
+    return status;
+}
+
+OSR_API double osr_metric_openness(int known_classes, int unknown_classes)
+{
+    double k = 2.0 * known_classes;
+    return known_classes < 1 || unknown_classes < 0 ? NAN : 1.0 - sqrt(k / (k + unknown_classes));
+}
+/* == model files == ---------------------------------------------------------------------------- */
+
+#ifdef _WIN32
+#include <fcntl.h>
+#include <process.h>
+#include <sys/stat.h>
+#define O_CLOEXEC O_BINARY /* the flag that every file needs there */
+#define O_NONBLOCK 0
+#define S_ISREG(mode) (((mode) & S_IFMT) == S_IFREG)
+#define fsync _commit
+#else
+int fsync(int fd); /* which strict C99 hides in unistd.h */
+#ifndef O_CLOEXEC
+#define O_CLOEXEC 0
+#endif
+#endif
+
+#define OSR__XXH1 0x9e3779b185ebca87ull
+#define OSR__XXH2 0xc2b2ae3d27d4eb4full
+#define OSR__XXH3 0x165667b19e3779f9ull
+#define OSR__XXH4 0x85ebca77c2b2ae63ull
+#define OSR__XXH5 0x27d4eb2f165667c5ull
+
+static uint64_t osr__load_le(const unsigned char *p, int bytes)
+{
+    uint64_t x = 0;
+    while (bytes-- > 0)
+        x = x << 8 | p[bytes];
+    return x;
+}
+
+static uint64_t osr__rotl64(uint64_t x, int n)
+{
+    return x << n | x >> (64 - n);
+}
+
+static uint64_t osr__xxh64_round(uint64_t lane, uint64_t input)
+{
+    return osr__rotl64(lane + input * OSR__XXH2, 31) * OSR__XXH1;
+}
+
+/* XXH64 with seed 0. */
+static uint64_t osr__xxh64(const unsigned char *p, size_t bytes)
+{
+    uint64_t lane[4], x = OSR__XXH5;
+    const unsigned char *end = p + bytes;
+    int i;
+    lane[0] = OSR__XXH1 + OSR__XXH2;
+    lane[1] = OSR__XXH2;
+    lane[2] = 0;
+    lane[3] = 0u - OSR__XXH1;
+    for (; end - p >= 32; p += 32)
+        for (i = 0; i < 4; i++)
+            lane[i] = osr__xxh64_round(lane[i], osr__load_le(p + 8 * i, 8));
+    if (bytes >= 32) {
+        x = osr__rotl64(lane[0], 1) + osr__rotl64(lane[1], 7) + osr__rotl64(lane[2], 12)
+            + osr__rotl64(lane[3], 18);
+        for (i = 0; i < 4; i++)
+            x = (x ^ osr__xxh64_round(0, lane[i])) * OSR__XXH1 + OSR__XXH4;
+    }
+    x += bytes;
+    for (; end - p >= 8; p += 8)
+        x = osr__rotl64(x ^ osr__xxh64_round(0, osr__load_le(p, 8)), 27) * OSR__XXH1 + OSR__XXH4;
+    if (end - p >= 4) {
+        x = osr__rotl64(x ^ osr__load_le(p, 4) * OSR__XXH1, 23) * OSR__XXH2 + OSR__XXH3;
+        p += 4;
+    }
+    for (; p < end; p++)
+        x = osr__rotl64(x ^ *p * OSR__XXH5, 11) * OSR__XXH1;
+    x = (x ^ x >> 33) * OSR__XXH2;
+    x = (x ^ x >> 29) * OSR__XXH3;
+    return x ^ x >> 32;
+}
+
+/* -- element types, names and text that reader and writer share -- */
+
+static const struct {
+    char name[6];
+    unsigned char bytes;
+} osr__dtypes[] = {
+#define OSR__DTYPE_ROW(name, bytes) {#name, bytes},
+    OSR_DTYPE_LIST(OSR__DTYPE_ROW)
+#undef OSR__DTYPE_ROW
+};
+
+#define OSR__HASH_KEY "osr.xxh64"
+#define OSR__HASH_DIGITS 16
+
+typedef struct osr__item {
+    osr_file_entry entry;
+    uint64_t begin, end;        /* in the tensor bytes */
+    unsigned char *data;        /* little-endian elements, in a writer */
+} osr__item;
+
+typedef struct osr__pair {
+    char *key;
+    const char *value;
+    size_t bytes; /* of the block at key, in a writer */
+} osr__pair;
+
+static int osr__by_offset(const void *a, const void *b)
+{
+    uint64_t x = ((const osr__item *)a)->begin, y = ((const osr__item *)b)->begin;
+    return (x > y) - (x < y);
+}
+
+static int osr__by_name(const void *a, const void *b)
+{
+    return strcmp(((const osr__item *)a)->entry.name, ((const osr__item *)b)->entry.name);
+}
+
+/* Larger elements first, so that each tensor is aligned to its own. */
+static int osr__by_size(const void *a, const void *b)
+{
+    int x = osr__dtypes[((const osr__item *)a)->entry.dtype].bytes;
+    int y = osr__dtypes[((const osr__item *)b)->entry.dtype].bytes;
+    return x != y ? y - x : osr__by_name(a, b);
+}
+
+static int osr__by_key(const void *a, const void *b)
+{
+    return strcmp(((const osr__pair *)a)->key, ((const osr__pair *)b)->key);
+}
+
+/* Elements between file order (little-endian) and host order, either way. */
+static void osr__copy_elements(void *to, const void *from, size_t count, size_t size)
+{
+    const uint16_t probe = 1;
+    unsigned char *w = (unsigned char *)to, low;
+    const unsigned char *r = (const unsigned char *)from;
+    size_t i, k;
+    memcpy(&low, &probe, 1);
+    if (low) {
+        memcpy(to, from, count * size);
+        return;
+    }
+    for (i = 0; i < count; i++)
+        for (k = 0; k < size; k++)
+            w[i * size + k] = r[i * size + size - 1 - k];
+}
+
+/* 1..OSR_FILE_NAME printable ASCII characters. */
+static int osr__name_valid(const char *s)
+{
+    size_t n = 0;
+    while (s[n] >= 0x20 && s[n] <= 0x7e && n <= OSR_FILE_NAME)
+        n++;
+    return s[n] == '\0' && n >= 1 && n <= OSR_FILE_NAME;
+}
+
+/* No overlong forms, surrogates or values beyond U+10FFFF. */
+static int osr__utf8_valid(const char *text, size_t bytes)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    size_t i = 0, k, extra;
+    while (i < bytes) {
+        unsigned char c = s[i++];
+        unsigned char low = 0x80, high = 0xbf; /* of the second byte */
+        if (c < 0x80)
+            continue;
+        if (c < 0xc2 || c > 0xf4)
+            return 0;
+        extra = c < 0xe0 ? 1u : c < 0xf0 ? 2u : 3u;
+        low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : low;
+        high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : high;
+        if (bytes - i < extra || s[i] < low || s[i] > high)
+            return 0;
+        for (k = 1; k < extra; k++)
+            if (s[i + k] < 0x80 || s[i + k] > 0xbf)
+                return 0;
+        i += extra;
+    }
+    return 1;
+}
+
+/* Sets count and bytes from dtype, rank and shape; 0 for an empty or impossible shape. */
+static int osr__entry_size(osr_file_entry *e)
+{
+    uint64_t size = osr__dtypes[e->dtype].bytes, most = SIZE_MAX / 16 / size;
+    int i;
+    e->count = 1;
+    for (i = 0; i < e->rank; i++) {
+        if (e->shape[i] == 0 || e->shape[i] > most / e->count)
+            return 0;
+        e->count *= e->shape[i];
+    }
+    e->bytes = e->count * size;
+    return 1;
+}
+
+static double osr__element(osr_dtype dtype, const unsigned char *p)
+{
+    uint64_t bits = osr__load_le(p, osr__dtypes[dtype].bytes);
+    uint32_t single = (uint32_t)(dtype == OSR_DTYPE_BF16 ? bits << 16 : bits);
+    int exponent = (int)(bits >> 10 & 31), fraction = (int)(bits & 1023);
+    double x;
+    float f;
+    if (dtype == OSR_DTYPE_F64) {
+        memcpy(&x, &bits, sizeof x);
+        return x;
+    }
+    if (dtype != OSR_DTYPE_F16) {
+        memcpy(&f, &single, sizeof f);
+        return (double)f;
+    }
+    if (exponent == 31)
+        x = fraction ? (double)NAN : (double)INFINITY;
+    else
+        x = exponent ? ldexp(1024.0 + fraction, exponent - 25) : ldexp((double)fraction, -24);
+    return bits & 0x8000u ? -x : x;
+}
+
+static int osr__dtype_floating(osr_dtype dtype)
+{
+    return dtype == OSR_DTYPE_F32 || dtype == OSR_DTYPE_F16 || dtype == OSR_DTYPE_BF16
+           || dtype == OSR_DTYPE_F64;
+}
+
+/* -- reader: JSON, exactly as far as a safetensors header goes -- */
+
+struct osr_file {
+    osr_ctx *ctx;
+    char *path; /* [path_bytes] */
+    size_t path_bytes;
+    char *text; /* [header_bytes + 1] header; strings are decoded in place */
+    size_t header_bytes;
+    osr__item *items; /* [item_capacity], sorted by name */
+    size_t item_count, item_capacity;
+    osr__pair *pairs; /* [pair_capacity], sorted by key */
+    size_t pair_count, pair_capacity;
+    unsigned char *image; /* [image_bytes] the file as it is, first up to the end of the header */
+    size_t image_bytes;
+    size_t hash_at; /* of the 16 digits in the header; 0: none */
+    uint64_t hash;
+};
+
+typedef struct osr__json {
+    osr_file *file;
+    char *text;
+    size_t at, end;
+    const char *wrong;   /* the first thing found wrong */
+    const char *subject; /* name of the tensor at hand, NULL between tensors */
+    int metadata;        /* times that __metadata__ was met */
+    const char *newer;   /* a format beyond this version */
+} osr__json;
+
+static int osr__json_fail(osr__json *j, const char *wrong)
+{
+    if (!j->wrong)
+        j->wrong = wrong;
+    return 0;
+}
+
+static void osr__json_blanks(osr__json *j)
+{
+    while (j->at < j->end && (j->text[j->at] == ' ' || j->text[j->at] == '\n'
+                              || j->text[j->at] == '\r' || j->text[j->at] == '\t'))
+        j->at++;
+}
+
+static int osr__json_is(osr__json *j, char c)
+{
+    osr__json_blanks(j);
+    if (j->at == j->end || j->text[j->at] != c)
+        return 0;
+    j->at++;
+    return 1;
+}
+
+static int osr__json_hex(osr__json *j, uint32_t *code)
+{
+    int i;
+    *code = 0;
+    for (i = 0; i < 4; i++, j->at++) {
+        char c = j->at < j->end ? j->text[j->at] : '\0';
+        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        if (digit < 0)
+            return osr__json_fail(j, "bad \\u escape");
+        *code = *code << 4 | (uint32_t)digit;
+    }
+    return 1;
+}
+
+/* After a backslash: writes the character at *to, which stays behind the text that is read. */
+static int osr__json_escape(osr__json *j, char **to)
+{
+    static const char from[] = "\"\\/bfnrt", into[] = "\"\\/\b\f\n\r\t";
+    char c = j->at < j->end ? j->text[j->at++] : '\0', *w = *to;
+    const char *found = c ? strchr(from, c) : NULL;
+    uint32_t code, low;
+    if (found) {
+        *(*to)++ = into[found - from];
+        return 1;
+    }
+    if (c != 'u')
+        return osr__json_fail(j, "bad escape");
+    if (!osr__json_hex(j, &code))
+        return 0;
+    if (code >= 0xd800 && code < 0xdc00) {
+        if (j->end - j->at < 2 || j->text[j->at] != '\\' || j->text[j->at + 1] != 'u')
+            return osr__json_fail(j, "half a surrogate pair");
+        j->at += 2;
+        if (!osr__json_hex(j, &low))
+            return 0;
+        if (low < 0xdc00 || low > 0xdfff)
+            return osr__json_fail(j, "half a surrogate pair");
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+    } else if (code == 0 || (code >= 0xdc00 && code < 0xe000)) {
+        return osr__json_fail(j, code ? "half a surrogate pair" : "a NUL character");
+    }
+    if (code < 0x80) {
+        *w++ = (char)code;
+    } else {
+        if (code >= 0x10000)
+            *w++ = (char)(0xf0 | code >> 18);
+        if (code >= 0x800)
+            *w++ = (char)(code >= 0x10000 ? 0x80 | (code >> 12 & 63) : 0xe0 | code >> 12);
+        *w++ = (char)(code >= 0x800 ? 0x80 | (code >> 6 & 63) : 0xc0 | code >> 6);
+        *w++ = (char)(0x80 | (code & 63));
+    }
+    *to = w;
+    return 1;
+}
+
+/* A string, decoded where it stands and closed with NUL; *start is its place in the header. */
+static int osr__json_string(osr__json *j, char **out, size_t *start)
+{
+    char *to;
+    if (!osr__json_is(j, '"'))
+        return osr__json_fail(j, "a string is wanted");
+    *start = j->at;
+    *out = to = j->text + j->at;
+    for (;;) {
+        char c = j->at < j->end ? j->text[j->at++] : '\0';
+        if (c == '"')
+            break;
+        if ((unsigned char)c < 0x20)
+            return osr__json_fail(j, "a string with a control character or without end");
+        if (c != '\\')
+            *to++ = c;
+        else if (!osr__json_escape(j, &to))
+            return 0;
+    }
+    *to = '\0';
+    return 1;
+}
+
+/* "key": */
+static int osr__json_key(osr__json *j, char **key)
+{
+    size_t start;
+    return osr__json_string(j, key, &start)
+           && (osr__json_is(j, ':') || osr__json_fail(j, "':' is wanted"));
+}
+
+/* [a, b, ...] of plain decimal integers. */
+static int osr__json_numbers(osr__json *j, uint64_t *out, int most, int *count)
+{
+    *count = 0;
+    if (!osr__json_is(j, '['))
+        return osr__json_fail(j, "a list is wanted");
+    if (osr__json_is(j, ']'))
+        return 1;
+    do {
+        uint64_t x = 0;
+        size_t first;
+        if (*count == most)
+            return osr__json_fail(j, "a list is too long");
+        osr__json_blanks(j);
+        for (first = j->at; j->at < j->end; j->at++) {
+            unsigned digit = (unsigned)(unsigned char)j->text[j->at] - '0';
+            if (digit > 9)
+                break;
+            if (x > (UINT64_MAX - digit) / 10 || (j->at > first && j->text[first] == '0'))
+                return osr__json_fail(j, "a number is too large or begins with 0");
+            x = x * 10 + digit;
+        }
+        if (j->at == first)
+            return osr__json_fail(j, "a plain decimal number is wanted");
+        out[(*count)++] = x;
+    } while (osr__json_is(j, ','));
+    return osr__json_is(j, ']') || osr__json_fail(j, "a list of plain decimal numbers is wanted");
+}
+
+static int osr__json_dtype(osr__json *j, osr_dtype *dtype)
+{
+    char *text;
+    size_t start;
+    int i;
+    if (!osr__json_string(j, &text, &start))
+        return 0;
+    for (i = 0; i < (int)OSR_DTYPE_COUNT; i++)
+        if (strcmp(osr__dtypes[i].name, text) == 0) {
+            *dtype = (osr_dtype)i;
+            return 1;
+        }
+    return osr__json_fail(j, "dtype is none of F32, I32, I64, U8, U64, F16, BF16, F64");
+}
+
+/* {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, each key once, in any order. */
+static int osr__json_tensor(osr__json *j, osr__item *item)
+{
+    static const char *const keys[] = {"dtype", "shape", "data_offsets"};
+    uint64_t offsets[2] = {0, 0};
+    int seen = 0, count = 0, key, ok = 1;
+    if (!osr__json_is(j, '{'))
+        return osr__json_fail(j, "an object is wanted");
+    do {
+        char *text;
+        if (!osr__json_key(j, &text))
+            return 0;
+        for (key = 0; key < 3 && strcmp(text, keys[key]) != 0; key++)
+            continue;
+        if (key == 3 || (seen & 1 << key))
+            return osr__json_fail(j, key == 3 ? "unknown key" : "duplicate key");
+        seen |= 1 << key;
+        if (key == 0)
+            ok = osr__json_dtype(j, &item->entry.dtype);
+        else if (key == 1)
+            ok = osr__json_numbers(j, item->entry.shape, OSR_FILE_RANK, &item->entry.rank);
+        else
+            ok = osr__json_numbers(j, offsets, 2, &count);
+    } while (ok && osr__json_is(j, ','));
+    if (!ok || !osr__json_is(j, '}') || seen != 7 || count != 2)
+        return osr__json_fail(j, "dtype, shape and two data_offsets are wanted");
+    item->begin = offsets[0];
+    item->end = offsets[1];
+    if (!osr__entry_size(&item->entry))
+        return osr__json_fail(j, "shape is empty or too large");
+    if (item->end < item->begin || item->end - item->begin != item->entry.bytes)
+        return osr__json_fail(j, "data_offsets do not fit dtype and shape");
+    return 1;
+}
+
+/* osr-N with 1 <= N <= OSR_FILE_FORMAT; other formats are foreign files, read as well. */
+static int osr__json_format(osr__json *j, const char *value)
+{
+    uint64_t n = 0;
+    size_t i;
+    if (strncmp(value, "osr-", 4) != 0)
+        return 1;
+    for (i = 4; value[i] >= '0' && value[i] <= '9' && i < 16; i++)
+        n = n * 10 + (uint64_t)(value[i] - '0');
+    if (i == 4 || value[i] || value[4] == '0')
+        return osr__json_fail(j, "malformed format version");
+    if (n > OSR_FILE_FORMAT) {
+        j->newer = value;
+        return osr__json_fail(j, "newer format");
+    }
+    return 1;
+}
+
+/* Recognises the hash. A key that differs from its name in one character is refused: a damaged
+ * bit must not turn the check off. */
+static int osr__json_hash(osr__json *j, const osr__pair *pair, size_t start)
+{
+    size_t i, other = 0;
+    uint64_t hash = 0;
+    if (strlen(pair->key) != strlen(OSR__HASH_KEY))
+        return 1;
+    for (i = 0; pair->key[i]; i++)
+        other += pair->key[i] != OSR__HASH_KEY[i];
+    if (other)
+        return other > 1 || osr__json_fail(j, "damaged key " OSR__HASH_KEY);
+    for (i = 0; i < OSR__HASH_DIGITS; i++) {
+        char c = pair->value[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+            return osr__json_fail(j, OSR__HASH_KEY " is not 16 hexadecimal digits");
+        hash = hash << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    if (j->at != start + OSR__HASH_DIGITS + 1) /* longer, or written with escapes */
+        return osr__json_fail(j, OSR__HASH_KEY " is not 16 hexadecimal digits");
+    j->file->hash_at = start;
+    j->file->hash = hash;
+    return 1;
+}
+
+static int osr__json_metadata(osr__json *j)
+{
+    osr_file *file = j->file;
+    if (!osr__json_is(j, '{'))
+        return osr__json_fail(j, "an object is wanted");
+    if (osr__json_is(j, '}'))
+        return 1;
+    do {
+        osr__pair pair = {NULL, NULL, 0};
+        char *value;
+        size_t start;
+        if (!osr__json_key(j, &pair.key) || !osr__json_string(j, &value, &start))
+            return 0;
+        pair.value = value;
+        if (!osr__json_hash(j, &pair, start))
+            return 0;
+        if (strcmp(pair.key, "format") == 0 && !osr__json_format(j, pair.value))
+            return 0;
+        if (file->pair_count == OSR_FILE_TENSORS)
+            return osr__json_fail(j, "more than 4096 keys");
+        if (!osr__grow(file->ctx, &file->pairs, &file->pair_capacity, file->pair_count + 1,
+                       sizeof pair))
+            return osr__json_fail(j, "out of memory");
+        file->pairs[file->pair_count++] = pair;
+    } while (osr__json_is(j, ','));
+    return osr__json_is(j, '}') || osr__json_fail(j, "',' or '}' is wanted");
+}
+
+static int osr__json_row(osr__json *j)
+{
+    osr_file *file = j->file;
+    char *name;
+    osr__item item;
+    if (!osr__json_key(j, &name))
+        return 0;
+    if (!osr__name_valid(name))
+        return osr__json_fail(j, "a tensor's name is not 1 to 128 printable ASCII characters");
+    j->subject = name;
+    if (strcmp(name, "__metadata__") == 0) {
+        if (j->metadata++)
+            return osr__json_fail(j, "duplicate key");
+        return osr__json_metadata(j);
+    }
+    memset(&item, 0, sizeof item);
+    item.entry.name = name;
+    if (!osr__json_tensor(j, &item))
+        return 0;
+    if (file->item_count == OSR_FILE_TENSORS)
+        return osr__json_fail(j, "more than 4096 tensors");
+    if (!osr__grow(file->ctx, &file->items, &file->item_capacity, file->item_count + 1,
+                   sizeof item))
+        return osr__json_fail(j, "out of memory");
+    file->items[file->item_count++] = item;
+    return 1;
+}
+
+static int osr__json_header(osr__json *j)
+{
+    if (!osr__utf8_valid(j->text, j->end))
+        return osr__json_fail(j, "not UTF-8");
+    if (!osr__json_is(j, '{'))
+        return osr__json_fail(j, "'{' is wanted");
+    if (!osr__json_is(j, '}')) {
+        do {
+            if (!osr__json_row(j))
+                return 0;
+            j->subject = NULL;
+        } while (osr__json_is(j, ','));
+        if (!osr__json_is(j, '}'))
+            return osr__json_fail(j, "',' or '}' is wanted");
+    }
+    osr__json_blanks(j);
+    return j->at == j->end || osr__json_fail(j, "text after the closing brace");
+}
+
+/* -- reader: the file -- */
+
+typedef struct osr__source {
+    const unsigned char *memory; /* NULL: fd */
+    int fd;
+    uint64_t size;
+} osr__source;
+
+static osr_status osr__source_read(const osr_file *file, osr__source *source, void *to,
+                                   size_t bytes)
+{
+    unsigned char *w = (unsigned char *)to;
+    if (source->memory) {
+        memcpy(to, source->memory, bytes);
+        source->memory += bytes;
+        return OSR_OK;
+    }
+    while (bytes > 0) {
+        unsigned part = bytes < 1u << 30 ? (unsigned)bytes : 1u << 30;
+        long got = (long)read(source->fd, w, part);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return osr__fail(file->ctx, OSR_IO, "%s: reading failed: %s", file->path,
+                             got < 0 ? strerror(errno) : "the file became shorter");
+        w += got;
+        bytes -= (size_t)got;
+    }
+    return OSR_OK;
+}
+
+/* Offsets must tile the tensor bytes: no hole, no overlap, nothing behind. */
+static osr_status osr__file_check(osr_file *file, uint64_t payload)
+{
+    uint64_t at = 0;
+    size_t i;
+    osr__sort(file->items, file->item_count, sizeof *file->items, osr__by_offset);
+    for (i = 0; i < file->item_count; at = file->items[i++].end)
+        if (file->items[i].begin != at)
+            return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s begins at byte %llu, %s",
+                             file->path, file->items[i].entry.name,
+                             (unsigned long long)file->items[i].begin,
+                             file->items[i].begin < at ? "inside another" : "after a hole");
+    if (at > payload)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: header says %llu bytes of tensors, "
+                         "file has %llu", file->path, (unsigned long long)at,
+                         (unsigned long long)payload);
+    if (at < payload)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: %llu bytes after the last tensor", file->path,
+                         (unsigned long long)(payload - at));
+    osr__sort(file->items, file->item_count, sizeof *file->items, osr__by_name);
+    for (i = 1; i < file->item_count; i++)
+        if (osr__by_name(&file->items[i - 1], &file->items[i]) == 0)
+            return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s occurs twice", file->path,
+                             file->items[i].entry.name);
+    osr__sort(file->pairs, file->pair_count, sizeof *file->pairs, osr__by_key);
+    for (i = 1; i < file->pair_count; i++)
+        if (osr__by_key(&file->pairs[i - 1], &file->pairs[i]) == 0)
+            return osr__fail(file->ctx, OSR_FORMAT, "%s: a metadata key occurs twice", file->path);
+    return OSR_OK;
+}
+
+static osr_status osr__file_parse(osr_file *file, uint64_t payload)
+{
+    osr__json j;
+    memset(&j, 0, sizeof j);
+    j.file = file;
+    j.text = file->text;
+    j.end = file->header_bytes;
+    if (osr__json_header(&j))
+        return osr__file_check(file, payload);
+    if (j.newer)
+        return osr__fail(file->ctx, OSR_UNSUPPORTED, "%s: format %s is newer than osr-%d, which "
+                         "this version reads", file->path, j.newer, OSR_FILE_FORMAT);
+    if (strcmp(j.wrong, "out of memory") == 0)
+        return OSR_MEMORY;
+    return osr__fail(file->ctx, OSR_FORMAT, "%s: %s%s%sheader byte %llu: %s", file->path,
+                     j.subject ? "tensor " : "", j.subject ? j.subject : "",
+                     j.subject ? ": " : "", (unsigned long long)j.at, j.wrong);
+}
+
+static const unsigned char *osr__item_bytes(const osr_file *file, const osr__item *item)
+{
+    return file->image + 8 + file->header_bytes + item->begin;
+}
+
+static osr_status osr__file_check_finite(const osr_file *file)
+{
+    size_t i;
+    for (i = 0; i < file->item_count; i++) {
+        const osr_file_entry *e = &file->items[i].entry;
+        const unsigned char *p = osr__item_bytes(file, &file->items[i]);
+        uint64_t k, bad = 0, first = 0;
+        for (k = 0; osr__dtype_floating(e->dtype) && k < e->count; k++)
+            if (!(fabs(osr__element(e->dtype, p + k * osr__dtypes[e->dtype].bytes))
+                  <= (double)FLT_MAX) && bad++ == 0)
+                first = k;
+        if (bad)
+            return osr__fail(file->ctx, OSR_NAN, "%s: tensor %s: %llu of %llu values are not "
+                             "finite, first index %llu", file->path, e->name,
+                             (unsigned long long)bad, (unsigned long long)e->count,
+                             (unsigned long long)first);
+    }
+    return OSR_OK;
+}
+
+/* The hash is over the image with its own digits as zeros. */
+static osr_status osr__file_check_hash(const osr_file *file)
+{
+    uint64_t hash;
+    if (!file->hash_at)
+        return OSR_OK;
+    memset(file->image + 8 + file->hash_at, '0', OSR__HASH_DIGITS);
+    hash = osr__xxh64(file->image, file->image_bytes);
+    if (hash != file->hash)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: damaged: hash is %08lx%08lx, header says "
+                         "%08lx%08lx", file->path, (unsigned long)(hash >> 32),
+                         (unsigned long)(hash & 0xffffffffu), (unsigned long)(file->hash >> 32),
+                         (unsigned long)(file->hash & 0xffffffffu));
+    return OSR_OK;
+}
+
+/* The length of the header, checked against the size of the file. */
+static osr_status osr__file_start(osr_file *file, osr__source *source, unsigned char *first)
+{
+    osr_status status = OSR_OK;
+    uint64_t header;
+    if (source->size < 8)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: %llu bytes, the length of the "
+                         "header alone takes 8", file->path, (unsigned long long)source->size);
+    status = osr__source_read(file, source, first, 8);
+    if (status != OSR_OK)
+        return status;
+    header = osr__load_le(first, 8);
+    if (header > OSR_FILE_HEADER)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: not a safetensors file, or a header of %llu "
+                         "bytes, at most %d are read", file->path, (unsigned long long)header,
+                         OSR_FILE_HEADER);
+    if (header > source->size - 8)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: length says %llu bytes of header, "
+                         "file has %llu", file->path, (unsigned long long)header,
+                         (unsigned long long)(source->size - 8));
+    if (source->size > SIZE_MAX / 2)
+        return osr__fail(file->ctx, OSR_MEMORY, "%s: %llu bytes do not fit in memory", file->path,
+                         (unsigned long long)source->size);
+    file->header_bytes = (size_t)header;
+    return OSR_OK;
+}
+
+/* Header first; the tensor bytes get memory when all that it says about them has been checked. */
+static osr_status osr__file_load(osr_file *file, osr__source *source, int allow_not_finite)
+{
+    unsigned char first[8];
+    osr_status status = osr__file_start(file, source, first);
+    size_t head = 8 + file->header_bytes, size = (size_t)source->size;
+    void *grown;
+    if (status != OSR_OK)
+        return status;
+    file->image = (unsigned char *)osr__alloc(file->ctx, head, 1);
+    file->image_bytes = head;
+    file->text = (char *)osr__alloc(file->ctx, file->header_bytes + 1, 1);
+    if (!file->image || !file->text)
+        return OSR_MEMORY;
+    memcpy(file->image, first, 8);
+    status = osr__source_read(file, source, file->image + 8, file->header_bytes);
+    memcpy(file->text, file->image + 8, file->header_bytes);
+    if (status == OSR_OK)
+        status = osr__file_parse(file, size - head);
+    if (status != OSR_OK)
+        return status;
+    grown = osr__resize(file->ctx, file->image, head, size, 1);
+    if (!grown)
+        return OSR_MEMORY;
+    file->image = (unsigned char *)grown;
+    file->image_bytes = size;
+    status = osr__source_read(file, source, file->image + head, size - head);
+    if (status == OSR_OK)
+        status = osr__file_check_hash(file);
+    if (status == OSR_OK && !allow_not_finite)
+        status = osr__file_check_finite(file);
+    return status;
+}
+
+static osr_status osr__file_create(osr_ctx *ctx, const char *path, osr__source *source,
+                                   const osr_file_desc *desc, osr_file **out)
+{
+    osr_status status = OSR_MEMORY;
+    osr_file *file = (osr_file *)osr__alloc(ctx, 1, sizeof *file);
+    if (!file)
+        return status;
+    file->ctx = ctx;
+    file->path_bytes = strlen(path) + 1;
+    file->path = (char *)osr__alloc(ctx, file->path_bytes, 1);
+    if (file->path) {
+        memcpy(file->path, path, file->path_bytes);
+        status = osr__file_load(file, source, desc && desc->allow_not_finite);
+    }
+    if (status == OSR_OK)
+        *out = file;
+    else
+        osr_file_close(file);
+    return status;
+}
+
+OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_desc *desc,
+                                 osr_file **out)
+{
+    osr__source source;
+    struct stat info;
+    osr_status status;
+    if (out)
+        *out = NULL;
+    if (!ctx)
+        return OSR_ARG;
+    if (!path || !out)
+        return osr__fail(ctx, OSR_ARG, "file: %s is NULL", path ? "out" : "path");
+    source.memory = NULL;
+    source.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block */
+    if (source.fd < 0)
+        return osr__fail(ctx, OSR_IO, "%s: %s", path, strerror(errno));
+    if (fstat(source.fd, &info) != 0) {
+        status = osr__fail(ctx, OSR_IO, "%s: %s", path, strerror(errno));
+    } else if (!S_ISREG(info.st_mode)) {
+        status = osr__fail(ctx, OSR_IO, "%s: not a regular file", path);
+    } else {
+        source.size = (uint64_t)info.st_size;
+        status = osr__file_create(ctx, path, &source, desc, out);
+    }
+    close(source.fd);
+    return status;
+}
+
+OSR_API osr_status osr_file_open_memory(osr_ctx *ctx, const void *data, size_t bytes,
+                                        const char *name, const osr_file_desc *desc,
+                                        osr_file **out)
+{
+    osr__source source;
+    if (out)
+        *out = NULL;
+    if (!ctx)
+        return OSR_ARG;
+    if (!data || !name || !out)
+        return osr__fail(ctx, OSR_ARG, "file: %s is NULL", !data ? "data" : name ? "out" : "name");
+    source.memory = (const unsigned char *)data;
+    source.fd = -1;
+    source.size = bytes;
+    return osr__file_create(ctx, name, &source, desc, out);
+}
+
+OSR_API void osr_file_close(osr_file *file)
+{
+    osr_ctx *ctx = file ? file->ctx : NULL;
+    if (!file)
+        return;
+    osr__free(ctx, file->image, file->image_bytes, 1);
+    osr__free(ctx, file->items, file->item_capacity, sizeof *file->items);
+    osr__free(ctx, file->pairs, file->pair_capacity, sizeof *file->pairs);
+    osr__free(ctx, file->text, file->header_bytes + 1, 1);
+    osr__free(ctx, file->path, file->path_bytes, 1);
+    osr__free(ctx, file, 1, sizeof *file);
+}
+
+OSR_API int osr_file_count(const osr_file *file)
+{
+    return (int)file->item_count;
+}
+
+OSR_API const osr_file_entry *osr_file_tensor(const osr_file *file, int index)
+{
+    return index >= 0 && index < osr_file_count(file) ? &file->items[index].entry : NULL;
+}
+
+static const osr__item *osr__file_item(const osr_file *file, const char *name)
+{
+    size_t low = 0, high = file->item_count;
+    while (name && low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(name, file->items[middle].entry.name);
+        if (order == 0)
+            return &file->items[middle];
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+OSR_API const osr_file_entry *osr_file_find(const osr_file *file, const char *name)
+{
+    const osr__item *item = osr__file_item(file, name);
+    return item ? &item->entry : NULL;
+}
+
+/* The tensor of that name and size; its type is up to the caller. */
+static osr_status osr__file_want(const osr_file *file, const char *name, size_t count,
+                                 const void *values, const osr__item **item)
+{
+    *item = osr__file_item(file, name);
+    if (!name || !values)
+        return osr__fail(file->ctx, OSR_ARG, "%s: %s is NULL", file->path,
+                         name ? "values" : "name");
+    if (!*item)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %.128s is missing", file->path, name);
+    if ((*item)->entry.count != count)
+        return osr__fail(file->ctx, OSR_SHAPE, "%s: tensor %s has %llu values, %llu are wanted",
+                         file->path, name, (unsigned long long)(*item)->entry.count,
+                         (unsigned long long)count);
+    return OSR_OK;
+}
+
+OSR_API osr_status osr_file_read_f32(const osr_file *file, const char *name, size_t count,
+                                     float *values)
+{
+    const osr__item *item;
+    osr_status status = osr__file_want(file, name, count, values, &item);
+    size_t i;
+    if (status != OSR_OK)
+        return status;
+    if (!osr__dtype_floating(item->entry.dtype))
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s is %s, floating point is wanted",
+                         file->path, name, osr__dtypes[item->entry.dtype].name);
+    if (item->entry.dtype == OSR_DTYPE_F32) {
+        osr__copy_elements(values, osr__item_bytes(file, item), count, 4);
+        return OSR_OK;
+    }
+    for (i = 0; i < count; i++) {
+        size_t size = osr__dtypes[item->entry.dtype].bytes;
+        double x = osr__element(item->entry.dtype, osr__item_bytes(file, item) + i * size);
+        values[i] = x > (double)FLT_MAX ? (float)INFINITY
+                    : x < -(double)FLT_MAX ? -(float)INFINITY : (float)x;
+    }
+    return OSR_OK;
+}
+
+OSR_API osr_status osr_file_read_raw(const osr_file *file, const char *name, osr_dtype dtype,
+                                     size_t count, void *values)
+{
+    const osr__item *item;
+    osr_status status = osr__file_want(file, name, count, values, &item);
+    if (status != OSR_OK)
+        return status;
+    if (item->entry.dtype != dtype)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s is %s, %s is wanted", file->path,
+                         name, osr__dtypes[item->entry.dtype].name,
+                         (unsigned)dtype < OSR_DTYPE_COUNT ? osr__dtypes[dtype].name : "?");
+    osr__copy_elements(values, osr__item_bytes(file, item), count, osr__dtypes[dtype].bytes);
+    return OSR_OK;
+}
+
+OSR_API const char *osr_file_meta(const osr_file *file, const char *key)
+{
+    size_t i;
+    for (i = 0; key && i < file->pair_count; i++)
+        if (strcmp(file->pairs[i].key, key) == 0)
+            return file->pairs[i].value;
+    return NULL;
+}
+
+OSR_API const char *osr_file_meta_at(const osr_file *file, int index, const char **key)
+{
+    if (index < 0 || (size_t)index >= file->pair_count)
+        return NULL;
+    if (key)
+        *key = file->pairs[index].key;
+    return file->pairs[index].value;
+}
+
+OSR_API int osr_file_hashed(const osr_file *file)
+{
+    return file->hash_at != 0;
+}
+
+/* -- a file that appears whole or not at all -- */
+
+typedef struct osr__atomic {
+    osr_ctx *ctx;
+    const char *path;
+    char *temporary; /* [bytes] */
+    size_t bytes;
+    int fd;
+} osr__atomic;
+
+static osr_status osr__io_fail(osr__atomic *a, const char *what)
+{
+    return osr__fail(a->ctx, OSR_IO, "%s: %s: %s", a->path, what, strerror(errno));
+}
+
+/* On OSR_OK, osr__atomic_end must follow. path must live until then. */
+static osr_status osr__atomic_start(osr_ctx *ctx, const char *path, osr__atomic *a)
+{
+    struct stat info;
+    osr_status status;
+    int i;
+    a->ctx = ctx;
+    a->path = path;
+    a->fd = -1;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return osr__fail(ctx, OSR_IO, "%s: not a regular file", path);
+    a->bytes = strlen(path) + 48;
+    a->temporary = (char *)osr__alloc(ctx, a->bytes, 1);
+    if (!a->temporary)
+        return OSR_MEMORY;
+    for (i = 0; a->fd < 0 && i < 100; i++) { /* names may be left over from a killed process */
+        snprintf(a->temporary, a->bytes, "%s.tmp.%ld.%d", path, (long)getpid(), i);
+        a->fd = open(a->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (a->fd < 0 && errno != EEXIST)
+            break;
+    }
+    if (a->fd >= 0)
+        return OSR_OK;
+    status = osr__io_fail(a, "cannot create a file beside it");
+    osr__free(ctx, a->temporary, a->bytes, 1);
+    return status;
+}
+
+static osr_status osr__atomic_write(osr__atomic *a, const void *data, size_t bytes)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    while (bytes > 0) {
+        unsigned part = bytes < 1u << 30 ? (unsigned)bytes : 1u << 30;
+        long done = (long)write(a->fd, p, part);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return osr__io_fail(a, "writing failed");
+        p += done;
+        bytes -= (size_t)done;
+    }
+    return OSR_OK;
+}
+
+/* The rename is on disk only once the directory is. Where a directory cannot be opened or synced
+ * at all (EINVAL) there is nothing to wait for. */
+static osr_status osr__sync_directory(osr__atomic *a)
+{
+    osr_status status = OSR_OK;
+#ifndef _WIN32
+    char *slash;
+    int fd;
+    memcpy(a->temporary, a->path, strlen(a->path) + 1);
+    slash = strrchr(a->temporary, '/');
+    if (!slash)
+        memcpy(a->temporary, ".", 2);
+    else
+        slash[slash == a->temporary] = '\0';
+    fd = open(a->temporary, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL)
+        status = osr__io_fail(a, "syncing the directory failed");
+    if (fd >= 0)
+        close(fd);
+#endif
+    return status;
+}
+
+/* With OSR_OK puts the file in place, with anything else removes it; returns the first error. */
+static osr_status osr__atomic_end(osr__atomic *a, osr_status status)
+{
+    if (status == OSR_OK && fsync(a->fd) != 0)
+        status = osr__io_fail(a, "syncing failed");
+    if (close(a->fd) != 0 && status == OSR_OK)
+        status = osr__io_fail(a, "closing failed");
+#ifdef _WIN32
+    if (status == OSR_OK)
+        unlink(a->path); /* rename does not replace there */
+#endif
+    if (status == OSR_OK && rename(a->temporary, a->path) != 0)
+        status = osr__io_fail(a, "renaming failed");
+    if (status != OSR_OK)
+        unlink(a->temporary);
+    else
+        status = osr__sync_directory(a);
+    osr__free(a->ctx, a->temporary, a->bytes, 1);
+    return status;
+}
+
+/* -- writer -- */
+
+struct osr_writer {
+    osr_ctx *ctx;
+    osr_status status; /* the first error of adding */
+    osr__item *items;  /* [item_capacity]; data is a block of bytes, then the name */
+    size_t item_count, item_capacity;
+    osr__pair *pairs; /* [pair_capacity] */
+    size_t pair_count, pair_capacity;
+};
+
+/* A text that grows; `failed` after an allocation that did. */
+typedef struct osr__text {
+    osr_ctx *ctx;
+    char *data;
+    size_t length, capacity;
+    int failed;
+} osr__text;
+
+static void osr__text_add(osr__text *t, const char *s, size_t bytes)
+{
+    if (!t->failed && t->capacity - t->length < bytes) {
+        size_t larger = t->capacity + t->capacity / 2 + bytes + 256;
+        char *grown = (char *)osr__resize(t->ctx, t->data, t->capacity, larger, 1);
+        t->failed = !grown;
+        t->data = grown ? grown : t->data;
+        t->capacity = grown ? larger : t->capacity;
+    }
+    if (t->failed)
+        return;
+    memcpy(t->data + t->length, s, bytes);
+    t->length += bytes;
+}
+
+static void osr__text_put(osr__text *t, const char *s)
+{
+    osr__text_add(t, s, strlen(s));
+}
+
+/* s in quotes; only what must be escaped is. */
+static void osr__text_quoted(osr__text *t, const char *s)
+{
+    char escape[8];
+    osr__text_put(t, "\"");
+    for (; *s; s++) {
+        unsigned c = (unsigned char)*s;
+        if (c == '"' || c == '\\')
+            osr__text_put(t, "\\");
+        snprintf(escape, sizeof escape, c < 0x20 ? "\\u%04x" : "%c", c);
+        osr__text_put(t, escape);
+    }
+    osr__text_put(t, "\"");
+}
+
+OSR_API osr_status osr_writer_create(osr_ctx *ctx, osr_writer **out)
+{
+    osr_writer *w;
+    char format[16];
+    if (out)
+        *out = NULL;
+    if (!ctx)
+        return OSR_ARG;
+    if (!out)
+        return osr__fail(ctx, OSR_ARG, "writer: out is NULL");
+    w = (osr_writer *)osr__alloc(ctx, 1, sizeof *w);
+    if (!w)
+        return OSR_MEMORY;
+    w->ctx = ctx;
+    snprintf(format, sizeof format, "osr-%d", OSR_FILE_FORMAT);
+    osr_writer_meta(w, "format", format);
+    osr_writer_meta(w, "osr.version", OSR_VERSION);
+    if (osr_writer_meta(w, OSR__HASH_KEY, "0000000000000000") == OSR_OK) {
+        *out = w;
+        return OSR_OK;
+    }
+    osr_writer_destroy(w);
+    return OSR_MEMORY;
+}
+
+OSR_API osr_status osr_writer_meta(osr_writer *w, const char *key, const char *value)
+{
+    const char *wrong = NULL;
+    osr__pair pair = {NULL, NULL, 0};
+    size_t i, bytes;
+    if (w->status != OSR_OK)
+        return w->status;
+    if (!key || !value)
+        wrong = "is NULL";
+    else if (!osr__utf8_valid(key, strlen(key)) || !osr__utf8_valid(value, strlen(value)))
+        wrong = "is not UTF-8";
+    else if (w->pair_count == OSR_FILE_TENSORS)
+        wrong = "is one too many";
+    for (i = 0; !wrong && i < w->pair_count; i++)
+        if (strcmp(w->pairs[i].key, key) == 0)
+            wrong = "is there already";
+    if (wrong)
+        return w->status = osr__fail(w->ctx, OSR_ARG, "writer: metadata %.128s %s",
+                                     key ? key : "key", wrong);
+    bytes = strlen(key) + 1 + strlen(value) + 1;
+    if (!osr__grow(w->ctx, &w->pairs, &w->pair_capacity, w->pair_count + 1, sizeof pair)
+        || (pair.key = (char *)osr__alloc(w->ctx, bytes, 1)) == NULL)
+        return w->status = OSR_MEMORY;
+    pair.bytes = bytes;
+    pair.value = pair.key + strlen(key) + 1;
+    memcpy(pair.key, key, strlen(key) + 1);
+    memcpy(pair.key + strlen(key) + 1, value, strlen(value) + 1);
+    w->pairs[w->pair_count++] = pair;
+    return OSR_OK;
+}
+
+OSR_API osr_status osr_writer_tensor(osr_writer *w, const char *name, osr_dtype dtype, int rank,
+                                     const uint64_t *shape, const void *values)
+{
+    const char *wrong = NULL;
+    osr__item item;
+    unsigned char *block;
+    size_t i;
+    if (w->status != OSR_OK)
+        return w->status;
+    if (!name || !values || (rank > 0 && !shape))
+        wrong = "is NULL or has no shape or values";
+    else if (!osr__name_valid(name) || strcmp(name, "__metadata__") == 0)
+        wrong = "is no name for a tensor";
+    else if ((unsigned)dtype >= OSR_DTYPE_COUNT || rank < 0 || rank > OSR_FILE_RANK)
+        wrong = "has an unknown type or rank";
+    else if (w->item_count == OSR_FILE_TENSORS)
+        wrong = "is one too many";
+    for (i = 0; !wrong && i < w->item_count; i++)
+        if (strcmp(w->items[i].entry.name, name) == 0)
+            wrong = "is there already";
+    if (wrong)
+        return w->status = osr__fail(w->ctx, OSR_ARG, "writer: tensor %.128s %s",
+                                     name ? name : "name", wrong);
+    memset(&item, 0, sizeof item);
+    item.entry.dtype = dtype;
+    item.entry.rank = rank;
+    for (i = 0; i < (size_t)rank; i++)
+        item.entry.shape[i] = shape[i];
+    if (!osr__entry_size(&item.entry))
+        return w->status = osr__fail(w->ctx, OSR_SHAPE, "writer: tensor %s is empty or too large",
+                                     name);
+    block = osr__grow(w->ctx, &w->items, &w->item_capacity, w->item_count + 1, sizeof item)
+        ? (unsigned char *)osr__alloc(w->ctx, (size_t)item.entry.bytes + strlen(name) + 1, 1)
+        : NULL;
+    if (!block)
+        return w->status = OSR_MEMORY;
+    osr__copy_elements(block, values, (size_t)item.entry.count, osr__dtypes[dtype].bytes);
+    memcpy(block + item.entry.bytes, name, strlen(name) + 1);
+    item.entry.name = (const char *)(block + item.entry.bytes);
+    item.data = block;
+    w->items[w->item_count++] = item;
+    return OSR_OK;
+}
+
+static void osr__writer_row(osr__text *t, const osr__item *item)
+{
+    char number[48];
+    int i;
+    osr__text_quoted(t, item->entry.name);
+    osr__text_put(t, ":{\"dtype\":");
+    osr__text_quoted(t, osr__dtypes[item->entry.dtype].name);
+    osr__text_put(t, ",\"shape\":[");
+    for (i = 0; i < item->entry.rank; i++) {
+        snprintf(number, sizeof number, "%s%llu", i ? "," : "",
+                 (unsigned long long)item->entry.shape[i]);
+        osr__text_put(t, number);
+    }
+    osr__text_put(t, "],\"data_offsets\":[");
+    snprintf(number, sizeof number, "%llu,%llu]}", (unsigned long long)item->begin,
+             (unsigned long long)item->end);
+    osr__text_put(t, number);
+}
+
+/* The header with a place for its length; returns where the digits of the hash stand. */
+static size_t osr__writer_header(osr_writer *w, osr__text *t)
+{
+    size_t i, hash_at = 0;
+    uint64_t at = 0;
+    osr__sort(w->items, w->item_count, sizeof *w->items, osr__by_size);
+    osr__sort(w->pairs, w->pair_count, sizeof *w->pairs, osr__by_key);
+    osr__text_add(t, "\0\0\0\0\0\0\0", 8);
+    osr__text_put(t, "{\"__metadata__\":{");
+    for (i = 0; i < w->pair_count; i++) {
+        osr__text_put(t, i ? "," : "");
+        osr__text_quoted(t, w->pairs[i].key);
+        osr__text_put(t, ":");
+        if (strcmp(w->pairs[i].key, OSR__HASH_KEY) == 0)
+            hash_at = t->length + 1;
+        osr__text_quoted(t, w->pairs[i].value);
+    }
+    osr__text_put(t, "}");
+    for (i = 0; i < w->item_count; i++) {
+        w->items[i].begin = at;
+        w->items[i].end = at += w->items[i].entry.bytes;
+        osr__text_put(t, ",");
+        osr__writer_row(t, &w->items[i]);
+    }
+    osr__text_put(t, "}");
+    osr__text_add(t, "        ", (8 - t->length % 8) % 8);
+    return hash_at;
+}
+
+/* The whole file in t; the caller frees t->data, also after an error. */
+static osr_status osr__writer_image(osr_writer *w, osr__text *t)
+{
+    size_t hash_at, head, i;
+    uint64_t hash;
+    memset(t, 0, sizeof *t);
+    t->ctx = w->ctx;
+    hash_at = osr__writer_header(w, t);
+    head = t->length - 8;
+    if (!t->failed && head > OSR_FILE_HEADER)
+        return osr__fail(w->ctx, OSR_ARG, "writer: header of %llu bytes, at most %d are allowed",
+                         (unsigned long long)head, OSR_FILE_HEADER);
+    for (i = 0; i < w->item_count; i++)
+        osr__text_add(t, (const char *)w->items[i].data, (size_t)w->items[i].entry.bytes);
+    if (t->failed)
+        return OSR_MEMORY;
+    for (i = 0; i < 8; i++)
+        t->data[i] = (char)(unsigned char)((uint64_t)head >> 8 * i & 255);
+    hash = osr__xxh64((const unsigned char *)t->data, t->length);
+    for (i = 0; i < OSR__HASH_DIGITS; i++)
+        t->data[hash_at + i] = "0123456789abcdef"[hash >> (60 - 4 * i) & 15];
+    return OSR_OK;
+}
+
+OSR_API osr_status osr_writer_save(osr_writer *w, const char *path)
+{
+    osr__text image;
+    osr__atomic a;
+    osr_status status;
+    memset(&a, 0, sizeof a);
+    if (w->status != OSR_OK || !path)
+        return w->status != OSR_OK ? w->status : osr__fail(w->ctx, OSR_ARG, "writer: path is NULL");
+    status = osr__writer_image(w, &image);
+    if (status == OSR_OK)
+        status = osr__atomic_start(w->ctx, path, &a);
+    if (status == OSR_OK)
+        status = osr__atomic_end(&a, osr__atomic_write(&a, image.data, image.length));
+    osr__free(w->ctx, image.data, image.capacity, 1);
+    return status;
+}
+
+OSR_API osr_status osr_writer_save_memory(osr_writer *w, void *data, size_t capacity,
+                                          size_t *bytes)
+{
+    osr__text image;
+    osr_status status;
+    if (w->status != OSR_OK)
+        return w->status;
+    if (!bytes || (!data && capacity))
+        return osr__fail(w->ctx, OSR_ARG, "writer: %s is NULL", bytes ? "data" : "bytes");
+    status = osr__writer_image(w, &image);
+    if (status == OSR_OK) {
+        *bytes = image.length;
+        if (capacity >= image.length)
+            memcpy(data, image.data, image.length);
+        else if (capacity)
+            status = osr__fail(w->ctx, OSR_ARG, "writer: capacity is %llu, the file takes %llu",
+                               (unsigned long long)capacity, (unsigned long long)image.length);
+    }
+    osr__free(w->ctx, image.data, image.capacity, 1);
+    return status;
+}
+
+OSR_API void osr_writer_destroy(osr_writer *w)
+{
+    osr_ctx *ctx = w ? w->ctx : NULL;
+    size_t i;
+    if (!w)
+        return;
+    for (i = 0; i < w->item_count; i++)
+        osr__free(ctx, w->items[i].data,
+                  (size_t)w->items[i].entry.bytes + strlen(w->items[i].entry.name) + 1, 1);
+    for (i = 0; i < w->pair_count; i++)
+        osr__free(ctx, w->pairs[i].key, w->pairs[i].bytes, 1);
+    osr__free(ctx, w->items, w->item_capacity, sizeof *w->items);
+    osr__free(ctx, w->pairs, w->pair_capacity, sizeof *w->pairs);
+    osr__free(ctx, w, 1, sizeof *w);
+}
+
+/* == methods == -------------------------------------------------------------------------------- */
+
+/* One row a method. The variants of VGG32: CAC's for ce, cac and movr (movr pools instead of
+ * flattening), DIFAIR's for difair with Keras' batch normalisation. */
+static const osr_method_row osr__methods[] = {
+    { "ce", "softmax cross-entropy", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls", 0,
+      { 0, OSR_VGG32_FLATTEN, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f },
+      { 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 },
+      { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 },
+      "Hendrycks and Gimpel, arXiv:1610.02136 (MSP); Vaze et al., arXiv:2110.06207 (MLS)" },
+    { "cac", "class anchor clustering", OSR_OUT_LOGITS | OSR_OUT_DISTANCES, OSR_PREDICT_GAMMA,
+      "cac", 1,
+      { 0, OSR_VGG32_FLATTEN, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f },
+      { OSR_CAC_ALPHA, OSR_CAC_LAMBDA, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 },
+      { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 }, "Miller et al., WACV 2021, arXiv:2004.02434" },
+    { "difair", "differentiated image representations", OSR_OUT_DISTANCES | OSR_OUT_REPRESENTATION,
+      OSR_PREDICT_DISTANCE, "difair", 0,
+      { 0, OSR_VGG32_DIFAIR, OSR_VGG32_NORMAL005, 0.2f, 1, 1, 1, 0, 1e-3f, 0.01f },
+      { OSR_DIFAIR_ALPHA, OSR_DIFAIR_LAMBDA, OSR_DIFAIR_RADIUS, OSR_DIFAIR_PULL, 0.0f, 0.0f, 0.0f,
+        OSR_DIFAIR_FEATURES, OSR_CORRELATION_CODE },
+      { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Christoffel et al. (DIFAIR)" },
+    { "movr", "one-versus-rest with an angular margin", OSR_OUT_COSINES, OSR_PREDICT_COSINE,
+      "movr", 0,
+      { 0, OSR_VGG32_NONE, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f },
+      { 0.0f, 0.0f, 0.0f, 0.0f, OSR_MOVR_TEMPERATURE, OSR_MOVR_MARGIN, 0.0f, 0, 0 },
+      { 0.1f, 0.9f, 1e-3f, OSR_COSINE, 100 },
+      "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436" },
+};
+
+/* How a method turns the network's last layer into its outputs and loss. */
+static int osr__method_is(const osr_method_row *m, const char *name)
+{
+    return strcmp(m->name, name) == 0;
+}
+
+OSR_API int osr_method_count(void)
+{
+    return (int)(sizeof osr__methods / sizeof osr__methods[0]);
+}
+
+OSR_API const osr_method_row *osr_method_at(int index)
+{
+    return index >= 0 && index < osr_method_count() ? &osr__methods[index] : NULL;
+}
+
+OSR_API const osr_method_row *osr_method_find(const char *name)
+{
+    int i;
+    for (i = 0; name != NULL && i < osr_method_count(); ++i)
+        if (osr__method_is(&osr__methods[i], name))
+            return &osr__methods[i];
+    return NULL;
+}
+
+OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numbers *numbers,
+                             int classes)
+{
+    if (method->outputs & OSR_OUT_COSINES)
+        return 0;
+    return method->outputs & OSR_OUT_LOGITS ? classes : classes * numbers->features;
+}
+
+struct osr_model {
+    osr_ctx *ctx;
+    osr_model_desc desc;
+    char *net_name, **class_names;
+    osr_net *net;
+    const osr_score_row *score;
+    double threshold;
+    int dims;
+    osr_tensor input_mean, input_var, input_gamma, input_beta; /* makes 0..1 what the net reads */
+    osr_tensor anchors; /* CAC, DIFAIR: in training CAC uses alpha e_k, kept in `ideal` */
+    osr_tensor ideal, prototypes;
+    osr_named *named;
+    int named_count, named_capacity;
+    osr_tensor first;   /* first trainable parameter, and how many follow */
+    int trainable;
+    double *sums;       /* calibration: [K, K] sums of logits and [K] counts */
+    float *staging;     /* one batch of predict: images and outputs */
+    size_t staging_count;
+};
+
+/* Images that predict and jacobian put through the network at once. */
+#define OSR__PREDICT_BATCH 64
+#define OSR__JACOBIAN_BATCH 256
+
+static osr_status osr__model_check(osr_ctx *ctx, const osr_model_desc *d)
+{
+    const osr_method_numbers *n;
+    int i, difair;
+    if (d == NULL || d->method == NULL || d->layers == NULL || d->layer_count < 1)
+        return osr__fail(ctx, OSR_ARG, "osr_model_create: method and layers are needed");
+    n = &d->numbers;
+    difair = osr__method_is(d->method, "difair");
+    if (d->classes < 1 || d->classes > 1 << 20)
+        return osr__fail(ctx, OSR_ARG, "osr_model_create: %d classes", d->classes);
+    if (d->channels < 1 || d->channels > 4)
+        return osr__fail(ctx, OSR_ARG, "osr_model_create: %d channels, not 1 to 4", d->channels);
+    for (i = 0; i < d->channels; ++i)
+        if (!(fabsf(d->mean[i]) <= FLT_MAX) || !(d->std[i] >= 0.01f) || !(d->std[i] <= FLT_MAX))
+            return osr__fail(ctx, OSR_ARG, "osr_model_create: mean %g, std %g of channel %d",
+                             (double)d->mean[i], (double)d->std[i], i);
+    if ((d->method->outputs & OSR_OUT_DISTANCES) && !(n->alpha > 0.0f && n->alpha <= FLT_MAX))
+        return osr__fail(ctx, OSR_ARG, "%s: alpha is %g", d->method->name, (double)n->alpha);
+    if (!(n->lambda >= 0.0f) || !(n->lambda <= FLT_MAX))
+        return osr__fail(ctx, OSR_ARG, "%s: lambda is %g", d->method->name, (double)n->lambda);
+    if (difair && (n->features < 1 || n->features > 4096 || !(n->radius > 0.0f)))
+        return osr__fail(ctx, OSR_ARG, "difair: %d features, radius %g", n->features,
+                         (double)n->radius);
+    if ((d->method->outputs & OSR_OUT_COSINES) && !(n->temperature > 0.0f))
+        return osr__fail(ctx, OSR_ARG, "%s: temperature is %g", d->method->name,
+                         (double)n->temperature);
+    if (d->score != NULL && osr_score_find(d->score) == NULL)
+        return osr__fail(ctx, OSR_ARG, "osr_model_create: no score is called \"%s\"", d->score);
+    return ctx->status;
+}
+
+static osr_tensor osr__model_tensor(osr_model *m, const char *name, osr_shape shape, osr_init init,
+                                    int trainable)
+{
+    osr_named *row = &m->named[m->named_count++];
+    row->tensor = trainable ? osr_param(m->ctx, shape, init) : osr_state(m->ctx, shape, init);
+    row->trainable = trainable;
+    snprintf(row->name, sizeof row->name, "%s", name);
+    return row->tensor;
+}
+
+/* Anchors alpha e_k in logit space, or alpha on the F dimensions of each class. */
+static osr_status osr__model_anchors(osr_model *m, osr_tensor anchors, int dims, int each)
+{
+    const size_t n = (size_t)m->desc.classes * (size_t)dims;
+    float *a = (float *)osr__alloc(m->ctx, n, sizeof *a);
+    int k, f;
+    if (a == NULL)
+        return m->ctx->status;
+    for (k = 0; k < m->desc.classes; ++k)
+        for (f = 0; f < each; ++f)
+            a[(size_t)k * (size_t)dims + (size_t)(k * each + f)] = m->desc.numbers.alpha;
+    osr_write(m->ctx, anchors, a, n);
+    osr__free(m->ctx, a, n, sizeof *a);
+    return m->ctx->status;
+}
+
+/* The tensors that the method adds to its network. */
+static osr_status osr__model_head(osr_model *m)
+{
+    osr_ctx *ctx = m->ctx;
+    const osr_shape last = osr_net_shape(m->net, m->desc.layer_count - 1);
+    const int k = m->desc.classes;
+    const int wanted = osr_method_width(m->desc.method, &m->desc.numbers, k);
+    const osr_init zero = osr__init_make(OSR_INIT_CONSTANT, 0.0f, 0.0f);
+    const osr_init one = osr__init_make(OSR_INIT_CONSTANT, 1.0f, 0.0f);
+    const osr_shape c = osr_shape_make(1, m->desc.channels, 0, 0, 0);
+    float var[4];
+    int i;
+    if (last.rank != 2 || (wanted != 0 && last.dim[1] != wanted))
+        return osr__fail(ctx, OSR_SHAPE,
+                         "%s with %d classes wants a network that ends in %d values, not in %s",
+                         m->desc.method->name, k, wanted, osr__shape_text(last).s);
+    m->input_mean = osr_state(ctx, c, zero);
+    m->input_var = osr_state(ctx, c, one);
+    m->input_gamma = osr_state(ctx, c, one);
+    m->input_beta = osr_state(ctx, c, zero);
+    for (i = 0; i < m->desc.channels; ++i)
+        var[i] = m->desc.std[i] * m->desc.std[i] - OSR_BATCHNORM_EPS;
+    osr_write(ctx, m->input_mean, m->desc.mean, (size_t)m->desc.channels);
+    osr_write(ctx, m->input_var, var, (size_t)m->desc.channels);
+    if (m->desc.method->outputs & OSR_OUT_DISTANCES) {
+        const int each = wanted / k;
+        m->anchors = osr__model_tensor(m, "anchors", osr_shape_make(2, k, wanted, 0, 0), zero, 0);
+        m->ideal = m->desc.method->calibrates
+                       ? osr_state(ctx, osr_shape_make(2, k, wanted, 0, 0), zero)
+                       : m->anchors;
+        if (osr__model_anchors(m, m->anchors, wanted, each) != OSR_OK
+            || osr__model_anchors(m, m->ideal, wanted, each) != OSR_OK)
+            return ctx->status;
+    }
+    if (m->desc.method->outputs & OSR_OUT_COSINES)
+        m->prototypes = osr__model_tensor(m, "prototypes", osr_shape_make(2, k, last.dim[1], 0, 0),
+                                          osr__init_make(OSR_INIT_NORMAL, 0.0f, 0.05f), 1);
+    return ctx->status;
+}
+
+/* Which layer's output is the representation: the input of a final linear layer for methods that
+ * read logits, else the last layer's. */
+static int osr__representation_layer(const osr_model *m)
+{
+    int count;
+    const osr_layer *l = osr_net_layers(m->net, &count);
+    return (m->desc.method->outputs & OSR_OUT_LOGITS) && count > 1
+                   && l[count - 1].kind == OSR_LAYER_LINEAR
+               ? (l[count - 1].from != 0 ? l[count - 1].from - 1 : count - 2)
+               : count - 1;
+}
+
+static osr_status osr__model_names(osr_model *m, const osr_model_desc *d)
+{
+    osr_ctx *ctx = m->ctx;
+    char number[16];
+    int i;
+    m->class_names = (char **)osr__alloc(ctx, (size_t)d->classes, sizeof *m->class_names);
+    m->net_name = osr__copy_text(ctx, d->net_name != NULL ? d->net_name : "custom");
+    for (i = 0; i < d->classes && ctx->status == OSR_OK; ++i) {
+        snprintf(number, sizeof number, "%d", i);
+        m->class_names[i] = osr__copy_text(ctx, d->class_names != NULL ? d->class_names[i]
+                                                                       : number);
+    }
+    m->desc.class_names = (const char *const *)m->class_names;
+    m->desc.net_name = m->net_name;
+    return ctx->status;
+}
+
+static osr_status osr__model_build(osr_model *m, const osr_model_desc *d)
+{
+    osr_ctx *ctx = m->ctx;
+    osr_net_desc nd;
+    const osr_named *rows;
+    int n, i;
+    nd.height = d->height;
+    nd.width = d->width;
+    nd.channels = d->channels;
+    nd.layers = d->layers;
+    nd.layer_count = d->layer_count;
+    if (osr__model_names(m, d) != OSR_OK || osr_net_create(ctx, &nd, &m->net) != OSR_OK)
+        return ctx->status;
+    m->desc.layers = osr_net_layers(m->net, NULL);
+    rows = osr_net_tensors(m->net, &n);
+    m->named_capacity = n + 2;
+    m->named = (osr_named *)osr__alloc(ctx, (size_t)m->named_capacity, sizeof *m->named);
+    if (m->named == NULL)
+        return ctx->status;
+    memcpy(m->named, rows, (size_t)n * sizeof *rows);
+    m->named_count = n;
+    if (osr__model_head(m) != OSR_OK)
+        return ctx->status;
+    for (i = 0; i < m->named_count; ++i)
+        if (m->named[i].trainable && m->trainable++ == 0)
+            m->first = m->named[i].tensor;
+    m->dims = osr_net_shape(m->net, osr__representation_layer(m)).dim[1];
+    if (osr_net_shape(m->net, osr__representation_layer(m)).rank != 2)
+        return osr__fail(ctx, OSR_SHAPE, "the layer before the last must give a vector an image");
+    m->score = osr_score_find(d->score != NULL ? d->score : d->method->score);
+    if ((m->score->needs & ~d->method->outputs) != 0)
+        return osr__fail(ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
+                         m->score->name, d->method->name);
+    m->desc.score = m->score->name;
+    return ctx->status;
+}
+
+OSR_API osr_status osr_model_create(osr_ctx *ctx, const osr_model_desc *desc, osr_model **out)
+{
+    osr_model *m;
+    *out = NULL;
+    if (ctx->status != OSR_OK || osr__model_check(ctx, desc) != OSR_OK)
+        return ctx->status;
+    m = (osr_model *)osr__alloc(ctx, 1, sizeof *m);
+    if (m == NULL)
+        return ctx->status;
+    m->ctx = ctx;
+    m->desc = *desc;
+    m->threshold = HUGE_VAL;
+    if (osr__model_build(m, desc) != OSR_OK) {
+        osr_model_destroy(m);
+        return ctx->status;
+    }
+    *out = m;
+    return OSR_OK;
+}
+
+OSR_API void osr_model_destroy(osr_model *m)
+{
+    osr_ctx *ctx;
+    int i;
+    if (m == NULL)
+        return;
+    ctx = m->ctx;
+    for (i = 0; m->class_names != NULL && i < m->desc.classes; ++i)
+        if (m->class_names[i] != NULL)
+            osr__free(ctx, m->class_names[i], strlen(m->class_names[i]) + 1, 1);
+    osr__free(ctx, m->class_names, (size_t)m->desc.classes, sizeof *m->class_names);
+    if (m->net_name != NULL)
+        osr__free(ctx, m->net_name, strlen(m->net_name) + 1, 1);
+    osr__free(ctx, m->named, (size_t)m->named_capacity, sizeof *m->named);
+    osr__free(ctx, m->sums, (size_t)m->desc.classes * ((size_t)m->desc.classes + 1),
+              sizeof *m->sums);
+    osr__free(ctx, m->staging, m->staging_count, sizeof *m->staging);
+    osr_net_destroy(m->net);
+    osr__free(ctx, m, 1, sizeof *m);
+}
+
+OSR_API const osr_model_desc *osr_model_get_desc(const osr_model *model)
+{
+    return &model->desc;
+}
+
+OSR_API osr_ctx *osr_model_context(const osr_model *model)
+{
+    return model->ctx;
+}
+
+OSR_API const osr_named *osr_model_tensors(const osr_model *model, int *count)
+{
+    *count = model->named_count;
+    return model->named;
+}
+
+OSR_API int osr_model_dims(const osr_model *model)
+{
+    return model->dims;
+}
+
+/* The method's loss; DIFAIR's has the penalty of its last convolution in training. */
+static osr_tensor osr__model_loss(osr_model *m, const osr_model_values *v, osr_tensor labels,
+                                  int train)
+{
+    osr_ctx *ctx = m->ctx;
+    const osr_method_numbers *n = &m->desc.numbers;
+    osr_tensor loss, penalty;
+    int i;
+    if (v->cosines.index != 0)
+        return osr_loss_movr(ctx, v->cosines, labels, n->temperature, n->margin);
+    if (v->distances.index == 0)
+        return osr_loss_cross_entropy(ctx, v->logits, labels, n->smoothing);
+    if (v->logits.index != 0)
+        return osr_loss_cac(ctx, v->distances, labels, n->lambda);
+    loss = osr_loss_difair(ctx, v->distances, labels,
+                           n->radius * n->alpha * sqrtf(2.0f * (float)n->features), n->pull);
+    for (i = m->desc.layer_count - 1; train && n->lambda > 0.0f && i >= 0; --i)
+        if (m->desc.layers[i].kind == OSR_LAYER_CONV) {
+            penalty = osr_loss_correlation(ctx, m->net->states[i].weight, n->features,
+                                           (osr_correlation)n->correlation);
+            return osr_add(ctx, loss, osr_affine(ctx, penalty, n->lambda, 0.0f));
+        }
+    return loss;
+}
+
+OSR_API osr_status osr_model_forward(osr_model *m, osr_tensor images, osr_tensor labels, int train,
+                                     osr_model_values *v)
+{
+    osr_ctx *ctx = m->ctx;
+    const unsigned outputs = m->desc.method->outputs;
+    osr_tensor x, last;
+    memset(v, 0, sizeof *v);
+    x = osr_batchnorm(ctx, images, m->input_gamma, m->input_beta, m->input_mean, m->input_var,
+                      NULL);
+    last = osr_net_forward(m->net, x, train);
+    if (ctx->status != OSR_OK)
+        return ctx->status;
+    v->representation = osr_net_output(m->net, osr__representation_layer(m));
+    if (outputs & OSR_OUT_LOGITS)
+        v->logits = last;
+    if (outputs & OSR_OUT_DISTANCES)
+        v->distances = osr_anchor_distance(ctx, last, train ? m->ideal : m->anchors);
+    if (outputs & OSR_OUT_COSINES) {
+        v->cosines = osr_matmul(ctx, osr_normalise(ctx, last), osr_normalise(ctx, m->prototypes), 0,
+                                1);
+    }
+    if (labels.index != 0) {
+        v->loss = osr__model_loss(m, v, labels, train);
+        v->correct = v->distances.index != 0
+                         ? osr_count_correct(ctx, v->distances, labels, -1)
+                         : osr_count_correct(ctx, v->cosines.index != 0 ? v->cosines : v->logits,
+                                             labels, 1);
+    }
+    return ctx->status;
+}
+
+static osr_tensor osr__model_input(osr_model *m, const float *images, int n)
+{
+    return osr_input(m->ctx, osr_shape_make(4, n, m->desc.height, m->desc.width, m->desc.channels),
+                     images);
+}
+
+OSR_API osr_status osr_model_train(osr_model *m, const float *images, const int32_t *labels, int n,
+                                   const osr_optimiser_desc *optimiser, float *loss, float *correct)
+{
+    osr_ctx *ctx = m->ctx;
+    osr_model_values v;
+    const osr_tensor x = osr__model_input(m, images, n);
+    const osr_tensor y = osr_labels(ctx, n, m->desc.classes, labels);
+    if (ctx->status != OSR_OK || osr_model_forward(m, x, y, 1, &v) != OSR_OK)
+        return ctx->status;
+    osr_backward(ctx, v.loss);
+    osr_optimiser_step(ctx, optimiser, m->first, m->trainable);
+    osr_keep(ctx, v.loss);
+    osr_keep(ctx, v.correct);
+    if (loss != NULL)
+        osr_read(ctx, v.loss, loss, 1);
+    if (correct != NULL)
+        osr_read(ctx, v.correct, correct, 1);
+    return osr_step_end(ctx);
+}
+
+static void osr__read_if(osr_ctx *ctx, osr_tensor t, float *dst)
+{
+    if (dst != NULL && t.index != 0)
+        osr_read(ctx, t, dst, osr_shape_count(osr_shape_of(ctx, t)));
+}
+
+OSR_API osr_status osr_model_run(osr_model *m, const float *images, const int32_t *labels, int n,
+                                 const osr_outputs *out)
+{
+    osr_ctx *ctx = m->ctx;
+    osr_model_values v;
+    const osr_tensor x = osr__model_input(m, images, n);
+    osr_tensor y = osr__handle(ctx, 0);
+    if (labels != NULL)
+        y = osr_labels(ctx, n, m->desc.classes, labels);
+    if (ctx->status != OSR_OK || osr_model_forward(m, x, y, 0, &v) != OSR_OK)
+        return ctx->status;
+    osr_keep(ctx, v.representation);
+    if (v.logits.index != 0)
+        osr_keep(ctx, v.logits);
+    if (v.distances.index != 0)
+        osr_keep(ctx, v.distances);
+    if (v.cosines.index != 0)
+        osr_keep(ctx, v.cosines);
+    osr__read_if(ctx, v.logits, out->logits);
+    osr__read_if(ctx, v.distances, out->distances);
+    osr__read_if(ctx, v.cosines, out->cosines);
+    osr__read_if(ctx, v.representation, out->representation);
+    osr__read_if(ctx, v.loss, out->loss);
+    return osr_step_end(ctx);
+}
+
+OSR_API osr_status osr_model_score(osr_model *m, const osr_score_row *row,
+                                   const osr_outputs *outputs, int n, double *scores,
+                                   int32_t *classes)
+{
+    osr_score_input in;
+    if (row != NULL && (row->needs & ~m->desc.method->outputs) != 0)
+        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
+                         row->name, m->desc.method->name);
+    memset(&in, 0, sizeof in);
+    in.logits = outputs->logits;
+    in.distances = outputs->distances;
+    in.cosines = outputs->cosines;
+    in.representation = outputs->representation;
+    in.classes = m->desc.classes;
+    in.dims = m->dims;
+    in.temperature = m->desc.numbers.temperature;
+    in.margin = m->desc.numbers.margin;
+    if (scores != NULL && osr_score_compute(m->ctx, row, &in, n, scores) != OSR_OK)
+        return m->ctx->status;
+    return classes == NULL ? m->ctx->status
+                           : osr_predict_class(m->ctx, m->desc.method->rule, &in, n, classes);
+}
+
+OSR_API osr_status osr_model_calibrate_start(osr_model *m)
+{
+    const size_t n = (size_t)m->desc.classes * ((size_t)m->desc.classes + 1);
+    if (!m->desc.method->calibrates || m->ctx->status != OSR_OK)
+        return m->ctx->status;
+    if (m->sums == NULL)
+        m->sums = (double *)osr__alloc(m->ctx, n, sizeof *m->sums);
+    else
+        memset(m->sums, 0, n * sizeof *m->sums);
+    return m->ctx->status;
+}
+
+OSR_API osr_status osr_model_calibrate_add(osr_model *m, const float *images, const int32_t *labels,
+                                           int n)
+{
+    const int k = m->desc.classes;
+    const size_t count = (size_t)n * (size_t)k;
+    osr_outputs out;
+    int i, j;
+    if (!m->desc.method->calibrates || m->ctx->status != OSR_OK)
+        return m->ctx->status;
+    if (m->sums == NULL || n < 1)
+        return osr__fail(m->ctx, OSR_ARG, "osr_model_calibrate_add: not started, or no image");
+    memset(&out, 0, sizeof out);
+    out.logits = (float *)osr__alloc(m->ctx, count, sizeof(float));
+    if (out.logits == NULL)
+        return m->ctx->status;
+    osr_model_run(m, images, NULL, n, &out);
+    for (i = 0; i < n && m->ctx->status == OSR_OK; ++i) {
+        const float *z = out.logits + (size_t)i * (size_t)k;
+        double *sum;
+        int best = 0;
+        if (labels[i] < 0 || labels[i] >= k) {
+            osr__fail(m->ctx, OSR_ARG, "osr_model_calibrate_add: label %d is %d", i,
+                      (int)labels[i]);
+            break;
+        }
+        for (j = 1; j < k; ++j)
+            if (z[j] > z[best])
+                best = j;
+        if (best != labels[i])
+            continue;
+        sum = m->sums + (size_t)best * ((size_t)k + 1);
+        for (j = 0; j < k; ++j)
+            sum[j] += (double)z[j];
+        sum[k] += 1.0;
+    }
+    osr__free(m->ctx, out.logits, count, sizeof(float));
+    return m->ctx->status;
+}
+
+OSR_API osr_status osr_model_calibrate_end(osr_model *m, int *empty)
+{
+    const size_t k = (size_t)m->desc.classes;
+    size_t i, j;
+    float *anchors;
+    int none = 0;
+    if (empty != NULL)
+        *empty = 0;
+    if (!m->desc.method->calibrates || m->ctx->status != OSR_OK)
+        return m->ctx->status;
+    if (m->sums == NULL)
+        return osr__fail(m->ctx, OSR_ARG, "osr_model_calibrate_end: not started");
+    anchors = (float *)osr__alloc(m->ctx, k * k, sizeof *anchors);
+    if (anchors == NULL)
+        return m->ctx->status;
+    osr_read(m->ctx, m->anchors, anchors, k * k);
+    for (i = 0; i < k && m->ctx->status == OSR_OK; ++i) {
+        const double *sum = m->sums + i * (k + 1);
+        none += sum[k] == 0.0;
+        for (j = 0; j < k && sum[k] > 0.0; ++j)
+            anchors[i * k + j] = (float)(sum[j] / sum[k]);
+    }
+    osr_write(m->ctx, m->anchors, anchors, k * k);
+    osr__free(m->ctx, anchors, k * k, sizeof *anchors);
+    osr__free(m->ctx, m->sums, k * (k + 1), sizeof *m->sums);
+    m->sums = NULL;
+    if (empty != NULL)
+        *empty = none;
+    return m->ctx->status;
+}
+
+OSR_API osr_status osr_model_set_threshold(osr_model *m, const osr_score_row *row, double threshold)
+{
+    if (row == NULL || threshold != threshold)
+        return osr__fail(m->ctx, OSR_ARG, "osr_model_set_threshold: %s",
+                         row == NULL ? "no score" : "the threshold is NaN");
+    if ((row->needs & ~m->desc.method->outputs) != 0)
+        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
+                         row->name, m->desc.method->name);
+    m->score = row;
+    m->desc.score = row->name;
+    m->threshold = threshold;
+    return m->ctx->status;
+}
+
+OSR_API double osr_model_threshold(const osr_model *m, const osr_score_row **row)
+{
+    if (row != NULL)
+        *row = m->score;
+    return m->threshold;
+}
+
+/* One picture to the model's size and channels, in 0..1: bilinear, half-pixel centres. */
+static void osr__picture(const osr_model *m, const unsigned char *p, int h, int w, int c,
+                         float *out)
+{
+    const int oh = m->desc.height, ow = m->desc.width, oc = m->desc.channels;
+    const size_t s = (size_t)c;
+    int y, x, k;
+    for (y = 0; y < oh; ++y) {
+        const double sy = ((double)y + 0.5) * h / oh - 0.5, fy = sy < 0.0 ? 0.0 : sy;
+        const int y0 = (int)fy < h - 1 ? (int)fy : h - 1, y1 = y0 < h - 1 ? y0 + 1 : y0;
+        const float wy = (float)(fy - y0 < 1.0 ? fy - y0 : 1.0);
+        for (x = 0; x < ow; ++x) {
+            const double sx = ((double)x + 0.5) * w / ow - 0.5, fx = sx < 0.0 ? 0.0 : sx;
+            const int x0 = (int)fx < w - 1 ? (int)fx : w - 1, x1 = x0 < w - 1 ? x0 + 1 : x0;
+            const float wx = (float)(fx - x0 < 1.0 ? fx - x0 : 1.0);
+            float v[3] = { 0.0f, 0.0f, 0.0f };
+            for (k = 0; k < c; ++k) {
+                const size_t r0 = (size_t)y0 * (size_t)w, r1 = (size_t)y1 * (size_t)w;
+                const float a = p[(r0 + (size_t)x0) * s + (size_t)k];
+                const float b = p[(r0 + (size_t)x1) * s + (size_t)k];
+                const float d = p[(r1 + (size_t)x0) * s + (size_t)k];
+                const float e = p[(r1 + (size_t)x1) * s + (size_t)k];
+                const float top = a + (b - a) * wx, low = d + (e - d) * wx;
+                v[k] = (top + (low - top) * wy) * (1.0f / 255.0f);
+            }
+            if (c == 3 && oc == 1)
+                v[0] = 0.299f * v[0] + 0.587f * v[1] + 0.114f * v[2];
+            for (k = 0; k < oc; ++k)
+                *out++ = v[c == 1 ? 0 : k];
+        }
+    }
+}
+
+OSR_API osr_status osr_model_predict(osr_model *m, const unsigned char *pixels, int n, int height,
+                                     int width, int channels, osr_prediction *predictions)
+{
+    osr_ctx *ctx = m->ctx;
+    const size_t image = (size_t)m->desc.height * (size_t)m->desc.width * (size_t)m->desc.channels;
+    const size_t k = (size_t)m->desc.classes, each = image + 3 * k + (size_t)m->dims;
+    const size_t size = (size_t)height * (size_t)width * (size_t)channels;
+    int at, i, b;
+    if (ctx->status != OSR_OK)
+        return ctx->status;
+    if (pixels == NULL || n < 1 || height < 1 || width < 1 || (channels != 1 && channels != 3)
+        || (channels == 3 && m->desc.channels != 3 && m->desc.channels != 1))
+        return osr__fail(ctx, OSR_ARG, "osr_model_predict: %d pictures of %dx%d with %d channels",
+                         n, height, width, channels);
+    if (!osr__grow(ctx, &m->staging, &m->staging_count, each * OSR__PREDICT_BATCH,
+                   sizeof *m->staging))
+        return ctx->status;
+    for (at = 0; at < n && ctx->status == OSR_OK; at += b) {
+        double scores[OSR__PREDICT_BATCH];
+        int32_t classes[OSR__PREDICT_BATCH];
+        osr_outputs out;
+        float *p = m->staging;
+        b = n - at < OSR__PREDICT_BATCH ? n - at : OSR__PREDICT_BATCH;
+        for (i = 0; i < b; ++i)
+            osr__picture(m, pixels + (size_t)(at + i) * size, height, width, channels,
+                         p + (size_t)i * image);
+        memset(&out, 0, sizeof out);
+        out.logits = p + image * (size_t)b;
+        out.distances = out.logits + k * (size_t)b;
+        out.cosines = out.distances + k * (size_t)b;
+        out.representation = out.cosines + k * (size_t)b;
+        if (osr_model_run(m, p, NULL, b, &out) != OSR_OK
+            || osr_model_score(m, m->score, &out, b, scores, classes) != OSR_OK)
+            break;
+        for (i = 0; i < b; ++i) {
+            osr_prediction *r = &predictions[at + i];
+            r->label = classes[i];
+            r->name = m->class_names[classes[i]];
+            r->score = scores[i];
+            r->threshold = m->threshold;
+            r->known = scores[i] <= m->threshold;
+        }
+    }
+    return ctx->status;
+}
+
+/* The output whose Jacobian is wanted. */
+static osr_tensor osr__jacobian_output(osr_model *m, osr_tensor x, osr_jacobian_of of)
+{
+    osr_model_values v;
+    if (osr_model_forward(m, x, osr__handle(m->ctx, 0), 0, &v) != OSR_OK)
+        return osr__handle(m->ctx, 0);
+    if (of == OSR_JACOBIAN_LOGITS)
+        return v.logits.index != 0    ? v.logits
+               : v.cosines.index != 0 ? v.cosines
+                                      : v.distances;
+    return of == OSR_JACOBIAN_RAW ? v.representation : osr_normalise(m->ctx, v.representation);
+}
+
+/* Squared norms of n images by one backward pass for each of the d outputs. */
+static void osr__jacobian_exact(osr_model *m, const float *images, int n, int d, osr_jacobian_of of,
+                                float *seed, float *part, double *squares)
+{
+    osr_ctx *ctx = m->ctx;
+    int k, i;
+    for (k = 0; k < d && ctx->status == OSR_OK; ++k) {
+        const osr_tensor x = osr__model_input(m, images, n);
+        const osr_tensor f = osr__jacobian_output(m, x, of);
+        osr_tensor s, norm;
+        memset(seed, 0, (size_t)n * (size_t)d * sizeof *seed);
+        for (i = 0; i < n; ++i)
+            seed[(size_t)i * (size_t)d + (size_t)k] = 1.0f;
+        s = osr_input(ctx, osr_shape_make(2, n, d, 0, 0), seed);
+        norm = osr_square_sum(ctx, osr_grad(ctx, f, s, x));
+        osr_read(ctx, norm, part, (size_t)n);
+        osr_step_end(ctx);
+        for (i = 0; i < n && ctx->status == OSR_OK; ++i)
+            squares[i] += (double)part[i];
+    }
+}
+
+/* Squared norms of n images by central differences along `all` directions, some at a time. */
+static void osr__jacobian_fd(osr_model *m, const float *images, int n, int all,
+                             const osr_jacobian_desc *d, float step, float *part, double *squares)
+{
+    osr_ctx *ctx = m->ctx;
+    osr_perturb_desc p;
+    int i;
+    p.direction = d->direction;
+    p.seed = d->seed;
+    p.step = step;
+    for (p.first = 0; p.first < all && ctx->status == OSR_OK; p.first += p.count) {
+        osr_tensor x, f, norm;
+        p.count = osr__max(OSR__JACOBIAN_BATCH / (2 * n), 1);
+        if (p.count > all - p.first)
+            p.count = all - p.first;
+        x = osr_perturb(ctx, osr__model_input(m, images, n), &p);
+        f = osr__jacobian_output(m, x, d->of);
+        norm = osr_difference_norm(ctx, f, p.count, step);
+        osr_read(ctx, norm, part, (size_t)n);
+        osr_step_end(ctx);
+        for (i = 0; i < n && ctx->status == OSR_OK; ++i)
+            squares[i] += (double)part[i];
+    }
+}
+
+OSR_API osr_status osr_model_jacobian(osr_model *m, const float *images, int n,
+                                      const osr_jacobian_desc *desc, double *norms,
+                                      osr_jacobian_method *used)
+{
+    osr_ctx *ctx = m->ctx;
+    osr_jacobian_desc d;
+    const size_t image = (size_t)m->desc.height * (size_t)m->desc.width * (size_t)m->desc.channels;
+    int dims, all, i, at, b;
+    float *work, step;
+    size_t count;
+    memset(&d, 0, sizeof d);
+    if (desc != NULL)
+        d = *desc;
+    if (ctx->status != OSR_OK)
+        return ctx->status;
+    if (images == NULL || norms == NULL || n < 1
+        || (d.direction != OSR_COORDINATES && d.directions < 1) || !(d.step >= 0.0f))
+        return osr__fail(ctx, OSR_ARG, "osr_model_jacobian: %d images, %d directions, step %g", n,
+                         d.directions, (double)d.step);
+    dims = d.of == OSR_JACOBIAN_LOGITS ? m->desc.classes : m->dims;
+    all = d.direction == OSR_COORDINATES ? (int)image : d.directions;
+    if (d.method == OSR_JACOBIAN_AUTO) /* an exact output costs about two forward passes */
+        d.method = d.direction == OSR_COORDINATES && dims < all ? OSR_JACOBIAN_EXACT
+                                                                : OSR_JACOBIAN_FD;
+    if (used != NULL)
+        *used = d.method;
+    step = 0.5f * (d.step > 0.0f ? d.step : OSR_JACOBIAN_STEP); /* pixels are 0..1 on the device */
+    count = (size_t)OSR__PREDICT_BATCH * ((size_t)dims + 1);
+    work = (float *)osr__alloc(ctx, count, sizeof *work);
+    for (at = 0; work != NULL && at < n && ctx->status == OSR_OK; at += b) {
+        b = n - at < OSR__PREDICT_BATCH ? n - at : OSR__PREDICT_BATCH;
+        for (i = 0; i < b; ++i)
+            norms[at + i] = 0.0;
+        if (d.method == OSR_JACOBIAN_EXACT)
+            osr__jacobian_exact(m, images + (size_t)at * image, b, dims, d.of, work,
+                                work + (size_t)OSR__PREDICT_BATCH * (size_t)dims, norms + at);
+        else
+            osr__jacobian_fd(m, images + (size_t)at * image, b, all, &d, step, work, norms + at);
+        for (i = 0; i < b; ++i) /* dp/dx = 1/2 for pixels p = (x + 1) / 2 */
+            norms[at + i] = 0.5
+                            * sqrt(norms[at + i]
+                                   / (d.method == OSR_JACOBIAN_FD && d.direction != OSR_COORDINATES
+                                          ? (double)all
+                                          : 1.0));
+    }
+    osr__free(ctx, work, count, sizeof *work);
+    return ctx->status;
+}
+
+/* -- models in files -- */
+
+/* Numbers in files: a point as the decimal sign, whatever the process's locale says. */
+static void osr__number_text(double v, char *out, size_t size)
+{
+    size_t i;
+    snprintf(out, size, "%.17g", v);
+    for (i = 0; out[i] != '\0'; ++i)
+        if (out[i] == ',')
+            out[i] = '.';
+}
+
+/* Read a number and move on; 0 where there is none. */
+static int osr__number_read(const char **text, double *v)
+{
+    char copy[64];
+    const char *point = localeconv()->decimal_point;
+    size_t n = 0, i = 0;
+    char *end = NULL;
+    while (**text == ' ' || **text == ',')
+        ++*text;
+    for (; (*text)[i] != '\0' && strchr(" ,;\n", (*text)[i]) == NULL && n + 8 < sizeof copy; ++i) {
+        if ((*text)[i] == '.' && strlen(point) < 8) {
+            memcpy(copy + n, point, strlen(point));
+            n += strlen(point);
+        } else {
+            copy[n++] = (*text)[i];
+        }
+    }
+    copy[n] = '\0';
+    *v = strtod(copy, &end);
+    *text += i;
+    return n > 0 && *end == '\0' && (*v == *v);
+}
+
+static int osr__integer_read(const char **text, int *v)
+{
+    double d = 0.0;
+    if (!osr__number_read(text, &d) || d != floor(d) || fabs(d) > 1e9)
+        return 0;
+    *v = (int)d;
+    return 1;
+}
+
+/* The fields of a layer, in the order in which they stand in osr.layers. */
+#define OSR__LAYER_INTS 9
+#define OSR__LAYER_FLOATS 4
+
+static void osr__layer_fields(osr_layer *l, int *ints[OSR__LAYER_INTS],
+                              float *floats[OSR__LAYER_FLOATS])
+{
+    ints[0] = &l->out;
+    ints[1] = &l->size;
+    ints[2] = &l->stride;
+    ints[3] = &l->pad;
+    ints[4] = &l->pad_same;
+    ints[5] = &l->bias;
+    ints[6] = &l->channels;
+    ints[7] = &l->from;
+    ints[8] = &l->with;
+    floats[0] = &l->rate;
+    floats[1] = &l->slope;
+    floats[2] = &l->eps;
+    floats[3] = &l->momentum;
+}
+
+/* "conv 64 3 1 1 0 0 0 0 0 0 0 0 0;batchnorm ...": every layer, every field. */
+static osr_status osr__layers_write(osr_model *m, osr_writer *w)
+{
+    osr_ctx *ctx = m->ctx;
+    const size_t size = (size_t)m->desc.layer_count * 256 + 1;
+    char *text = (char *)osr__alloc(ctx, size, 1), number[40];
+    int *ints[OSR__LAYER_INTS], i, k;
+    float *floats[OSR__LAYER_FLOATS];
+    size_t at = 0;
+    if (text == NULL)
+        return ctx->status;
+    for (i = 0; i < m->desc.layer_count; ++i) {
+        osr_layer l = m->desc.layers[i];
+        osr__layer_fields(&l, ints, floats);
+        at += (size_t)snprintf(text + at, size - at, "%s%s", i == 0 ? "" : ";",
+                               osr__layer_name(l.kind));
+        for (k = 0; k < OSR__LAYER_INTS; ++k)
+            at += (size_t)snprintf(text + at, size - at, " %d", *ints[k]);
+        for (k = 0; k < OSR__LAYER_FLOATS; ++k) {
+            osr__number_text((double)*floats[k], number, sizeof number);
+            at += (size_t)snprintf(text + at, size - at, " %s", number);
+        }
+    }
+    osr_writer_meta(w, "osr.layers", text);
+    osr__free(ctx, text, size, 1);
+    return ctx->status;
+}
+
+/* Parse osr.layers; returns the number of layers, 0 where it is malformed. */
+static int osr__layers_read(const char *text, osr_layer *layers, int capacity)
+{
+    int n = 0, k;
+    for (;;) {
+        int *ints[OSR__LAYER_INTS];
+        float *floats[OSR__LAYER_FLOATS];
+        osr_layer *l = &layers[n];
+        size_t length = 0;
+        if (n == capacity)
+            return 0;
+        memset(l, 0, sizeof *l);
+        while (text[length] != '\0' && text[length] != ' ')
+            ++length;
+        for (k = 0; k < OSR_LAYER_COUNT; ++k)
+            if (strlen(osr__layer_name((osr_layer_kind)k)) == length
+                && strncmp(text, osr__layer_name((osr_layer_kind)k), length) == 0)
+                break;
+        if (k == OSR_LAYER_COUNT)
+            return 0;
+        l->kind = (osr_layer_kind)k;
+        text += length;
+        osr__layer_fields(l, ints, floats);
+        for (k = 0; k < OSR__LAYER_INTS; ++k)
+            if (!osr__integer_read(&text, ints[k]))
+                return 0;
+        for (k = 0; k < OSR__LAYER_FLOATS; ++k) {
+            double v;
+            if (!osr__number_read(&text, &v))
+                return 0;
+            *floats[k] = (float)v;
+        }
+        ++n;
+        if (*text == '\0')
+            return n;
+        if (*text++ != ';')
+            return 0;
+    }
+}
+
+static void osr__numbers_fields(osr_method_numbers *n, float *floats[7])
+{
+    floats[0] = &n->alpha;
+    floats[1] = &n->lambda;
+    floats[2] = &n->radius;
+    floats[3] = &n->pull;
+    floats[4] = &n->temperature;
+    floats[5] = &n->margin;
+    floats[6] = &n->smoothing;
+}
+
+static osr_status osr__names_write(osr_model *m, osr_writer *w)
+{
+    size_t size = 1, at = 0;
+    char *text;
+    int i;
+    for (i = 0; i < m->desc.classes; ++i)
+        size += strlen(m->class_names[i]) + 1;
+    text = (char *)osr__alloc(m->ctx, size, 1);
+    if (text == NULL)
+        return m->ctx->status;
+    for (i = 0; i < m->desc.classes; ++i)
+        at += (size_t)snprintf(text + at, size - at, "%s%s", i == 0 ? "" : "\n", m->class_names[i]);
+    osr_writer_meta(w, "osr.classes", text);
+    osr__free(m->ctx, text, size, 1);
+    return m->ctx->status;
+}
+
+static void osr__meta_numbers(osr_writer *w, const char *key, const double *v, int count)
+{
+    char text[512], number[40];
+    size_t at = 0;
+    int i;
+    text[0] = '\0';
+    for (i = 0; i < count && at + sizeof number < sizeof text; ++i) {
+        osr__number_text(v[i], number, sizeof number);
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", i == 0 ? "" : " ", number);
+    }
+    osr_writer_meta(w, key, text);
+}
+
+static osr_status osr__meta_write(osr_model *m, osr_writer *w)
+{
+    const osr_model_desc *d = &m->desc;
+    osr_method_numbers n = d->numbers;
+    float *floats[7];
+    double v[9];
+    int i;
+    osr_writer_meta(w, "osr.method", d->method->name);
+    osr_writer_meta(w, "osr.net", m->net_name);
+    v[0] = d->height;
+    v[1] = d->width;
+    v[2] = d->channels;
+    osr__meta_numbers(w, "osr.input", v, 3);
+    for (i = 0; i < d->channels; ++i)
+        v[i] = (double)d->mean[i];
+    osr__meta_numbers(w, "osr.mean", v, d->channels);
+    for (i = 0; i < d->channels; ++i)
+        v[i] = (double)d->std[i];
+    osr__meta_numbers(w, "osr.std", v, d->channels);
+    osr_writer_meta(w, "osr.score", m->score->name);
+    if (m->threshold < HUGE_VAL && m->threshold > -HUGE_VAL)
+        osr__meta_numbers(w, "osr.threshold", &m->threshold, 1);
+    osr__numbers_fields(&n, floats);
+    for (i = 0; i < 7; ++i)
+        v[i] = (double)*floats[i];
+    v[7] = n.features;
+    v[8] = n.correlation;
+    osr__meta_numbers(w, "osr.numbers", v, 9);
+    osr__names_write(m, w);
+    return osr__layers_write(m, w);
+}
+
+/* Add the values behind a handle to a writer. */
+static osr_status osr__tensor_write(osr_model *m, osr_writer *w, const char *prefix,
+                                    const char *name, osr_tensor t)
+{
+    osr_ctx *ctx = m->ctx;
+    const osr_shape s = osr_shape_of(ctx, t);
+    const size_t n = osr_shape_count(s);
+    uint64_t shape[4] = { 1, 1, 1, 1 };
+    char full[96];
+    int i;
+    size_t bad;
+    float *v = (float *)osr__alloc(ctx, n, sizeof *v);
+    if (v == NULL)
+        return ctx->status;
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    for (i = 0; i < s.rank; ++i)
+        shape[i] = (uint64_t)s.dim[i];
+    if (osr_read(ctx, t, v, n) == OSR_OK) {
+        bad = osr__first_bad(v, n);
+        if (bad < n)
+            osr__fail(ctx, OSR_NAN, "%s: value %lu is not finite", full, (unsigned long)bad);
+        else
+            osr_writer_tensor(w, full, OSR_DTYPE_F32, s.rank, shape, v);
+    }
+    osr__free(ctx, v, n, sizeof *v);
+    return ctx->status;
+}
+
+OSR_API osr_status osr_model_write(osr_model *m, osr_writer *w, int moments)
+{
+    osr_ctx *ctx = m->ctx;
+    int i;
+    osr__meta_write(m, w);
+    for (i = 0; i < m->named_count && ctx->status == OSR_OK; ++i) {
+        const osr_named *r = &m->named[i];
+        osr__tensor_write(m, w, "", r->name, r->tensor);
+        if (moments && r->trainable) {
+            osr__tensor_write(m, w, "opt.m.", r->name, osr_moment(ctx, r->tensor, 1));
+            if (ctx->arenas[OSR__MOMENT2].mem != NULL)
+                osr__tensor_write(m, w, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
+        }
+    }
+    return ctx->status;
+}
+
+static osr_status osr__tensor_read(osr_model *m, const osr_file *file, const char *prefix,
+                                   const char *name, osr_tensor t)
+{
+    osr_ctx *ctx = m->ctx;
+    const osr_shape s = osr_shape_of(ctx, t);
+    const size_t n = osr_shape_count(s);
+    char full[96];
+    const osr_file_entry *e;
+    float *v;
+    int i;
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    e = osr_file_find(file, full);
+    if (e == NULL)
+        return osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" is missing", full);
+    for (i = 0; i < s.rank && e->rank == s.rank && e->shape[i] == (uint64_t)s.dim[i]; ++i)
+        ;
+    if (e->rank != s.rank || i < s.rank)
+        return osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" does not have the shape %s",
+                         full, osr__shape_text(s).s);
+    v = (float *)osr__alloc(ctx, n, sizeof *v);
+    if (v == NULL)
+        return ctx->status;
+    if (osr_file_read_f32(file, full, n, v) == OSR_OK)
+        osr_write(ctx, t, v, n);
+    osr__free(ctx, v, n, sizeof *v);
+    return ctx->status;
+}
+
+/* count numbers of a metadata key. */
+static int osr__meta_read(osr_ctx *ctx, const osr_file *file, const char *key, double *v, int count)
+{
+    const char *text = osr_file_meta(file, key);
+    int i;
+    for (i = 0; text != NULL && i < count; ++i)
+        if (!osr__number_read(&text, &v[i]))
+            text = NULL;
+    if (text != NULL && *text == '\0')
+        return 1;
+    osr__fail(ctx, OSR_FORMAT, "model file: %s is missing or malformed", key);
+    return 0;
+}
+
+static osr_status osr__meta_desc(osr_ctx *ctx, const osr_file *file, osr_model_desc *d)
+{
+    double v[9];
+    float *floats[7];
+    int i;
+    const char *method = osr_file_meta(file, "osr.method");
+    memset(d, 0, sizeof *d);
+    d->method = osr_method_find(method);
+    if (d->method == NULL)
+        return osr__fail(ctx, OSR_FORMAT, "model file: method \"%s\" is not known to osr %s",
+                         method == NULL ? "(none)" : method, OSR_VERSION);
+    d->net_name = osr_file_meta(file, "osr.net");
+    d->score = osr_file_meta(file, "osr.score");
+    if (!osr__meta_read(ctx, file, "osr.input", v, 3))
+        return ctx->status;
+    for (i = 0; i < 3; ++i)
+        if (!(v[i] >= 1.0 && v[i] <= (i < 2 ? 65536.0 : 4.0)))
+            return osr__fail(ctx, OSR_FORMAT, "model file: osr.input is out of range");
+    d->height = (int)v[0];
+    d->width = (int)v[1];
+    d->channels = (int)v[2];
+    if (!osr__meta_read(ctx, file, "osr.mean", v, d->channels))
+        return ctx->status;
+    for (i = 0; i < d->channels; ++i)
+        d->mean[i] = (float)v[i];
+    if (!osr__meta_read(ctx, file, "osr.std", v, d->channels))
+        return ctx->status;
+    for (i = 0; i < d->channels; ++i)
+        d->std[i] = (float)v[i];
+    if (!osr__meta_read(ctx, file, "osr.numbers", v, 9))
+        return ctx->status;
+    osr__numbers_fields(&d->numbers, floats);
+    for (i = 0; i < 7; ++i)
+        *floats[i] = (float)v[i];
+    d->numbers.features = fabs(v[7]) < 1e6 ? (int)v[7] : 0;
+    d->numbers.correlation = v[8] == 1.0;
+    return ctx->status;
+}
+
+/* Split osr.classes at its line ends; the pieces point into `copy`. */
+static int osr__names_read(char *copy, const char **names)
+{
+    int n = 0;
+    char *p = copy;
+    for (;;) {
+        char *end = strchr(p, '\n');
+        names[n++] = p;
+        if (end == NULL)
+            return n;
+        *end = '\0';
+        p = end + 1;
+    }
+}
+
+static osr_status osr__model_from_file(osr_ctx *ctx, const osr_file *file, osr_model_desc *d,
+                                       osr_model **out)
+{
+    const char *layers = osr_file_meta(file, "osr.layers"), *classes;
+    const char *threshold = osr_file_meta(file, "osr.threshold");
+    osr_layer *table;
+    const char **names;
+    char *copy;
+    size_t i, layer_count = 1, class_count = 1;
+    double v;
+    classes = osr_file_meta(file, "osr.classes");
+    if (layers == NULL || classes == NULL)
+        return osr__fail(ctx, OSR_FORMAT, "model file: %s is missing",
+                         layers == NULL ? "osr.layers" : "osr.classes");
+    for (i = 0; layers[i] != '\0'; ++i)
+        layer_count += layers[i] == ';';
+    for (i = 0; classes[i] != '\0'; ++i)
+        class_count += classes[i] == '\n';
+    table = (osr_layer *)osr__alloc(ctx, layer_count, sizeof *table);
+    names = (const char **)osr__alloc(ctx, class_count, sizeof *names);
+    copy = osr__copy_text(ctx, classes);
+    if (table != NULL && names != NULL && copy != NULL) {
+        d->layers = table;
+        d->layer_count = osr__layers_read(layers, table, (int)layer_count);
+        d->class_names = names;
+        d->classes = osr__names_read(copy, names);
+        if (d->layer_count == 0)
+            osr__fail(ctx, OSR_FORMAT, "model file: osr.layers is malformed");
+        else
+            osr_model_create(ctx, d, out);
+    }
+    osr__free(ctx, table, layer_count, sizeof *table);
+    osr__free(ctx, (void *)names, class_count, sizeof *names);
+    if (copy != NULL)
+        osr__free(ctx, copy, strlen(classes) + 1, 1);
+    if (ctx->status == OSR_OK && threshold != NULL) {
+        if (!osr__meta_read(ctx, file, "osr.threshold", &v, 1))
+            return ctx->status;
+        (*out)->threshold = v;
+    }
+    return ctx->status;
+}
+
+OSR_API osr_status osr_model_read(osr_ctx *ctx, const osr_file *file, osr_model **out)
+{
+    osr_model_desc d;
+    osr_model *m = NULL;
+    int i;
+    *out = NULL;
+    if (ctx->status != OSR_OK || osr__meta_desc(ctx, file, &d) != OSR_OK
+        || osr__model_from_file(ctx, file, &d, &m) != OSR_OK) {
+        osr_model_destroy(m);
+        return ctx->status;
+    }
+    for (i = 0; i < m->named_count && ctx->status == OSR_OK; ++i)
+        osr__tensor_read(m, file, "", m->named[i].name, m->named[i].tensor);
+    if (ctx->status != OSR_OK) {
+        osr_model_destroy(m);
+        return ctx->status;
+    }
+    *out = m;
+    return OSR_OK;
+}
+
+OSR_API osr_status osr_model_read_moments(osr_model *m, const osr_file *file)
+{
+    osr_ctx *ctx = m->ctx;
+    char name[96];
+    int i;
+    for (i = 0; i < m->named_count && ctx->status == OSR_OK; ++i) {
+        const osr_named *r = &m->named[i];
+        if (!r->trainable)
+            continue;
+        osr__tensor_read(m, file, "opt.m.", r->name, osr_moment(ctx, r->tensor, 1));
+        snprintf(name, sizeof name, "opt.v.%s", r->name);
+        if (osr_file_find(file, name) != NULL)
+            osr__tensor_read(m, file, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
+    }
+    return ctx->status;
+}
+
+OSR_API osr_status osr_model_save(osr_model *m, const char *path)
+{
+    osr_writer *w = NULL;
+    if (osr_writer_create(m->ctx, &w) == OSR_OK && osr_model_write(m, w, 0) == OSR_OK)
+        osr_writer_save(w, path);
+    osr_writer_destroy(w);
+    return m->ctx->status;
+}
+
+OSR_API osr_status osr_model_load(osr_ctx *ctx, const char *path, osr_model **out)
+{
+    osr_file *file = NULL;
+    *out = NULL;
+    if (osr_file_open(ctx, path, NULL, &file) == OSR_OK)
+        osr_model_read(ctx, file, out);
+    osr_file_close(file);
+    return ctx->status;
+}
+
+OSR_API osr_status osr_model_load_memory(osr_ctx *ctx, const void *data, size_t bytes,
+                                         osr_model **out)
+{
+    osr_file *file = NULL;
+    *out = NULL;
+    if (osr_file_open_memory(ctx, data, bytes, "model in memory", NULL, &file) == OSR_OK)
+        osr_model_read(ctx, file, out);
+    osr_file_close(file);
+    return ctx->status;
+}
+
+/* The kernels: kernels/embed.c writes what stands between the next two lines. */
+/* >>> kernels */
+static const char *const osr__cl_common[] = {
+"#line 1 \"kernels/common.cl\"\n",
+"/* common.cl - what every kernel file uses: the two families, layouts, sums, random numbers\n",
+" *\n",
+" * Families: OSR_GPU 0 runs one work-item a work-group (LS 1), which CPU drivers turn into a plain\n",
+" * loop on one core; OSR_GPU 1 runs LS items a group with trees in local memory. Kernels that are\n",
+" * not convolutions or matrix products are written once for both.\n",
+" *\n",
+" * Image: float [N][CB][HP][WP][8], channels in blocks of 8, a zero halo round each plane, zeros in\n",
+" * lanes beyond C. Its layout travels as int4 (base, row, plane, img), in floats. Dense: row-major\n",
+" * [rows][cols] as (buffer, offset in floats). */\n",
+"#define OSR_COMMON\n",
+"#ifndef OSR_GPU\n",
+"#define OSR_GPU 0\n",
+"#endif\n",
+"#ifndef LS\n",
+"#if OSR_GPU\n",
+"#define LS 64\n",
+"#else\n",
+"#define LS 1\n",
+"#endif\n",
+"#endif\n",
+"\n",
+"#define OSR_KERNEL __kernel __attribute__((reqd_work_group_size(LS, 1, 1))) void\n",
+"\n",
+"#define LOAD8(p) (*(__global const float8 *)(p))\n",
+"#define STORE8(p, v) (*(__global float8 *)(p) = (v))\n",
+"/* Where the 8 lanes of pixel (y, x) in block cb of image n begin. */\n",
+"static inline size_t image_at(const int4 l, int n, int cb, int y, int x)\n",
+"{\n",
+"    return (size_t)n * (size_t)l.w + (size_t)(l.x + cb * l.z + y * l.y + x * 8);\n",
+"}\n",
+"\n",
+"/* Every pixel (y, x) of an h x w plane, shared among the items of the group. */\n",
+"#if OSR_GPU\n",
+"#define FOR_PIXELS(y, x, h, w)                                                                     \\\n",
+"    for (int p_ = (int)get_local_id(0), y = p_ / (w), x = p_ % (w); p_ < (h) * (w);                \\\n",
+"         p_ += LS, y = p_ / (w), x = p_ % (w))\n",
+"#else\n",
+"#define FOR_PIXELS(y, x, h, w)                                                                     \\\n",
+"    for (int y = 0; y < (h); ++y)                                                                  \\\n",
+"        for (int x = 0; x < (w); ++x)\n",
+"#endif\n",
+"\n",
+"/* Every index i < n of a row, shared among the items of the group. */\n",
+"#define FOR_ROW(i, n) for (int i = (int)get_local_id(0); i < (n); i += LS)\n",
+"\n",
+"/* Every index of a flat array: CHUNK consecutive ones a work-group on a CPU, one an item else. */\n",
+"#define CHUNK 4096\n",
+"#if OSR_GPU\n",
+"#define FOR_FLAT(i, n)                                                                             \\\n",
+"    for (int i = (int)get_global_id(0), e_ = min(i + 1, (n)); i < e_; ++i)\n",
+"#else\n",
+"#define FOR_FLAT(i, n)                                                                             \\\n",
+"    for (int i = (int)get_group_id(0) * CHUNK, e_ = min(i + CHUNK, (n)); i < e_; ++i)\n",
+"#endif\n",
+"\n",
+"/* Sums and maxima over a work-group in a fixed tree; every item gets the result. `tmp` is local\n",
+" * memory of LS elements; safe to call again with the same tmp. */\n",
+"#if LS > 1\n",
+"#define OSR_TREE(type, name, combine)                                                              \\\n",
+"    static inline type name(type v, __local type *tmp)                                             \\\n",
+"    {                                                                                              \\\n",
+"        const int id = (int)get_local_id(0);                                                       \\\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);                                                              \\\n",
+"        tmp[id] = v;                                                                               \\\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);                                                              \\\n",
+"        for (int s = LS / 2; s > 0; s /= 2) {                                                      \\\n",
+"            if (id < s) {                                                                          \\\n",
+"                type a = tmp[id], b = tmp[id + s];                                                 \\\n",
+"                tmp[id] = combine;                                                                 \\\n",
+"            }                                                                                      \\\n",
+"            barrier(CLK_LOCAL_MEM_FENCE);                                                          \\\n",
+"        }                                                                                          \\\n",
+"        return tmp[0];                                                                             \\\n",
+"    }\n",
+"#else\n",
+"#define OSR_TREE(type, name, combine)                                                              \\\n",
+"    static inline type name(type v, __local type *tmp)                                             \\\n",
+"    {                                                                                              \\\n",
+"        (void)tmp;                                                                                 \\\n",
+"        return v;                                                                                  \\\n",
+"    }\n",
+"#endif\n",
+"OSR_TREE(float, group_sum, a + b)\n",
+"OSR_TREE(float, group_max, fmax(a, b))\n",
+"OSR_TREE(float8, group_sum8, a + b)\n",
+"\n",
+"/* Ones in the lanes of block cb that are real channels, zeros beyond. */\n",
+"static inline float8 real_lanes(int cb, int c)\n",
+"{\n",
+"    const int8 lane = (int8)(0, 1, 2, 3, 4, 5, 6, 7) + cb * 8;\n",
+"    return select((float8)(0.0f), (float8)(1.0f), lane < c);\n",
+"}\n",
+"\n",
+"/* 8 values of a vector of c floats from block cb on; zeros beyond. */\n",
+"static inline float8 load_lanes(__global const float *v, int cb, int c)\n",
+"{\n",
+"    float t[8];\n",
+"#pragma unroll\n",
+"    for (int i = 0; i < 8; ++i)\n",
+"        t[i] = cb * 8 + i < c ? v[cb * 8 + i] : 0.0f;\n",
+"    return (float8)(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);\n",
+"}\n",
+"\n",
+"/* Philox 4x32-10 (Salmon et al., SC 2011): four random words of a counter under a key. */\n",
+"static inline uint4 philox(uint4 c, uint2 k)\n",
+"{\n",
+"    for (int r = 0; r < 10; ++r) {\n",
+"        const uint h0 = mul_hi(0xD2511F53u, c.x), l0 = 0xD2511F53u * c.x;\n",
+"        const uint h1 = mul_hi(0xCD9E8D57u, c.z), l1 = 0xCD9E8D57u * c.z;\n",
+"        c = (uint4)(h1 ^ c.y ^ k.x, l1, h0 ^ c.w ^ k.y, l0);\n",
+"        k += (uint2)(0x9E3779B9u, 0xBB67AE85u);\n",
+"    }\n",
+"    return c;\n",
+"}\n",
+"\n",
+"/* Uniform in (0, 1): the upper 24 bits of a word, centred. */\n",
+"static inline float uniform01(uint w)\n",
+"{\n",
+"    return ((float)(w >> 8) + 0.5f) * (1.0f / 16777216.0f);\n",
+"}\n",
+};
+static const char *const osr__cl_conv_cpu[] = {
+"#line 1 \"kernels/conv_cpu.cl\"\n",
+"/* conv_cpu.cl - direct convolution and its gradients, CPU family\n",
+" *\n",
+" * Images are [N][CB][HP][WP][8] with a zero halo, described by int4 (base, row, plane, img). Packed\n",
+" * weights are [OP/16][IB][taps][8 (i)][16 (o)]: one float16 holds 16 outputs of one input channel\n",
+" * and one tap, so packed offsets are multiples of 16 floats. Every kernel has local size 1, 1, 1.\n",
+" *\n",
+" * A tile is a register block of CONV_OB float16 (16 outputs each) x CONV_PX points or input lanes.\n",
+" * The points of a forward tile are consecutive in (image, row, column) order, so that maps smaller\n",
+" * than a tile fill it too; only the last tile of a launch repeats a point, which it does not store.\n",
+" *\n",
+" * Launch geometry (global size). G: any number of groups, which share the work evenly.\n",
+" *   conv_pack          OP / 16, ceil(I' / 8), 1       I' = transpose ? O : I\n",
+" *   conv_taps          ceil(OC / 32), G, G            about N * out_size.x * out_size.y / 64 groups\n",
+" *   conv_dgrad         ceil(C / 32), G, G             about N * H * W / (64 * stride^2) groups\n",
+" *   conv_wgrad         G, G, S                        ceil(C / 32) * ceil(O / 64) groups a split\n",
+" *   conv_wgrad_reduce  ceil(O / 16), ceil(I / 8), 1 */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"/* 32 vector registers of 512 bits hold 2 x 8 accumulators; 16 of 256 bits hold 1 x 4. */\n",
+"#ifndef CONV_PX\n",
+"#ifdef __AVX512F__\n",
+"#define CONV_OB 2\n",
+"#define CONV_PX 8\n",
+"#else\n",
+"#define CONV_OB 1\n",
+"#define CONV_PX 4\n",
+"#endif\n",
+"#endif\n",
+"\n",
+"/* Points folded at once into a partial weight gradient: bounds rounding error and cache use. */\n",
+"#define WGRAD_POINTS 128\n",
+"\n",
+"#define CONV_LOAD16(p) (*(__global const float16 *)(p))\n",
+"#define CONV_STORE16(p, v) (*(__global float16 *)(p) = (v))\n",
+"#define CONV_UNROLL _Pragma(\"unroll\")\n",
+"\n",
+"/* Hint to bring a line into the second-level cache. */\n",
+"#if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))\n",
+"#define CONV_HINT(p) __builtin_prefetch((const void *)(size_t)(p), 0, 2)\n",
+"#else\n",
+"#define CONV_HINT(p) ((void)(p))\n",
+"#endif\n",
+"\n",
+"OSR_KERNEL conv_pack(__global const float *restrict w, int woff, __global float *restrict out,\n",
+"                     int ooff, int O, int I, int KH, int KW, int transpose, int2 tap0,\n",
+"                     int2 tapstep, int2 taps, int OP)\n",
+"{\n",
+"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1);\n",
+"    const int co = transpose ? I : O, ci = transpose ? O : I, blocks = (ci + 7) / 8;\n",
+"    const int so = (transpose ? 1 : I) * KH * KW, si = (transpose ? I : 1) * KH * KW;\n",
+"    __global float *p = out + ooff + ((size_t)og * blocks + ib) * (size_t)(taps.x * taps.y * 128);\n",
+"\n",
+"    if (og * 16 >= OP || ib >= blocks)\n",
+"        return;\n",
+"    for (int ty = 0; ty < taps.y; ++ty)\n",
+"        for (int tx = 0; tx < taps.x; ++tx) {\n",
+"            const int k = (tap0.y + tapstep.y * ty) * KW + tap0.x + tapstep.x * tx;\n",
+"            for (int i = ib * 8; i < ib * 8 + 8; ++i)\n",
+"                for (int o = og * 16; o < og * 16 + 16; ++o)\n",
+"                    *p++ = i < ci && o < co ? w[woff + o * so + i * si + k] : 0.0f;\n",
+"        }\n",
+"}\n",
+"\n",
+"/* Where the points of a tile lie: offsets into x (before taps and channels) and into y. */\n",
+"typedef struct conv_points {\n",
+"    int n, r, c;\n",
+"    long xo[CONV_PX], yo[CONV_PX];\n",
+"} conv_points;\n",
+"\n",
+"static inline long conv_at(int4 l, int n, int y, int x)\n",
+"{\n",
+"    return (long)n * l.w + l.x + y * l.y + x * 8;\n",
+"}\n",
+"\n",
+"/* acc[o][p] = sum over channels and taps of x at point p times the weights of 16-block o. */\n",
+"#define CONV_TILE(NAME, OB)                                                                        \\\n",
+"    static inline void NAME(__global const float *x, const long *xo, int4 xl,                      \\\n",
+"                            __global const float *w, long wstep, int I, int2 tap_step,             \\\n",
+"                            int2 taps, float16 (*out)[CONV_PX])                                    \\\n",
+"    {                                                                                              \\\n",
+"        float16 acc[OB][CONV_PX];                                                                  \\\n",
+"        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \\\n",
+"            CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) acc[o][p] = (float16)(0.0f);             \\\n",
+"        for (int left = I; left > 0; left -= 8, x += xl.z) {                                       \\\n",
+"            const int lanes = min(left, 8);                                                        \\\n",
+"            for (int ty = 0; ty < taps.y; ++ty) {                                                  \\\n",
+"                __global const float *xt = x + ty * tap_step.y * xl.y;                             \\\n",
+"                _Pragma(\"unroll 1\") for (int tx = 0; tx < taps.x; ++tx) {                          \\\n",
+"                    if (lanes == 8)                                                                \\\n",
+"                        CONV_UNROLL for (int i = 0; i < 8; ++i) CONV_STEP(OB, i)                   \\\n",
+"                    else                                                                           \\\n",
+"                        _Pragma(\"unroll 1\") for (int i = 0; i < lanes; ++i) CONV_STEP(OB, i)       \\\n",
+"                    xt += tap_step.x * 8;                                                          \\\n",
+"                    w += 128;                                                                      \\\n",
+"                }                                                                                  \\\n",
+"            }                                                                                      \\\n",
+"        }                                                                                          \\\n",
+"        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \\\n",
+"            CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) out[o][p] = acc[o][p];                   \\\n",
+"    }\n",
+"#define CONV_STEP(OB, i)                                                                           \\\n",
+"    {                                                                                              \\\n",
+"        float16 wv[OB];                                                                            \\\n",
+"        CONV_UNROLL for (int o = 0; o < OB; ++o) wv[o] = CONV_LOAD16(w + o * wstep + (i) * 16);    \\\n",
+"        CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {                                            \\\n",
+"            const float16 b = (float16)(xt[xo[p] + (i)]);                                          \\\n",
+"            CONV_UNROLL for (int o = 0; o < OB; ++o) acc[o][p] += wv[o] * b;                       \\\n",
+"        }                                                                                          \\\n",
+"    }\n",
+"CONV_TILE(conv_tile1, 1)\n",
+"#if CONV_OB > 1\n",
+"CONV_TILE(conv_tile2, 2)\n",
+"#endif\n",
+"\n",
+"/* v with zeros in the lanes of 8-block cb at or beyond channel oc. */\n",
+"static inline float8 conv_mask(float8 v, int cb, int oc)\n",
+"{\n",
+"    const int8 lane = (int8)(0, 1, 2, 3, 4, 5, 6, 7) + cb * 8;\n",
+"    return cb * 8 + 8 <= oc ? v : select((float8)(0.0f), v, lane < oc);\n",
+"}\n",
+"\n",
+"static inline void conv_store(__global float *y, int4 yl, const conv_points *t, int live,\n",
+"                              int cb, int OBY, int OC, const float16 *acc)\n",
+"{\n",
+"    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {\n",
+"        if (p < live) {\n",
+"            __global float *d = y + t->yo[p] + (long)cb * yl.z;\n",
+"            STORE8(d, conv_mask(acc[p].lo, cb, OC));\n",
+"            if (cb + 1 < OBY)\n",
+"                STORE8(d + yl.z, conv_mask(acc[p].hi, cb + 1, OC));\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* What conv_taps computes, as in its arguments; o0, o1: the 16-blocks of outputs of this group. */\n",
+"typedef struct conv_job {\n",
+"    int4 xl, yl;\n",
+"    int N, IB, I, OBY, OC, o0, o1;\n",
+"    int2 in_step, in_off, tap_step, taps, out_size, out_step, out_off;\n",
+"} conv_job;\n",
+"\n",
+"/* Fills t with the CONV_PX points from number m on and moves it to the point after them. */\n",
+"static inline void conv_next(conv_points *t, const conv_job *j, long m, long points)\n",
+"{\n",
+"    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {\n",
+"        t->xo[p] = conv_at(j->xl, t->n, j->in_step.y * t->r + j->in_off.y,\n",
+"                           j->in_step.x * t->c + j->in_off.x);\n",
+"        t->yo[p] = conv_at(j->yl, t->n, j->out_step.y * t->r + j->out_off.y,\n",
+"                           j->out_step.x * t->c + j->out_off.x);\n",
+"        if (m + p + 1 < points && ++t->c == j->out_size.x) {\n",
+"            t->c = 0;\n",
+"            if (++t->r == j->out_size.y) {\n",
+"                t->r = 0;\n",
+"                ++t->n;\n",
+"            }\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* This group's share of the points of a job. */\n",
+"static inline void conv_run(__global const float *x, __global const float *w,\n",
+"                            __global float *y, const conv_job *j)\n",
+"{\n",
+"    const long group = (long)(get_group_id(2) * get_num_groups(1) + get_group_id(1));\n",
+"    const long groups = (long)(get_num_groups(1) * get_num_groups(2));\n",
+"    const long points = (long)j->N * j->out_size.x * j->out_size.y;\n",
+"    const long tiles = (points + CONV_PX - 1) / CONV_PX;\n",
+"    const long wstep = (long)j->IB * j->taps.x * j->taps.y * 128;\n",
+"    const long end = min(points, tiles * (group + 1) / groups * CONV_PX);\n",
+"    long m = tiles * group / groups * CONV_PX;\n",
+"    conv_points t;\n",
+"\n",
+"    if (m >= end)\n",
+"        return;\n",
+"    t.c = (int)(m % j->out_size.x);\n",
+"    t.r = (int)(m / j->out_size.x % j->out_size.y);\n",
+"    t.n = (int)(m / j->out_size.x / j->out_size.y);\n",
+"    for (; m < end; m += CONV_PX) {\n",
+"        const int live = (int)min(end - m, (long)CONV_PX);\n",
+"\n",
+"        conv_next(&t, j, m, points);\n",
+"        for (int o = j->o0; o < j->o1; o += CONV_OB) {\n",
+"            __global const float *wo = w + o * wstep;\n",
+"            float16 acc[CONV_OB][CONV_PX];\n",
+"#if CONV_OB > 1\n",
+"            if (o + 1 < j->o1)\n",
+"                conv_tile2(x, t.xo, j->xl, wo, wstep, j->I, j->tap_step, j->taps, acc);\n",
+"            else\n",
+"#endif\n",
+"                conv_tile1(x, t.xo, j->xl, wo, wstep, j->I, j->tap_step, j->taps, acc);\n",
+"            conv_store(y, j->yl, &t, live, o * 2, j->OBY, j->OC, acc[0]);\n",
+"#if CONV_OB > 1\n",
+"            if (o + 1 < j->o1)\n",
+"                conv_store(y, j->yl, &t, live, o * 2 + 2, j->OBY, j->OC, acc[1]);\n",
+"#endif\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"OSR_KERNEL conv_taps(__global const float *restrict x, int4 xl, __global const float *restrict w,\n",
+"                     int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,\n",
+"                     int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,\n",
+"                     int2 out_step, int2 out_off, int N)\n",
+"{\n",
+"    conv_job j;\n",
+"\n",
+"    j.xl = xl;\n",
+"    j.yl = yl;\n",
+"    j.N = N;\n",
+"    j.IB = IB;\n",
+"    j.I = I;\n",
+"    j.OBY = OBY;\n",
+"    j.OC = OC;\n",
+"    j.o0 = (int)get_group_id(0) * 2;\n",
+"    j.o1 = min(j.o0 + 2, (OC + 15) / 16);\n",
+"    j.in_step = in_step;\n",
+"    j.in_off = in_off;\n",
+"    j.tap_step = tap_step;\n",
+"    j.taps = taps;\n",
+"    j.out_size = out_size;\n",
+"    j.out_step = out_step;\n",
+"    j.out_off = out_off;\n",
+"    conv_run(x, w + woff, y, &j);\n",
+"}\n",
+"\n",
+"/* dx[n,c,h,w] = sum over o, kh, kw of w[o,c,kh,kw] dy[n,o,(h+pad-kh)/stride,(w+pad-kw)/stride],\n",
+" * divisions being exact. Output phase (py, px) = (h, w) % stride uses n = ceil((K - k0) / stride)\n",
+" * taps, k0 = (phase + pad) % stride. Its weights: conv_pack with transpose 1, taps n, tap0 =\n",
+" * k0 + stride * (n - 1), tapstep -stride; phases follow one another, py outermost. */\n",
+"OSR_KERNEL conv_dgrad(__global const float *restrict dy, int4 dyl, __global const float *restrict w,\n",
+"                      int woff, __global float *restrict dx, int4 dxl, int O, int C, int2 K,\n",
+"                      int2 stride, int2 pad, int2 HW, int N)\n",
+"{\n",
+"    conv_job j;\n",
+"\n",
+"    j.xl = dyl;\n",
+"    j.yl = dxl;\n",
+"    j.N = N;\n",
+"    j.IB = (O + 7) / 8;\n",
+"    j.I = O;\n",
+"    j.OBY = (C + 7) / 8;\n",
+"    j.OC = C;\n",
+"    j.o0 = (int)get_group_id(0) * 2;\n",
+"    j.o1 = min(j.o0 + 2, (C + 15) / 16);\n",
+"    j.in_step = (int2)(1, 1);\n",
+"    j.tap_step = (int2)(1, 1);\n",
+"    j.out_step = stride;\n",
+"    w += woff;\n",
+"    for (int py = 0; py < stride.y; ++py)\n",
+"        for (int px = 0; px < stride.x; ++px) {\n",
+"            const int2 phase = (int2)(px, py), k0 = (phase + pad) % stride;\n",
+"\n",
+"            j.taps = max((K - k0 + stride - 1) / stride, (int2)(0, 0));\n",
+"            j.in_off = (phase + pad - k0) / stride - j.taps + 1;\n",
+"            j.out_size = (HW - phase + stride - 1) / stride;\n",
+"            j.out_off = phase;\n",
+"            conv_run(dy, w, dx, &j);\n",
+"            w += (long)((C + 15) / 16) * j.IB * j.taps.x * j.taps.y * 128;\n",
+"        }\n",
+"}\n",
+"\n",
+"/* The points of a chunk: consecutive images, or rows of one image, or columns of one row. Offsets\n",
+" * in floats from its first point; a chunk at an edge holds the first few of these points. */\n",
+"typedef struct conv_chunk {\n",
+"    int x[WGRAD_POINTS], dy[WGRAD_POINTS];\n",
+"} conv_chunk;\n",
+"\n",
+"/* part[o][i] (+)= sum over `points` points of dy (16-block o) times x (lane i); upper[o]: distance\n",
+" * from the lower to the upper 8 of block o; next: to the x wanted next; add 0 overwrites. */\n",
+"#define CONV_GRAD(NAME, OB)                                                                        \\\n",
+"    static inline void NAME(__global const float *x, int next,                                     \\\n",
+"                            __global const float *dy, int plane, const int *upper,                 \\\n",
+"                            const conv_chunk *k, int points, int add,                              \\\n",
+"                            __global float *part, long pstep)                                      \\\n",
+"    {                                                                                              \\\n",
+"        float16 acc[OB][CONV_PX];                                                                  \\\n",
+"        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \\\n",
+"            CONV_UNROLL for (int i = 0; i < CONV_PX; ++i) acc[o][i] = (float16)(0.0f);             \\\n",
+"        _Pragma(\"unroll 1\") for (int c = 0; c < points; ++c) {                                     \\\n",
+"            __global const float *xc = x + k->x[c];                                                \\\n",
+"            __global const float *dc = dy + k->dy[c];                                              \\\n",
+"            float16 d[OB];                                                                         \\\n",
+"            CONV_HINT(xc + next);                                                                  \\\n",
+"            CONV_UNROLL for (int o = 0; o < OB; ++o) d[o] = (float16)(                             \\\n",
+"                LOAD8(dc + o * 2 * plane), LOAD8(dc + o * 2 * plane + upper[o]));                  \\\n",
+"            CONV_UNROLL for (int i = 0; i < CONV_PX; ++i) {                                        \\\n",
+"                const float16 b = (float16)(xc[i]);                                                \\\n",
+"                CONV_UNROLL for (int o = 0; o < OB; ++o) acc[o][i] += d[o] * b;                    \\\n",
+"            }                                                                                      \\\n",
+"        }                                                                                          \\\n",
+"        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \\\n",
+"            CONV_UNROLL for (int i = 0; i < CONV_PX; ++i) {                                        \\\n",
+"                __global float *p = part + o * pstep + i * 16;                                     \\\n",
+"                CONV_STORE16(p, add ? CONV_LOAD16(p) + acc[o][i] : acc[o][i]);                     \\\n",
+"            }                                                                                      \\\n",
+"    }\n",
+"CONV_GRAD(conv_grad1, 1)\n",
+"#if CONV_OB > 1\n",
+"CONV_GRAD(conv_grad2, 2)\n",
+"#endif\n",
+"\n",
+"/* Where the weight gradient of 8-block ib of inputs, 16-block o of outputs, one chunk works. */\n",
+"typedef struct conv_grads {\n",
+"    int4 xl, dyl;\n",
+"    int2 K, stride, pad;\n",
+"    int n, r, c, points, add, O;\n",
+"    long pstep;\n",
+"} conv_grads;\n",
+"\n",
+"/* All taps and lanes of one chunk for 16-block o of outputs, and o + 1 where it exists. */\n",
+"static inline void conv_block_grad(__global const float *x,\n",
+"                                   __global const float *dy, __global float *part,\n",
+"                                   const conv_grads *g, const conv_chunk *k, int o)\n",
+"{\n",
+"    const int4 xl = g->xl;\n",
+"    const int z = g->dyl.z, O = g->O;\n",
+"    const int upper[2] = {o * 16 + 8 < O ? z : 0, o * 16 + 24 < O ? z : 0};\n",
+"    __global const float *d = dy + (long)o * 2 * z + conv_at(g->dyl, g->n, g->r, g->c);\n",
+"\n",
+"    for (int ky = 0; ky < g->K.y; ++ky)\n",
+"        for (int kx = 0; kx < g->K.x; ++kx) {\n",
+"            const int y0 = g->stride.y * g->r + ky - g->pad.y;\n",
+"            const int x0 = g->stride.x * g->c + kx - g->pad.x;\n",
+"            __global const float *xt = x + conv_at(xl, g->n, y0, x0);\n",
+"\n",
+"            for (int i = 0; i < 8; i += CONV_PX, xt += CONV_PX, part += 16 * CONV_PX)\n",
+"#if CONV_OB > 1\n",
+"                if (o * 16 + 16 < O)\n",
+"                    conv_grad2(xt, xl.z, d, z, upper, k, g->points, g->add, part, g->pstep);\n",
+"                else\n",
+"                    conv_grad1(xt, xl.z, d, z, upper, k, g->points, g->add, part, g->pstep);\n",
+"#else\n",
+"            {\n",
+"                conv_grad1(xt, xl.z, d, z, upper, k, g->points, g->add, part, g->pstep);\n",
+"                if (o * 16 + 16 < O)\n",
+"                    conv_grad1(xt, xl.z, d + 2 * z, z, upper + 1, k, g->points, g->add,\n",
+"                               part + g->pstep, g->pstep);\n",
+"            }\n",
+"#endif\n",
+"        }\n",
+"}\n",
+"\n",
+"/* Adds to part, which begins at split s, all chunks of images n0 .. n1-1 for the 16-blocks o0 ..\n",
+" * o1-1 of outputs and the 8-blocks i0 .. i1-1 of inputs; each chunk is fetched once for all. */\n",
+"static inline void conv_split_grad(__global const float *x,\n",
+"                                   __global const float *dy, __global float *part,\n",
+"                                   conv_grads g, int2 OHW, int n0, int n1, int o0, int o1, int i0,\n",
+"                                   int i1)\n",
+"{\n",
+"    const int cols = min(OHW.x, WGRAD_POINTS), rows = min(OHW.y, WGRAD_POINTS / cols);\n",
+"    const int imgs = cols < OHW.x || rows < OHW.y ? 1 : WGRAD_POINTS / (cols * rows);\n",
+"    const int taps = g.K.x * g.K.y;\n",
+"    conv_chunk k;\n",
+"\n",
+"    for (int j = 0, n = 0; n < imgs; ++n)\n",
+"        for (int r = 0; r < rows; ++r)\n",
+"            for (int c = 0; c < cols; ++c, ++j) {\n",
+"                k.x[j] = n * g.xl.w + g.stride.y * r * g.xl.y + g.stride.x * c * 8;\n",
+"                k.dy[j] = n * g.dyl.w + r * g.dyl.y + c * 8;\n",
+"            }\n",
+"    g.add = 0;\n",
+"    if (n0 == n1)\n",
+"        for (int o = o0; o < o1; ++o)\n",
+"            for (int i = i0 * taps * 8; i < i1 * taps * 8; ++i)\n",
+"                CONV_STORE16(part + o * g.pstep + i * 16, (float16)(0.0f));\n",
+"    for (g.n = n0; g.n < n1; g.n += imgs)\n",
+"        for (g.r = 0; g.r < OHW.y; g.r += rows)\n",
+"            for (g.c = 0; g.c < OHW.x; g.c += cols) {\n",
+"                g.points = min(imgs, n1 - g.n) * min(rows, OHW.y - g.r) * min(cols, OHW.x - g.c);\n",
+"                for (int o = o0; o < o1; o += 2)\n",
+"                    for (int i = i0; i < i1; ++i)\n",
+"                        conv_block_grad(x + (long)i * g.xl.z, dy,\n",
+"                                        part + o * g.pstep + (long)i * taps * 128, &g, &k, o);\n",
+"                g.add = 1;\n",
+"            }\n",
+"}\n",
+"\n",
+"/* Partial weight gradients of the images of split s, s * N / S <= n < (s+1) * N / S, as\n",
+" * part [S][ceil(O/16)][ceil(C/8)][KH*KW][8 (i)][16 (o)]; chunks are added in order. The groups of\n",
+" * a split share blocks of 64 outputs x 32 inputs. */\n",
+"OSR_KERNEL conv_wgrad(__global const float *restrict x, int4 xl, __global const float *restrict dy,\n",
+"                      int4 dyl, __global float *restrict part, int N, int C, int O, int2 K,\n",
+"                      int2 stride, int2 pad, int2 OHW, int S)\n",
+"{\n",
+"    const int s = (int)get_group_id(2), o16 = (O + 15) / 16, blocks = (C + 7) / 8;\n",
+"    const int columns = (C + 31) / 32, jobs = columns * ((O + 63) / 64);\n",
+"    const int groups = (int)(get_num_groups(0) * get_num_groups(1));\n",
+"    const int n0 = (int)((long)s * N / S), n1 = (int)((long)(s + 1) * N / S);\n",
+"    conv_grads g = {xl, dyl, K, stride, pad, 0, 0, 0, 0, 0, O, (long)blocks * K.x * K.y * 128};\n",
+"\n",
+"    for (int j = (int)(get_group_id(1) * get_num_groups(0) + get_group_id(0)); j < jobs;\n",
+"         j += groups) {\n",
+"        const int i0 = j % columns * 4, o0 = j / columns * 4;\n",
+"\n",
+"        conv_split_grad(x, dy, part + (long)s * o16 * g.pstep, g, OHW, n0, n1, o0,\n",
+"                        min(o0 + 4, o16), i0, min(i0 + 4, blocks));\n",
+"    }\n",
+"}\n",
+"\n",
+"OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float *restrict dw,\n",
+"                             int dwoff, int O, int I, int KH, int KW, int S, int accumulate)\n",
+"{\n",
+"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1), taps = KH * KW;\n",
+"    const long block = (long)taps * 128, split = (long)((O + 15) / 16) * ((I + 7) / 8) * block;\n",
+"    __global const float *block0 = part + ((long)og * ((I + 7) / 8) + ib) * block;\n",
+"\n",
+"    for (int k = 0; k < taps; ++k)\n",
+"        for (int i = 0; i < min(8, I - ib * 8); ++i) {\n",
+"            __global const float *p = block0 + (k * 8 + i) * 16;\n",
+"            float sum[16];\n",
+"            float16 v = (float16)(0.0f);\n",
+"\n",
+"            for (int s = 0; s < S; ++s)\n",
+"                v += CONV_LOAD16(p + s * split);\n",
+"            vstore16(v, 0, sum);\n",
+"            for (int o = 0; o < min(16, O - og * 16); ++o) {\n",
+"                const long at = dwoff + ((long)(og * 16 + o) * I + ib * 8 + i) * taps + k;\n",
+"                dw[at] = accumulate ? dw[at] + sum[o] : sum[o];\n",
+"            }\n",
+"        }\n",
+"}\n",
+};
+static const char *const osr__cl_conv_gpu[] = {
+"#line 1 \"kernels/conv_gpu.cl\"\n",
+"/* conv_gpu.cl - direct convolution and its gradients as tiled matrix products, GPU family\n",
+" *\n",
+" * Images are [N][CB][HP][WP][8] with a zero halo, described by int4 (base, row, plane, img). Packed\n",
+" * weights are [OP/16][IB][taps][8 (i)][16 (o)] at an offset that is a multiple of 4 floats.\n",
+" *\n",
+" * A group of 128 items makes a tile of 128 rows x 64 outputs, 8 rows x 8 outputs an item, from\n",
+" * slices of depth 8 in local memory. conv_taps: a row is an output grid point (image, row, column\n",
+" * in one index), a slice is 8 input channels of one tap. conv_wgrad: a row is one input channel of\n",
+" * one tap, a slice is 8 points. While one slice is multiplied the next is fetched into registers\n",
+" * and stored into the other of two buffers: one barrier a slice. Every sum has a fixed order.\n",
+" *\n",
+" * Launch geometry (number of groups; local size):\n",
+" *   conv_pack          OP / 16, ceil(I' / 8), G                   LS, 1, 1   I' = transpose ? O : I\n",
+" *   conv_taps          ceil(N rows columns / 128), ceil(OC / 64), 1          128, 1, 1\n",
+" *                      rows = out_size.y, columns = out_size.x; N rows columns < 2^31 - 128;\n",
+" *                      neighbouring groups make the outputs of the same points\n",
+" *   conv_wgrad         ceil(O / 64), ceil(ceil(C / 8) K.x K.y / 16), S       128, 1, 1\n",
+" *                      points of a split < 2^31 - 8\n",
+" *   conv_wgrad_reduce  ceil(O / 16), ceil(I / 8), G               LS, 1, 1\n",
+" * G >= 1 shares the taps among groups; the number of taps is the most that is of use. */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"#define CONV_ITEMS 128\n",
+"#define CONV_BM 128 /* rows of a tile: points, or input channels of taps */\n",
+"#define CONV_BN 64  /* outputs of a tile */\n",
+"#define CONV_BK 8   /* depth of a slice */\n",
+"/* Row lengths in local memory, chosen so that stores of a slice fall into distinct banks. */\n",
+"#define TAPS_LDA (CONV_BM + 4)\n",
+"#define TAPS_LDB CONV_BN\n",
+"#define WGRAD_LDA (CONV_BM + 8)\n",
+"#define WGRAD_LDB (CONV_BN + 8)\n",
+"/* Slices summed in registers before they are added to a partial weight gradient. */\n",
+"#define WGRAD_FOLD 64\n",
+"\n",
+"#define CONV_LOAD4(p) (*(__global const float4 *)(p))\n",
+"#define CONV_STORE4(p, v) (*(__global float4 *)(p) = (v))\n",
+"#define CONV_LOCAL4(p) (*(__local const float4 *)(p))\n",
+"#define CONV_UNROLL _Pragma(\"unroll\")\n",
+"#define CONV_TILED __kernel __attribute__((reqd_work_group_size(CONV_ITEMS, 1, 1))) void\n",
+"#ifdef FP_FAST_FMAF\n",
+"#define CONV_FMA(a, b, c) fma(a, b, c)\n",
+"#else\n",
+"#define CONV_FMA(a, b, c) ((a) * (b) + (c))\n",
+"#endif\n",
+"\n",
+"OSR_KERNEL conv_pack(__global const float *restrict w, int woff, __global float *restrict out,\n",
+"                     int ooff, int O, int I, int KH, int KW, int transpose, int2 tap0,\n",
+"                     int2 tapstep, int2 taps, int OP)\n",
+"{\n",
+"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1);\n",
+"    const int co = transpose ? I : O, ci = transpose ? O : I, blocks = (ci + 7) / 8;\n",
+"    const int so = (transpose ? 1 : I) * KH * KW, si = (transpose ? I : 1) * KH * KW;\n",
+"    const int count = taps.x * taps.y;\n",
+"\n",
+"    if (og * 16 >= OP || ib >= blocks)\n",
+"        return;\n",
+"    for (int t = (int)get_group_id(2); t < count; t += (int)get_num_groups(2)) {\n",
+"        const int ty = t / taps.x, tx = t - ty * taps.x;\n",
+"        const int k = (tap0.y + tapstep.y * ty) * KW + tap0.x + tapstep.x * tx;\n",
+"        __global float *p = out + ooff + (((size_t)og * blocks + ib) * count + t) * 128;\n",
+"        for (int e = (int)get_local_id(0); e < 128; e += LS) {\n",
+"            const int i = ib * 8 + e / 16, o = og * 16 + e % 16;\n",
+"            p[e] = i < ci && o < co ? w[woff + (size_t)o * so + (size_t)i * si + k] : 0.0f;\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* acc[r][g] += sum over k of a[k][row r] b[k][4 outputs g]. An item has P rows, runs of 4 that lie\n",
+" * 64 apart, and G runs of 4 outputs, 32 apart. Depth is rounded up to 4; the rest is zeros. */\n",
+"#define CONV_STEP(NAME, P, G)                                                                      \\\n",
+"    static inline void NAME(__local const float *a, int lda, __local const float *b, int ldb,      \\\n",
+"                            int depth, float4 (*acc)[2])                                           \\\n",
+"    {                                                                                              \\\n",
+"        for (int k0 = 0; k0 < depth; k0 += 4, a += 4 * lda, b += 4 * ldb) {                        \\\n",
+"            CONV_UNROLL for (int k = 0; k < 4; ++k) {                                              \\\n",
+"                float av[P];                                                                       \\\n",
+"                float4 bv[G];                                                                      \\\n",
+"                CONV_UNROLL for (int r = 0; r < P; r += 4) {                                       \\\n",
+"                    const float4 v = CONV_LOCAL4(a + k * lda + r * 16);                            \\\n",
+"                    av[r] = v.s0;                                                                  \\\n",
+"                    av[r + 1] = v.s1;                                                              \\\n",
+"                    av[r + 2] = v.s2;                                                              \\\n",
+"                    av[r + 3] = v.s3;                                                              \\\n",
+"                }                                                                                  \\\n",
+"                CONV_UNROLL for (int g = 0; g < G; ++g) bv[g] = CONV_LOCAL4(b + k * ldb + g * 32); \\\n",
+"                CONV_UNROLL for (int r = 0; r < P; ++r) CONV_UNROLL for (int g = 0; g < G; ++g)    \\\n",
+"                    acc[r][g] = CONV_FMA((float4)(av[r]), bv[g], acc[r][g]);                       \\\n",
+"            }                                                                                      \\\n",
+"        }                                                                                          \\\n",
+"    }\n",
+"CONV_STEP(conv_step82, 8, 2)\n",
+"CONV_STEP(conv_step81, 8, 1)\n",
+"CONV_STEP(conv_step41, 4, 1)\n",
+"\n",
+"/* The part of a tile an item makes: rows at row4 and row4 + 64, 4 each, outputs at out4 and\n",
+" * out4 + 32. With 16 outputs or fewer left the 128 items stand 32 x 4 and make 4 x 4 each. */\n",
+"typedef struct conv_item {\n",
+"    int outputs, row4, out4;\n",
+"} conv_item;\n",
+"\n",
+"static inline conv_item conv_place(int id, int outputs)\n",
+"{\n",
+"    conv_item t;\n",
+"    t.outputs = outputs;\n",
+"    t.row4 = (outputs <= 16 ? id / 4 : id / 8) * 4;\n",
+"    t.out4 = (outputs <= 16 ? id % 4 : id % 8) * 4;\n",
+"    return t;\n",
+"}\n",
+"\n",
+"static inline void conv_step(conv_item t, __local const float *a, int lda, __local const float *b,\n",
+"                             int ldb, int depth, float4 (*acc)[2])\n",
+"{\n",
+"    a += t.row4;\n",
+"    b += t.out4;\n",
+"    if (t.outputs > 32)\n",
+"        conv_step82(a, lda, b, ldb, depth, acc);\n",
+"    else if (t.outputs > 16)\n",
+"        conv_step81(a, lda, b, ldb, depth, acc);\n",
+"    else\n",
+"        conv_step41(a, lda, b, ldb, depth, acc);\n",
+"}\n",
+"\n",
+"/* Whether an item makes row r of 8 and run g of 2: a tile of few outputs has less. */\n",
+"static inline bool conv_made(conv_item t, int r, int g)\n",
+"{\n",
+"    return t.outputs > 32 || (g == 0 && (r < 4 || t.outputs > 16));\n",
+"}\n",
+"\n",
+"static inline void conv_clear(float4 (*acc)[2])\n",
+"{\n",
+"    CONV_UNROLL for (int r = 0; r < 8; ++r)\n",
+"    {\n",
+"        acc[r][0] = (float4)(0.0f);\n",
+"        acc[r][1] = (float4)(0.0f);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Where grid point m = (n * size.y + r) * size.x + c of an image tensor begins, channel 0. */\n",
+"static inline long conv_point(int4 l, int m, int2 size, int2 step, int2 off)\n",
+"{\n",
+"    const int q = m / size.x, n = q / size.y, c = m - q * size.x, r = q - n * size.y;\n",
+"    return (long)n * l.w + l.x + (step.y * r + off.y) * l.y + (step.x * c + off.x) * 8;\n",
+"}\n",
+"\n",
+"/* v with zeros at channels oc and beyond; v begins at channel o. */\n",
+"static inline float4 conv_mask(float4 v, int o, int oc)\n",
+"{\n",
+"    return select((float4)(0.0f), v, (int4)(0, 1, 2, 3) + o < (int4)(oc));\n",
+"}\n",
+"\n",
+"CONV_TILED conv_taps(__global const float *restrict x, int4 xl, __global const float *restrict w,\n",
+"                     int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,\n",
+"                     int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,\n",
+"                     int2 out_step, int2 out_off, int N)\n",
+"{\n",
+"    __local float a[2][CONV_BK * TAPS_LDA] __attribute__((aligned(16)));\n",
+"    __local float b[2][CONV_BK * TAPS_LDB] __attribute__((aligned(16)));\n",
+"    __local long yo[CONV_BM];\n",
+"    const int id = (int)get_local_id(0);\n",
+"    const int group = (int)(get_group_id(1) * get_num_groups(0) + get_group_id(0));\n",
+"    const int otiles = (OC + CONV_BN - 1) / CONV_BN, o0 = group % otiles * CONV_BN;\n",
+"    const int M = N * out_size.y * out_size.x, m0 = group / otiles * CONV_BM;\n",
+"    const int count = taps.x * taps.y, slices = IB * count;\n",
+"    /* Fetched by this item: 4 channels of 2 points, 4 outputs of one channel and one block. */\n",
+"    const int lane4 = id % 2 * 4, point = id / 2, k = id / 16, og = o0 / 16 + id % 16 / 4;\n",
+"    const conv_item t = conv_place(id, OC - o0);\n",
+"    __global const float *wp = w + woff + (size_t)og * slices * 128 + k * 16 + id % 4 * 4;\n",
+"    float4 acc[8][2], xv0, xv1, wv = (float4)(0.0f);\n",
+"    int tx = 0, ty = 0;\n",
+"\n",
+"    if (m0 >= M)\n",
+"        return;\n",
+"    __global const float *x0 =\n",
+"        x + conv_point(xl, min(m0 + point, M - 1), out_size, in_step, in_off) + lane4;\n",
+"    __global const float *x1 =\n",
+"        x + conv_point(xl, min(m0 + point + 64, M - 1), out_size, in_step, in_off) + lane4;\n",
+"    yo[id] = m0 + id < M ? conv_point(yl, m0 + id, out_size, out_step, out_off) : -1;\n",
+"    conv_clear(acc);\n",
+"    for (int s = -1; s < slices; ++s) {\n",
+"        const int cur = s & 1, next = cur ^ 1;\n",
+"        if (s + 1 < slices) {\n",
+"            xv0 = CONV_LOAD4(x0);\n",
+"            xv1 = CONV_LOAD4(x1);\n",
+"            if (og * 16 < OC)\n",
+"                wv = CONV_LOAD4(wp + (size_t)(s + 1) * 128);\n",
+"            int step = tap_step.x * 8;\n",
+"            if (++tx == taps.x) {\n",
+"                tx = 0;\n",
+"                step += tap_step.y * xl.y - taps.x * tap_step.x * 8;\n",
+"                if (++ty == taps.y) {\n",
+"                    ty = 0;\n",
+"                    step += xl.z - taps.y * tap_step.y * xl.y;\n",
+"                }\n",
+"            }\n",
+"            x0 += step;\n",
+"            x1 += step;\n",
+"        }\n",
+"        if (s >= 0)\n",
+"            conv_step(t, a[cur], TAPS_LDA, b[cur], TAPS_LDB,\n",
+"                      s < slices - count ? CONV_BK : I - (IB - 1) * CONV_BK, acc);\n",
+"        if (s + 1 < slices) {\n",
+"            __local float *d = a[next] + lane4 * TAPS_LDA + point;\n",
+"            d[0] = xv0.s0;\n",
+"            d[TAPS_LDA] = xv0.s1;\n",
+"            d[TAPS_LDA * 2] = xv0.s2;\n",
+"            d[TAPS_LDA * 3] = xv0.s3;\n",
+"            d[64] = xv1.s0;\n",
+"            d[TAPS_LDA + 64] = xv1.s1;\n",
+"            d[TAPS_LDA * 2 + 64] = xv1.s2;\n",
+"            d[TAPS_LDA * 3 + 64] = xv1.s3;\n",
+"            *(__local float4 *)(b[next] + k * TAPS_LDB + id % 16 * 4) = wv;\n",
+"        }\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    }\n",
+"    CONV_UNROLL for (int r = 0; r < 8; ++r) CONV_UNROLL for (int g = 0; g < 2; ++g)\n",
+"    {\n",
+"        const int o = o0 + g * 32 + t.out4;\n",
+"        if (conv_made(t, r, g) && o / 8 < OBY) {\n",
+"            const long at = yo[r / 4 * 64 + t.row4 + r % 4];\n",
+"            if (at >= 0)\n",
+"                CONV_STORE4(y + at + (size_t)(o / 8) * yl.z + o % 8, conv_mask(acc[r][g], o, OC));\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Stores (first) or adds the item's part of a tile into partial sums part[O16][cols][8][16]. */\n",
+"static inline void wgrad_fold(__global float *part, conv_item t, int o0, int q0, int O, int cols,\n",
+"                              bool first, float4 (*acc)[2])\n",
+"{\n",
+"    const int o = o0 + t.out4, q = q0 + t.row4 / 8;\n",
+"    part += ((size_t)(o / 16) * cols + q) * 128 + t.row4 % 8 * 16 + o % 16;\n",
+"    CONV_UNROLL for (int g = 0; g < 2; ++g) CONV_UNROLL for (int r = 0; r < 8; ++r)\n",
+"    {\n",
+"        if (conv_made(t, r, g) && o / 16 * 16 + g * 32 < O && q + r / 4 * 8 < cols) {\n",
+"            __global float *p = part + (size_t)g * 256 * cols + r / 4 * 1024 + r % 4 * 16;\n",
+"            CONV_STORE4(p, first ? acc[r][g] : CONV_LOAD4(p) + acc[r][g]);\n",
+"        }\n",
+"    }\n",
+"    conv_clear(acc);\n",
+"}\n",
+"\n",
+"/* Points in (image, row, column) order, walked 8 at a time without a division. */\n",
+"typedef struct wgrad_point {\n",
+"    int n, r, c;\n",
+"} wgrad_point;\n",
+"\n",
+"static inline wgrad_point wgrad_split(int m, int2 size)\n",
+"{\n",
+"    wgrad_point p;\n",
+"    p.n = m / (size.x * size.y);\n",
+"    p.r = m / size.x - p.n * size.y;\n",
+"    p.c = m % size.x;\n",
+"    return p;\n",
+"}\n",
+"\n",
+"static inline wgrad_point wgrad_add(wgrad_point p, wgrad_point d, int2 size)\n",
+"{\n",
+"    p.c += d.c;\n",
+"    p.r += d.r + (p.c >= size.x ? 1 : 0);\n",
+"    p.c -= p.c >= size.x ? size.x : 0;\n",
+"    p.n += d.n + (p.r >= size.y ? 1 : 0);\n",
+"    p.r -= p.r >= size.y ? size.y : 0;\n",
+"    return p;\n",
+"}\n",
+"\n",
+"CONV_TILED conv_wgrad(__global const float *restrict x, int4 xl, __global const float *restrict dy,\n",
+"                      int4 dyl, __global float *restrict part, int N, int C, int O, int2 K,\n",
+"                      int2 stride, int2 pad, int2 OHW, int S)\n",
+"{\n",
+"    __local float a[2][CONV_BK * WGRAD_LDA] __attribute__((aligned(16)));\n",
+"    __local float b[2][CONV_BK * WGRAD_LDB] __attribute__((aligned(16)));\n",
+"    const int id = (int)get_local_id(0), split = (int)get_group_id(2);\n",
+"    const int o0 = (int)get_group_id(0) * CONV_BN, q0 = (int)get_group_id(1) * (CONV_BM / 8);\n",
+"    const int count = K.x * K.y, cols = (C + 7) / 8 * count;\n",
+"    const int n0 = (int)((long)split * N / S), n1 = (int)((long)(split + 1) * N / S);\n",
+"    const int points = (n1 - n0) * OHW.x * OHW.y, slices = (points + CONV_BK - 1) / CONV_BK;\n",
+"    /* Fetched by this item: 4 lanes at point k of the slice, of dy block cb, x columns q, q + 8. */\n",
+"    const int lane4 = id % 2 * 4, k = id / 2 % 8, at = id / 16 * 8 + lane4;\n",
+"    const int cb = o0 / 8 + id / 16, q = q0 + id / 16;\n",
+"    const int ta = q % count, tb = (q + 8) % count;\n",
+"    const int xa = q / count * xl.z + (ta / K.x - pad.y) * xl.y + (ta % K.x - pad.x) * 8;\n",
+"    const int xb = (q + 8) / count * xl.z + (tb / K.x - pad.y) * xl.y + (tb % K.x - pad.x) * 8;\n",
+"    const conv_item t = conv_place(id, O - o0);\n",
+"    const wgrad_point jump = wgrad_split(CONV_BK, OHW);\n",
+"    wgrad_point p = wgrad_split(k, OHW);\n",
+"    float4 acc[8][2];\n",
+"\n",
+"    if (o0 >= O || q0 >= cols)\n",
+"        return;\n",
+"    part += (size_t)split * ((O + 15) / 16) * cols * 128;\n",
+"    conv_clear(acc);\n",
+"    for (int s = -1; s < slices; ++s) {\n",
+"        const int cur = s & 1, next = cur ^ 1;\n",
+"        float4 va = (float4)(0.0f), vb = (float4)(0.0f), vd = (float4)(0.0f);\n",
+"        if ((s + 1) * CONV_BK + k < points) {\n",
+"            __global const float *px = x + (size_t)(n0 + p.n) * xl.w + xl.x + lane4 +\n",
+"                                       stride.y * p.r * xl.y + stride.x * p.c * 8;\n",
+"            if (q < cols)\n",
+"                va = CONV_LOAD4(px + xa);\n",
+"            if (q + 8 < cols)\n",
+"                vb = CONV_LOAD4(px + xb);\n",
+"            if (cb * 8 < O)\n",
+"                vd = CONV_LOAD4(dy + (size_t)(n0 + p.n) * dyl.w + dyl.x + lane4 +\n",
+"                                (size_t)cb * dyl.z + p.r * dyl.y + p.c * 8);\n",
+"            p = wgrad_add(p, jump, OHW);\n",
+"        }\n",
+"        if (s >= 0)\n",
+"            conv_step(t, a[cur], WGRAD_LDA, b[cur], WGRAD_LDB, CONV_BK, acc);\n",
+"        if (s + 1 == slices || s % WGRAD_FOLD == WGRAD_FOLD - 1)\n",
+"            wgrad_fold(part, t, o0, q0, O, cols, s < WGRAD_FOLD, acc);\n",
+"        if (s + 1 < slices) {\n",
+"            *(__local float4 *)(a[next] + k * WGRAD_LDA + at) = va;\n",
+"            *(__local float4 *)(a[next] + k * WGRAD_LDA + 64 + at) = vb;\n",
+"            *(__local float4 *)(b[next] + k * WGRAD_LDB + at) = vd;\n",
+"        }\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    }\n",
+"}\n",
+"\n",
+"OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float *restrict dw,\n",
+"                             int dwoff, int O, int I, int KH, int KW, int S,\n",
+"                             int accumulate)\n",
+"{\n",
+"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1), count = KH * KW;\n",
+"    const int blocks = (I + 7) / 8;\n",
+"    const size_t step = (size_t)((O + 15) / 16) * blocks * count * 128;\n",
+"\n",
+"    for (int t = (int)get_group_id(2); t < count; t += (int)get_num_groups(2)) {\n",
+"        __global const float *p = part + (((size_t)og * blocks + ib) * count + t) * 128;\n",
+"        for (int e = (int)get_local_id(0); e < 128; e += LS) {\n",
+"            const int i = ib * 8 + e / 16, o = og * 16 + e % 16;\n",
+"            float sum = 0.0f;\n",
+"            for (int s = 0; s < S; ++s)\n",
+"                sum += p[(size_t)s * step + e];\n",
+"            if (i < I && o < O) {\n",
+"                const size_t at = dwoff + ((size_t)o * I + i) * count + t;\n",
+"                dw[at] = accumulate ? dw[at] + sum : sum;\n",
+"            }\n",
+"        }\n",
+"    }\n",
+"}\n",
+};
+static const char *const osr__cl_element[] = {
+"#line 1 \"kernels/element.cl\"\n",
+"/* element.cl - element by element, and sums over everything\n",
+" *\n",
+" * Dense kernels are flat launches: ceil(count / CHUNK) groups on a CPU, ceil(count / LS) groups of\n",
+" * LS items else. Image kernels run one group of LS items for each (n, cb). */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"/* code: 0 a+b, 1 a-b, 2 a*b, 3 a/b, 4 s*a+t, 5 exp a, 6 ln a, 7 sqrt a, 8 gradient of sqrt: a is\n",
+" * the gradient, b the root */\n",
+"static inline float map_one(int code, float a, float b, float s, float t)\n",
+"{\n",
+"    switch (code) {\n",
+"    case 0: return a + b;\n",
+"    case 1: return a - b;\n",
+"    case 2: return a * b;\n",
+"    case 3: return a / b;\n",
+"    case 4: return s * a + t;\n",
+"    case 5: return exp(a);\n",
+"    case 6: return log(a);\n",
+"    case 7: return sqrt(a);\n",
+"    default: return b > 0.0f ? 0.5f * a / b : 0.0f;\n",
+"    }\n",
+"}\n",
+"\n",
+"OSR_KERNEL map_dense(__global const float *a, int aoff, __global const float *b, int boff,\n",
+"                     __global float *y, int yoff, int count, int code, float s, float t)\n",
+"{\n",
+"    FOR_FLAT(i, count)\n",
+"    y[yoff + i] = map_one(code, a[aoff + i], b[boff + i], s, t);\n",
+"}\n",
+"\n",
+"OSR_KERNEL map_image(__global const float *a, const int4 al, __global const float *b, const int4 bl,\n",
+"                     __global float *y, const int4 yl, int CB, int C, int H, int W, int code,\n",
+"                     float s, float t)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    const int lanes = min(8, C - cb * 8);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        __global const float *pa = a + image_at(al, n, cb, r, c);\n",
+"        __global const float *pb = b + image_at(bl, n, cb, r, c);\n",
+"        __global float *py = y + image_at(yl, n, cb, r, c);\n",
+"        for (int i = 0; i < lanes; ++i)\n",
+"            py[i] = map_one(code, pa[i], pb[i], s, t);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* y[i] = scale * v[0] for every element of a dense tensor. */\n",
+"OSR_KERNEL spread(__global const float *v, int voff, __global float *y, int yoff, int count,\n",
+"                  float scale)\n",
+"{\n",
+"    const float f = scale * v[voff];\n",
+"    FOR_FLAT(i, count)\n",
+"    y[yoff + i] = f;\n",
+"}\n",
+"\n",
+"/* y[i] = value for every element of a dense tensor. */\n",
+"OSR_KERNEL fill_dense(__global float *y, int yoff, int count, float value)\n",
+"{\n",
+"    FOR_FLAT(i, count)\n",
+"    y[yoff + i] = value;\n",
+"}\n",
+"\n",
+"/* value into every real element of an image. */\n",
+"OSR_KERNEL fill_image(__global float *y, const int4 yl, int CB, int C, int H, int W, float value)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    const float8 v = real_lanes(cb, C) * value;\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    STORE8(y + image_at(yl, n, cb, r, c), v);\n",
+"}\n",
+"\n",
+"/* y[0] = scale * sum of count values. One group of LS items. */\n",
+"OSR_KERNEL sum_all(__global const float *x, int xoff, __global float *y, int yoff, int count,\n",
+"                   float scale)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    float s = 0.0f, lost = 0.0f;\n",
+"    FOR_ROW(i, count)\n",
+"    { /* compensated: a long row of one sign loses nothing */\n",
+"        const float v = x[xoff + i] - lost, t = s + v;\n",
+"        lost = (t - s) - v;\n",
+"        s = t;\n",
+"    }\n",
+"    s = group_sum(s, tmp);\n",
+"    if (get_local_id(0) == 0)\n",
+"        y[yoff] = scale * s;\n",
+"}\n",
+"\n",
+"/* y[c] = sum over rows of x[rows][cols], the gradient of a dense bias. One group for each c.\n",
+" * accumulate: y[c] += */\n",
+"OSR_KERNEL column_sum(__global const float *x, int xoff, __global float *y, int yoff, int rows,\n",
+"                      int cols, int accumulate)\n",
+"{\n",
+"    const int c = (int)get_group_id(0);\n",
+"    __local float tmp[LS];\n",
+"    float s = 0.0f;\n",
+"    FOR_ROW(i, rows)\n",
+"    s += x[xoff + (size_t)i * cols + c];\n",
+"    s = group_sum(s, tmp);\n",
+"    if (get_local_id(0) == 0)\n",
+"        y[yoff + c] = accumulate ? y[yoff + c] + s : s;\n",
+"}\n",
+"\n",
+"/* part[n][c] = sum over a plane: first half of the gradient of an image's bias. */\n",
+"OSR_KERNEL plane_sum(__global const float *x, const int4 xl, __global float *part, int CB, int H,\n",
+"                     int W)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    __local float8 tmp[LS];\n",
+"    float8 s = (float8)(0.0f);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    s += LOAD8(x + image_at(xl, n, cb, r, c));\n",
+"    s = group_sum8(s, tmp);\n",
+"    if (get_local_id(0) == 0)\n",
+"        STORE8(part + (size_t)g * 8, s);\n",
+"}\n",
+"\n",
+"/* y = x + b[c] on dense rows. Flat launch. */\n",
+"OSR_KERNEL bias_dense(__global const float *x, int xoff, __global const float *b, int boff,\n",
+"                      __global float *y, int yoff, int count, int cols)\n",
+"{\n",
+"    FOR_FLAT(i, count)\n",
+"    y[yoff + i] = x[xoff + i] + b[boff + i % cols];\n",
+"}\n",
+"\n",
+"/* y = x + b[c] on an image. */\n",
+"OSR_KERNEL bias_image(__global const float *x, const int4 xl, __global const float *b, int boff,\n",
+"                      __global float *y, const int4 yl, int CB, int C, int H, int W)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    const float8 v = load_lanes(b + boff, cb, C);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    STORE8(y + image_at(yl, n, cb, r, c), LOAD8(x + image_at(xl, n, cb, r, c)) + v);\n",
+"}\n",
+};
+static const char *const osr__cl_jacobian[] = {
+"#line 1 \"kernels/jacobian.cl\"\n",
+"/* jacobian.cl - finite differences for the Frobenius norm of a network's Jacobian */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"/* Entry `e` of direction `j`: kind 0 unit vector, 1 Gaussian (Box-Muller), 2 Rademacher. */\n",
+"static inline float direction(int kind, int e, int j, uint2 key)\n",
+"{\n",
+"    if (kind == 0)\n",
+"        return e == j ? 1.0f : 0.0f;\n",
+"    const uint4 r = philox((uint4)((uint)e, (uint)j, 0x6a61636fu, 0u), key);\n",
+"    if (kind == 2)\n",
+"        return (r.x & 1u) != 0u ? 1.0f : -1.0f;\n",
+"    return sqrt(-2.0f * log(uniform01(r.x))) * cospi(2.0f * uniform01(r.y));\n",
+"}\n",
+"\n",
+"/* y[(n count + j) 2 + s] = x[n] +- h v_{first+j}; an entry's number is (r W + c) C + channel.\n",
+" * One group of LS items for each (n, j, cb). */\n",
+"OSR_KERNEL perturb(__global const float *x, const int4 xl, __global float *y, const int4 yl, int CB,\n",
+"                   int C, int H, int W, int count, int kind, int first, float h, uint key0,\n",
+"                   uint key1)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), cb = g % CB, nj = g / CB, n = nj / count;\n",
+"    const int j = first + nj % count, lanes = min(8, C - cb * 8);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        __global const float *p = x + image_at(xl, n, cb, r, c);\n",
+"        __global float *a = y + image_at(yl, nj * 2, cb, r, c);\n",
+"        __global float *b = y + image_at(yl, nj * 2 + 1, cb, r, c);\n",
+"        for (int i = 0; i < lanes; ++i) {\n",
+"            const int e = (r * W + c) * C + cb * 8 + i;\n",
+"            const float d = h * direction(kind, e, j, (uint2)(key0, key1));\n",
+"            a[i] = p[i] + d;\n",
+"            b[i] = p[i] - d;\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* s[n] = sum_j || f[(n count + j) 2] - f[(n count + j) 2 + 1] ||^2 scale. One group an image. */\n",
+"OSR_KERNEL difference_norm(__global const float *f, int foff, __global float *s, int soff,\n",
+"                           int count, int D, float scale)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t n = get_group_id(0);\n",
+"    float t = 0.0f;\n",
+"    for (int j = 0; j < count; ++j) {\n",
+"        __global const float *a = f + foff + (n * count + j) * 2 * D, *b = a + D;\n",
+"        float u = 0.0f;\n",
+"        FOR_ROW(i, D)\n",
+"        u += (a[i] - b[i]) * (a[i] - b[i]);\n",
+"        t += u;\n",
+"    }\n",
+"    t = group_sum(t, tmp);\n",
+"    if (get_local_id(0) == 0)\n",
+"        s[soff + n] = t * scale;\n",
+"}\n",
+"\n",
+"/* s[n] = sum of squares of an image. One group an image. */\n",
+"OSR_KERNEL square_sum(__global const float *x, const int4 xl, __global float *s, int soff, int CB,\n",
+"                      int H, int W)\n",
+"{\n",
+"    __local float8 tmp[LS];\n",
+"    const int n = (int)get_group_id(0);\n",
+"    float8 t = (float8)(0.0f);\n",
+"    for (int cb = 0; cb < CB; ++cb) {\n",
+"        FOR_PIXELS(r, c, H, W)\n",
+"        {\n",
+"            const float8 v = LOAD8(x + image_at(xl, n, cb, r, c));\n",
+"            t += v * v;\n",
+"        }\n",
+"    }\n",
+"    t = group_sum8(t, tmp);\n",
+"    if (get_local_id(0) == 0)\n",
+"        s[soff + n] = t.s0 + t.s1 + t.s2 + t.s3 + t.s4 + t.s5 + t.s6 + t.s7;\n",
+"}\n",
+};
+static const char *const osr__cl_layout[] = {
+"#line 1 \"kernels/layout.cl\"\n",
+"/* layout.cl - the doors between dense rows and channel-blocked images\n",
+" *\n",
+" * Every kernel runs one group of LS items for each (n, cb). */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"/* Dense [N][H][W][C] to an image. */\n",
+"OSR_KERNEL image_from_nhwc(__global const float *x, int xoff, __global float *y, const int4 yl,\n",
+"                           int CB, int C, int H, int W)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    const int lanes = min(8, C - cb * 8);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        __global const float *p = x + xoff + (((size_t)n * H + r) * W + c) * C + cb * 8;\n",
+"        __global float *q = y + image_at(yl, n, cb, r, c);\n",
+"        for (int i = 0; i < lanes; ++i)\n",
+"            q[i] = p[i];\n",
+"    }\n",
+"}\n",
+"\n",
+"/* An image to dense [N][H][W][C]. */\n",
+"OSR_KERNEL image_to_nhwc(__global const float *x, const int4 xl, __global float *y, int yoff,\n",
+"                         int CB, int C, int H, int W)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    const int lanes = min(8, C - cb * 8);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        __global const float *p = x + image_at(xl, n, cb, r, c);\n",
+"        __global float *q = y + yoff + (((size_t)n * H + r) * W + c) * C + cb * 8;\n",
+"        for (int i = 0; i < lanes; ++i)\n",
+"            q[i] = p[i];\n",
+"    }\n",
+"}\n",
+"\n",
+"/* An image to dense [N][C][H][W], channel first: flatten. */\n",
+"OSR_KERNEL image_to_nchw(__global const float *x, const int4 xl, __global float *y, int yoff,\n",
+"                         int CB, int C, int H, int W)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    const int lanes = min(8, C - cb * 8);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        __global const float *p = x + image_at(xl, n, cb, r, c);\n",
+"        for (int i = 0; i < lanes; ++i)\n",
+"            y[yoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c] = p[i];\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Dense [N][C][H][W] to an image: the gradient of flatten. */\n",
+"OSR_KERNEL image_from_nchw(__global const float *x, int xoff, __global float *y, const int4 yl,\n",
+"                           int CB, int C, int H, int W)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    const int lanes = min(8, C - cb * 8);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        __global float *q = y + image_at(yl, n, cb, r, c);\n",
+"        for (int i = 0; i < lanes; ++i)\n",
+"            q[i] = x[xoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c];\n",
+"    }\n",
+"}\n",
+};
+static const char *const osr__cl_loss[] = {
+"#line 1 \"kernels/loss.cl\"\n",
+"/* loss.cl - losses of rows, and their gradients\n",
+" *\n",
+" * A loss kernel writes one value a row; sum_all makes their mean. Its gradient kernel takes the\n",
+" * gradient of that mean (a scalar on the device) times scale = 1/N. One group of LS items a row.\n",
+" * dx is dense [N][K]. */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"/* Target of class k: 1 - s for the label, s / (K - 1) otherwise. */\n",
+"static inline float smooth_target(int k, int label, int K, float s)\n",
+"{\n",
+"    return k == label ? 1.0f - s : K > 1 ? s / (float)(K - 1) : 0.0f;\n",
+"}\n",
+"\n",
+"/* Largest of row x (times sign, plus shift) and sum of exp(value - largest). */\n",
+"static inline float2 signed_max_sum(__global const float *x, int K, float sign, __local float *tmp)\n",
+"{\n",
+"    float m = -INFINITY, s = 0.0f;\n",
+"    FOR_ROW(k, K)\n",
+"    m = fmax(m, sign * x[k]);\n",
+"    m = group_max(m, tmp);\n",
+"    FOR_ROW(k, K)\n",
+"    s += exp(sign * x[k] - m);\n",
+"    return (float2)(m, group_sum(s, tmp));\n",
+"}\n",
+"\n",
+"OSR_KERNEL loss_cross_entropy(__global const float *x, int xoff, __global const int *labels,\n",
+"                              __global float *rows, int K, float smoothing)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t n = get_group_id(0);\n",
+"    const float2 ms = signed_max_sum(x + xoff + n * K, K, 1.0f, tmp);\n",
+"    float s = 0.0f;\n",
+"    FOR_ROW(k, K)\n",
+"    s -= smooth_target(k, labels[n], K, smoothing) * (x[xoff + n * K + k] - ms.x - log(ms.y));\n",
+"    s = group_sum(s, tmp);\n",
+"    if (get_local_id(0) == 0)\n",
+"        rows[n] = s;\n",
+"}\n",
+"\n",
+"OSR_KERNEL loss_cross_entropy_dx(__global const float *x, int xoff, __global const int *labels,\n",
+"                                 __global const float *dloss, int dloff, __global float *dx,\n",
+"                                 int dxoff, int K, float smoothing, float scale)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t n = get_group_id(0);\n",
+"    const float2 ms = signed_max_sum(x + xoff + n * K, K, 1.0f, tmp);\n",
+"    const float f = scale * dloss[dloff];\n",
+"    FOR_ROW(k, K)\n",
+"    dx[dxoff + n * K + k] = f * (exp(x[xoff + n * K + k] - ms.x) / ms.y\n",
+"                                 - smooth_target(k, labels[n], K, smoothing));\n",
+"}\n",
+"\n",
+"/* ln(1 + sum_{k != y} exp(d_y - d_k)) = d_y + ln sum_k exp(-d_k) */\n",
+"OSR_KERNEL loss_cac(__global const float *d, int doff, __global const int *labels,\n",
+"                    __global float *rows, int K, float lambda)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t n = get_group_id(0);\n",
+"    const float2 ms = signed_max_sum(d + doff + n * K, K, -1.0f, tmp);\n",
+"    const float dy = d[doff + n * K + labels[n]];\n",
+"    if (get_local_id(0) == 0)\n",
+"        rows[n] = (dy + ms.x) + log(ms.y) + lambda * dy;\n",
+"}\n",
+"\n",
+"OSR_KERNEL loss_cac_dx(__global const float *d, int doff, __global const int *labels,\n",
+"                       __global const float *dloss, int dloff, __global float *dx, int dxoff, int K,\n",
+"                       float lambda, float scale)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t n = get_group_id(0);\n",
+"    const float2 ms = signed_max_sum(d + doff + n * K, K, -1.0f, tmp);\n",
+"    const float f = scale * dloss[dloff];\n",
+"    FOR_ROW(k, K)\n",
+"    dx[dxoff + n * K + k] = f * ((k == labels[n] ? 1.0f + lambda : 0.0f)\n",
+"                                 - exp(-d[doff + n * K + k] - ms.x) / ms.y);\n",
+"}\n",
+"\n",
+"OSR_KERNEL loss_difair(__global const float *d, int doff, __global const int *labels,\n",
+"                       __global float *rows, int K, float radius, float pull)\n",
+"{\n",
+"    const size_t n = get_group_id(0);\n",
+"    const float dy = d[doff + n * K + labels[n]];\n",
+"    if (get_local_id(0) == 0)\n",
+"        rows[n] = pull * dy + fmax(dy - radius, 0.0f);\n",
+"}\n",
+"\n",
+"OSR_KERNEL loss_difair_dx(__global const float *d, int doff, __global const int *labels,\n",
+"                          __global const float *dloss, int dloff, __global float *dx, int dxoff,\n",
+"                          int K, float radius, float pull, float scale)\n",
+"{\n",
+"    const size_t n = get_group_id(0);\n",
+"    const float f = scale * dloss[dloff];\n",
+"    FOR_ROW(k, K)\n",
+"    {\n",
+"        const float v = d[doff + n * K + k];\n",
+"        dx[dxoff + n * K + k] = k == labels[n] ? f * (pull + (v > radius ? 1.0f : 0.0f)) : 0.0f;\n",
+"    }\n",
+"}\n",
+"\n",
+"#define COS_LIMIT (1.0f - 1e-6f)\n",
+"\n",
+"static inline float softplus(float v)\n",
+"{\n",
+"    return fmax(v, 0.0f) + log1p(exp(-fabs(v)));\n",
+"}\n",
+"\n",
+"/* T cos(arccos(c) + m) */\n",
+"static inline float margin_logit(float c, float T, float cm, float sm)\n",
+"{\n",
+"    const float v = clamp(c, -COS_LIMIT, COS_LIMIT);\n",
+"    return T * (v * cm - sqrt((1.0f - v) * (1.0f + v)) * sm);\n",
+"}\n",
+"\n",
+"OSR_KERNEL loss_movr(__global const float *c, int coff, __global const int *labels,\n",
+"                     __global float *rows, int K, float T, float cm, float sm)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t n = get_group_id(0);\n",
+"    float s = 0.0f;\n",
+"    FOR_ROW(k, K)\n",
+"    {\n",
+"        const float l = margin_logit(c[coff + n * K + k], T, cm, sm);\n",
+"        s += softplus(k == labels[n] ? -l : l);\n",
+"    }\n",
+"    s = group_sum(s, tmp);\n",
+"    if (get_local_id(0) == 0)\n",
+"        rows[n] = s;\n",
+"}\n",
+"\n",
+"/* d l / d c = T (cm + c sm / sqrt(1 - c^2)); 0 where c is clamped. */\n",
+"OSR_KERNEL loss_movr_dx(__global const float *c, int coff, __global const int *labels,\n",
+"                        __global const float *dloss, int dloff, __global float *dx, int dxoff,\n",
+"                        int K, float T, float cm, float sm, float scale)\n",
+"{\n",
+"    const size_t n = get_group_id(0);\n",
+"    const float f = scale * dloss[dloff];\n",
+"    FOR_ROW(k, K)\n",
+"    {\n",
+"        const float v = c[coff + n * K + k], l = margin_logit(v, T, cm, sm);\n",
+"        const float p = 1.0f / (1.0f + exp(-l));\n",
+"        const float q = k == labels[n] ? p - 1.0f : p;\n",
+"        const float slope = T * (cm + v * sm / sqrt(fmax((1.0f - v) * (1.0f + v), 1e-12f)));\n",
+"        dx[dxoff + n * K + k] = fabs(v) < COS_LIMIT ? f * q * slope : 0.0f;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Correlation penalty of filters w[K F][M]: stats[i] = mean, stats[KF + i] = 1/std of filter i,\n",
+" * one group a filter. */\n",
+"OSR_KERNEL correlation_stats(__global const float *w, int woff, __global float *stats, int KF,\n",
+"                             int M)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const int i = (int)get_group_id(0);\n",
+"    __global const float *p = w + woff + (size_t)i * M;\n",
+"    float s = 0.0f, q = 0.0f;\n",
+"    FOR_ROW(j, M)\n",
+"    s += p[j];\n",
+"    const float mean = group_sum(s, tmp) / (float)M;\n",
+"    FOR_ROW(j, M)\n",
+"    q += (p[j] - mean) * (p[j] - mean);\n",
+"    const float std = sqrt(group_sum(q, tmp) / (float)M);\n",
+"    if (get_local_id(0) == 0) {\n",
+"        stats[i] = mean;\n",
+"        stats[KF + i] = std > 0.0f ? 1.0f / std : 1.0f;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* rho[i][q] = correlation of filter i with filter q of its class; one group a filter. */\n",
+"OSR_KERNEL correlation_rho(__global const float *w, int woff, __global const float *stats,\n",
+"                           __global float *rho, int KF, int F, int M)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const int i = (int)get_group_id(0), first = i / F * F;\n",
+"    __global const float *p = w + woff + (size_t)i * M;\n",
+"    for (int q = 0; q < F; ++q) {\n",
+"        const int j = first + q;\n",
+"        __global const float *r = w + woff + (size_t)j * M;\n",
+"        float s = 0.0f;\n",
+"        FOR_ROW(m, M)\n",
+"        s += (p[m] - stats[i]) * (r[m] - stats[j]);\n",
+"        s = group_sum(s, tmp) * stats[KF + i] * stats[KF + j] / (float)M;\n",
+"        if (get_local_id(0) == 0)\n",
+"            rho[(size_t)i * F + q] = s;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* y[0] = weight sum over pairs p < q of each class; absolute 1: of |rho|. One group. */\n",
+"OSR_KERNEL correlation_sum(__global const float *rho, __global float *y, int yoff, int KF, int F,\n",
+"                           int absolute, float weight)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    float s = 0.0f;\n",
+"    FOR_ROW(i, KF)\n",
+"    for (int q = i % F + 1; q < F; ++q)\n",
+"        s += absolute ? fabs(rho[(size_t)i * F + q]) : rho[(size_t)i * F + q];\n",
+"    s = group_sum(s, tmp);\n",
+"    if (get_local_id(0) == 0)\n",
+"        y[yoff] = weight * s;\n",
+"}\n",
+"\n",
+"/* dw_i = weight dloss sum_{q != i} g_q (u_q - rho_iq u_i) / (M std_i), u = (w - mean) / std,\n",
+" * g = sign of rho or 1. One group a filter; accumulate: +=. */\n",
+"OSR_KERNEL correlation_dw(__global const float *w, int woff, __global const float *stats,\n",
+"                          __global const float *rho, __global const float *dloss, int dloff,\n",
+"                          __global float *dw, int dwoff, int KF, int F, int M, int absolute,\n",
+"                          float weight, int accumulate)\n",
+"{\n",
+"    const int i = (int)get_group_id(0), first = i / F * F;\n",
+"    const float f = weight * dloss[dloff] * stats[KF + i] / (float)M;\n",
+"    FOR_ROW(m, M)\n",
+"    {\n",
+"        const float ui = (w[woff + (size_t)i * M + m] - stats[i]) * stats[KF + i];\n",
+"        float s = 0.0f;\n",
+"        for (int q = 0; q < F; ++q) {\n",
+"            const int j = first + q;\n",
+"            const float r = rho[(size_t)i * F + q];\n",
+"            const float g = j == i ? 0.0f : !absolute ? 1.0f : r > 0.0f ? 1.0f : r < 0.0f ? -1.0f\n",
+"                                                                                          : 0.0f;\n",
+"            s += g * ((w[woff + (size_t)j * M + m] - stats[j]) * stats[KF + j] - r * ui);\n",
+"        }\n",
+"        const size_t at = dwoff + (size_t)i * M + m;\n",
+"        dw[at] = accumulate ? dw[at] + f * s : f * s;\n",
+"    }\n",
+"}\n",
+};
+static const char *const osr__cl_matmul_cpu[] = {
+"#line 1 \"kernels/matmul_cpu.cl\"\n",
+"/* matmul_cpu.cl - dense matrix products C [M][N] = A B, row-major, CPU family\n",
+" *\n",
+" *   matmul_nn   A [M][K], B [K][N]\n",
+" *   matmul_nt   A [M][K], B [N][K]: C = A B^T\n",
+" *   matmul_tn   A [K][M], B [K][N]: C = A^T B\n",
+" * Arguments: a, aoff, b, boff, c, coff, M, N, K; offsets in floats, any alignment; C is overwritten\n",
+" * (zeros when K is 0) and must not overlap A or B.\n",
+" *\n",
+" * matmul_nn and matmul_tn make a tile of 64 x 64 from blocks of depth 64, which they copy, filled\n",
+" * up with zeros, to local memory (32 KiB); each block's sums are added to C, which keeps the\n",
+" * rounding error of long products small. matmul_nt multiplies along K with vectors, MM_NT_R rows\n",
+" * of A by MM_NT_C rows of B at once, and adds up the lanes at the end; no operand is copied.\n",
+" *\n",
+" * Launch geometry: ceil(M / T), ceil(N / T), 1 groups of local size 1, 1, 1, with\n",
+" * T = 8 for matmul_nt with N <= 64, T = 64 otherwise. */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"#define MM_TILE 64\n",
+"#define MM_THIN_N 64\n",
+"#define MM_THIN 8\n",
+"#define MM_NT_DEPTH 1024 /* terms summed lane by lane before they are added to C */\n",
+"\n",
+"/* A register block of matmul_nn and matmul_tn: MM_R rows by MM_V float16. One of matmul_nt: MM_NT_R\n",
+" * rows of A by MM_NT_C rows of B, in vectors of MM_LANES. They are made for 32 vector registers of\n",
+" * 512 bits, or 16 of 256 bits. */\n",
+"#ifdef __AVX512F__\n",
+"#define MM_R 8\n",
+"#define MM_V 2\n",
+"#define MM_NT_R 8\n",
+"#define MM_NT_C 3\n",
+"typedef float16 mm_vec;\n",
+"#define MM_LANES 16\n",
+"#define MM_LOAD(p) vload16(0, p)\n",
+"#else\n",
+"#define MM_R 4\n",
+"#define MM_V 1\n",
+"#define MM_NT_R 4\n",
+"#define MM_NT_C 3\n",
+"typedef float8 mm_vec;\n",
+"#define MM_LANES 8\n",
+"#define MM_LOAD(p) vload8(0, p)\n",
+"#endif\n",
+"#define MM_UNROLL _Pragma(\"unroll\")\n",
+"#define MM_LOCAL16(p) (*(__local float16 *)(p))\n",
+"\n",
+"/* d [64][64] = lines x width values of p, lines ld apart. The rest of each line and the lines up to\n",
+" * a multiple of 8 are zeros. */\n",
+"static inline void mm_copy(__global const float *p, int ld, int lines, int width,\n",
+"                           __local float *d)\n",
+"{\n",
+"    for (int i = 0; i < lines; ++i, p += ld, d += MM_TILE) {\n",
+"        int j = 0;\n",
+"        for (; j + 16 <= width; j += 16)\n",
+"            MM_LOCAL16(d + j) = vload16(0, p + j);\n",
+"        for (; j < width; ++j)\n",
+"            d[j] = p[j];\n",
+"        for (; j < MM_TILE; ++j)\n",
+"            d[j] = 0.0f;\n",
+"    }\n",
+"    for (int j = 0; j < (lines + 7) / 8 * 8 * MM_TILE - lines * MM_TILE; j += 16)\n",
+"        MM_LOCAL16(d + j) = (float16)(0.0f);\n",
+"}\n",
+"\n",
+"/* C [rows][cols] = (first) or += a register block of sums. */\n",
+"static inline void mm_store(__global float *c, int N, int rows, int cols, int first,\n",
+"                            float16 (*acc)[MM_V])\n",
+"{\n",
+"    MM_UNROLL for (int r = 0; r < MM_R; ++r) MM_UNROLL for (int v = 0; v < MM_V; ++v)\n",
+"    {\n",
+"        __global float *p = c + (size_t)r * N + v * 16;\n",
+"        const int left = cols - v * 16;\n",
+"        if (r < rows && left >= 16) {\n",
+"            vstore16(first ? acc[r][v] : vload16(0, p) + acc[r][v], 0, p);\n",
+"        } else if (r < rows) {\n",
+"            float t[16];\n",
+"            vstore16(acc[r][v], 0, t);\n",
+"            for (int j = 0; j < left; ++j)\n",
+"                p[j] = first ? t[j] : p[j] + t[j];\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* A register block over one depth block: row r, term k of A is a[r * rs + k * ks]. */\n",
+"static inline void mm_block(__local const float *a, int rs, int ks,\n",
+"                            __local const float *b, int depth, float16 (*out)[MM_V])\n",
+"{\n",
+"    float16 acc[MM_R][MM_V];\n",
+"    MM_UNROLL for (int r = 0; r < MM_R; ++r) MM_UNROLL for (int v = 0; v < MM_V; ++v)\n",
+"        acc[r][v] = (float16)(0.0f);\n",
+"    for (int k = 0; k < depth; ++k, a += ks, b += MM_TILE) {\n",
+"        float16 bv[MM_V];\n",
+"        MM_UNROLL for (int v = 0; v < MM_V; ++v) bv[v] = *(__local const float16 *)(b + v * 16);\n",
+"        MM_UNROLL for (int r = 0; r < MM_R; ++r)\n",
+"        {\n",
+"            const float16 av = (float16)(a[r * rs]);\n",
+"            MM_UNROLL for (int v = 0; v < MM_V; ++v) acc[r][v] += av * bv[v];\n",
+"        }\n",
+"    }\n",
+"    MM_UNROLL for (int r = 0; r < MM_R; ++r) MM_UNROLL for (int v = 0; v < MM_V; ++v)\n",
+"        out[r][v] = acc[r][v];\n",
+"}\n",
+"\n",
+"/* One 64 x 64 tile of C = A B (ta 0) or A^T B (ta 1); la and lb hold a depth block of each. */\n",
+"static inline void mm_tile(__global const float *a, __global const float *b,\n",
+"                           __global float *c, int M, int N, int K, int ta,\n",
+"                           __local float *la, __local float *lb)\n",
+"{\n",
+"    const int m0 = (int)get_group_id(0) * MM_TILE, n0 = (int)get_group_id(1) * MM_TILE;\n",
+"    const int rows = min(M - m0, MM_TILE), cols = min(N - n0, MM_TILE);\n",
+"    const int rs = ta ? 1 : MM_TILE, ks = ta ? MM_TILE : 1;\n",
+"    int k0 = 0;\n",
+"\n",
+"    do {\n",
+"        const int depth = min(K - k0, MM_TILE);\n",
+"        if (ta)\n",
+"            mm_copy(a + (size_t)k0 * M + m0, M, depth, rows, la);\n",
+"        else\n",
+"            mm_copy(a + (size_t)m0 * K + k0, K, rows, depth, la);\n",
+"        mm_copy(b + (size_t)k0 * N + n0, N, depth, cols, lb);\n",
+"        for (int r = 0; r < rows; r += MM_R)\n",
+"            for (int j = 0; j < cols; j += MM_V * 16) {\n",
+"                float16 acc[MM_R][MM_V];\n",
+"                mm_block(la + r * rs, rs, ks, lb + j, depth, acc);\n",
+"                mm_store(c + (size_t)(m0 + r) * N + n0 + j, N, rows - r, cols - j, k0 == 0, acc);\n",
+"            }\n",
+"        k0 += MM_TILE;\n",
+"    } while (k0 < K);\n",
+"}\n",
+"\n",
+"static inline float mm_lanes(mm_vec v)\n",
+"{\n",
+"#if MM_LANES == 16\n",
+"    const float8 e = v.lo + v.hi;\n",
+"#else\n",
+"    const float8 e = v;\n",
+"#endif\n",
+"    const float4 f = e.lo + e.hi;\n",
+"    const float2 g = f.lo + f.hi;\n",
+"    return g.x + g.y;\n",
+"}\n",
+"\n",
+"/* C [rows][cols] = (first) or += the products of `depth` terms of MM_NT_R rows of A and MM_NT_C\n",
+" * rows of B, each K apart. Rows beyond `rows` or `cols` repeat the last one and are not stored. */\n",
+"static inline void mm_dot(__global const float *a, __global const float *b,\n",
+"                          __global float *c, int N, int K, int rows, int cols, int depth,\n",
+"                          int first)\n",
+"{\n",
+"    __global const float *ap[MM_NT_R], *bp[MM_NT_C];\n",
+"    mm_vec acc[MM_NT_R][MM_NT_C];\n",
+"    int k = 0;\n",
+"\n",
+"    MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) bp[j] = b + (size_t)min(j, cols - 1) * K;\n",
+"    MM_UNROLL for (int r = 0; r < MM_NT_R; ++r)\n",
+"    {\n",
+"        ap[r] = a + (size_t)min(r, rows - 1) * K;\n",
+"        MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) acc[r][j] = (mm_vec)(0.0f);\n",
+"    }\n",
+"    for (; k + MM_LANES <= depth; k += MM_LANES) {\n",
+"        mm_vec bv[MM_NT_C];\n",
+"        MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) bv[j] = MM_LOAD(bp[j] + k);\n",
+"        MM_UNROLL for (int r = 0; r < MM_NT_R; ++r)\n",
+"        {\n",
+"            const mm_vec av = MM_LOAD(ap[r] + k);\n",
+"            MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) acc[r][j] += av * bv[j];\n",
+"        }\n",
+"    }\n",
+"    MM_UNROLL for (int r = 0; r < MM_NT_R; ++r) MM_UNROLL for (int j = 0; j < MM_NT_C; ++j)\n",
+"    {\n",
+"        if (r < rows && j < cols) {\n",
+"            float sum = mm_lanes(acc[r][j]);\n",
+"            for (int t = k; t < depth; ++t)\n",
+"                sum += ap[r][t] * bp[j][t];\n",
+"            c[(size_t)r * N + j] = first ? sum : c[(size_t)r * N + j] + sum;\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"#define MM_KERNEL(NAME)                                                                            \\\n",
+"    OSR_KERNEL NAME(__global const float *restrict a, int aoff, __global const float *restrict b,  \\\n",
+"                    int boff, __global float *restrict c, int coff, int M, int N, int K)\n",
+"\n",
+"MM_KERNEL(matmul_nn)\n",
+"{\n",
+"    __local float la[MM_TILE * MM_TILE] __attribute__((aligned(64)));\n",
+"    __local float lb[MM_TILE * MM_TILE] __attribute__((aligned(64)));\n",
+"    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 0, la, lb);\n",
+"}\n",
+"\n",
+"MM_KERNEL(matmul_tn)\n",
+"{\n",
+"    __local float la[MM_TILE * MM_TILE] __attribute__((aligned(64)));\n",
+"    __local float lb[MM_TILE * MM_TILE] __attribute__((aligned(64)));\n",
+"    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 1, la, lb);\n",
+"}\n",
+"\n",
+"MM_KERNEL(matmul_nt)\n",
+"{\n",
+"    const int tile = N <= MM_THIN_N ? MM_THIN : MM_TILE;\n",
+"    const int m0 = (int)get_group_id(0) * tile, m1 = min(m0 + tile, M);\n",
+"    const int n0 = (int)get_group_id(1) * tile, n1 = min(n0 + tile, N);\n",
+"    int k = 0;\n",
+"\n",
+"    do {\n",
+"        const int depth = min(K - k, MM_NT_DEPTH);\n",
+"        for (int m = m0; m < m1; m += MM_NT_R)\n",
+"            for (int n = n0; n < n1; n += MM_NT_C)\n",
+"                mm_dot(a + aoff + (size_t)m * K + k, b + boff + (size_t)n * K + k,\n",
+"                       c + coff + (size_t)m * N + n, N, K, m1 - m, n1 - n, depth, k == 0);\n",
+"        k += MM_NT_DEPTH;\n",
+"    } while (k < K);\n",
+"}\n",
+};
+static const char *const osr__cl_matmul_gpu[] = {
+"#line 1 \"kernels/matmul_gpu.cl\"\n",
+"/* matmul_gpu.cl - dense matrix products C [M][N] = A B, row-major, GPU family\n",
+" *\n",
+" *   matmul_nn   A [M][K], B [K][N]\n",
+" *   matmul_nt   A [M][K], B [N][K]: C = A B^T\n",
+" *   matmul_tn   A [K][M], B [K][N]: C = A^T B\n",
+" * Arguments: a, aoff, b, boff, c, coff, M, N, K; offsets in floats, any alignment; C is overwritten\n",
+" * (zeros when K is 0) and must not overlap A or B.\n",
+" *\n",
+" * A group of 128 items makes a tile of 64 x 64, 8 x 4 an item, from slices of depth 16 in local\n",
+" * memory; while one slice is multiplied the next is fetched into registers. Sums are folded every\n",
+" * 256 terms, which keeps the rounding error of long products small. Every sum has a fixed order.\n",
+" * matmul_nt with N <= 64, a linear layer of few outputs, has too few such tiles to fill a device:\n",
+" * there a group makes a tile of 8 x 8, its items share the terms, and 128 sums are then added.\n",
+" *\n",
+" * Launch geometry: ceil(M / T), ceil(N / T), 1 groups of local size 128, 1, 1, with\n",
+" * T = 8 for matmul_nt with N <= 64, T = 64 otherwise. */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"#define MM_ITEMS 128\n",
+"#define MM_TILE 64\n",
+"#define MM_DEPTH 16\n",
+"#define MM_LD (MM_TILE + 4)\n",
+"#define MM_SIZE (MM_DEPTH * MM_LD)\n",
+"#define MM_FETCH (MM_TILE * MM_DEPTH / MM_ITEMS)\n",
+"#define MM_FOLD 16 /* slices */\n",
+"#define MM_THIN_N 64\n",
+"#define MM_THIN 8\n",
+"\n",
+"#define MM_LOCAL4(p) (*(__local float4 *)(p))\n",
+"#define MM_UNROLL _Pragma(\"unroll\")\n",
+"#ifdef FP_FAST_FMAF\n",
+"#define MM_FMA(a, b, c) fma(a, b, c)\n",
+"#else\n",
+"#define MM_FMA(a, b, c) ((a) * (b) + (c))\n",
+"#endif\n",
+"\n",
+"/* Element e of this item in a slice: its row r of the tile and depth k, neighbours in memory for\n",
+" * neighbouring items. Operands stored [rows][K] run along k, those stored [K][rows] along r. */\n",
+"static inline int mm_row(int along_k, int id, int e)\n",
+"{\n",
+"    return along_k ? id / MM_DEPTH + e * (MM_ITEMS / MM_DEPTH) : id % MM_TILE;\n",
+"}\n",
+"\n",
+"static inline int mm_depth(int along_k, int id, int e)\n",
+"{\n",
+"    return along_k ? id % MM_DEPTH : id / MM_TILE + e * (MM_ITEMS / MM_TILE);\n",
+"}\n",
+"\n",
+"/* Fetches rows r0.. and depths k0.. of an operand with `rows` rows; zeros beyond its end. */\n",
+"static inline void mm_fetch(__global const float *p, int along_k, int rows, int K, int r0,\n",
+"                            int k0, int id, float *v)\n",
+"{\n",
+"    MM_UNROLL for (int e = 0; e < MM_FETCH; ++e)\n",
+"    {\n",
+"        const int r = r0 + mm_row(along_k, id, e), k = k0 + mm_depth(along_k, id, e);\n",
+"        v[e] = 0.0f;\n",
+"        if (r < rows && k < K)\n",
+"            v[e] = p[along_k ? (size_t)r * K + k : (size_t)k * rows + r];\n",
+"    }\n",
+"}\n",
+"\n",
+"static inline void mm_keep(__local float *d, int along_k, int id, const float *v)\n",
+"{\n",
+"    MM_UNROLL for (int e = 0; e < MM_FETCH; ++e)\n",
+"        d[mm_depth(along_k, id, e) * MM_LD + mm_row(along_k, id, e)] = v[e];\n",
+"}\n",
+"\n",
+"/* acc[r] += sum over k of a[k][row r] b[k][4 columns]; rows are two runs of 4, 32 apart. */\n",
+"static inline void mm_step(__local float *a, __local float *b, float4 *acc)\n",
+"{\n",
+"    MM_UNROLL for (int k = 0; k < MM_DEPTH; ++k)\n",
+"    {\n",
+"        const float4 a0 = MM_LOCAL4(a + k * MM_LD), a1 = MM_LOCAL4(a + k * MM_LD + 32);\n",
+"        const float4 v = MM_LOCAL4(b + k * MM_LD);\n",
+"        acc[0] = MM_FMA((float4)(a0.s0), v, acc[0]);\n",
+"        acc[1] = MM_FMA((float4)(a0.s1), v, acc[1]);\n",
+"        acc[2] = MM_FMA((float4)(a0.s2), v, acc[2]);\n",
+"        acc[3] = MM_FMA((float4)(a0.s3), v, acc[3]);\n",
+"        acc[4] = MM_FMA((float4)(a1.s0), v, acc[4]);\n",
+"        acc[5] = MM_FMA((float4)(a1.s1), v, acc[5]);\n",
+"        acc[6] = MM_FMA((float4)(a1.s2), v, acc[6]);\n",
+"        acc[7] = MM_FMA((float4)(a1.s3), v, acc[7]);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* One 64 x 64 tile of C; sa and sb hold two slices each. */\n",
+"static inline void mm_tile(__global const float *a, __global const float *b,\n",
+"                           __global float *c, int M, int N, int K, int ta, int tb,\n",
+"                           __local float *sa, __local float *sb)\n",
+"{\n",
+"    const int id = (int)get_local_id(0), row = id / 16 * 4, col = id % 16 * 4;\n",
+"    const int m0 = (int)get_group_id(0) * MM_TILE, n0 = (int)get_group_id(1) * MM_TILE;\n",
+"    const int slices = (K + MM_DEPTH - 1) / MM_DEPTH;\n",
+"    float av[MM_FETCH], bv[MM_FETCH];\n",
+"    float4 acc[8], sum[8];\n",
+"\n",
+"    MM_UNROLL for (int r = 0; r < 8; ++r) acc[r] = sum[r] = (float4)(0.0f);\n",
+"    for (int s = -1; s < slices; ++s) {\n",
+"        const int cur = (s & 1) * MM_SIZE, next = MM_SIZE - cur;\n",
+"        if (s + 1 < slices) {\n",
+"            mm_fetch(a, !ta, M, K, m0, (s + 1) * MM_DEPTH, id, av);\n",
+"            mm_fetch(b, tb, N, K, n0, (s + 1) * MM_DEPTH, id, bv);\n",
+"        }\n",
+"        if (s >= 0)\n",
+"            mm_step(sa + cur + row, sb + cur + col, acc);\n",
+"        if (s + 1 == slices || s % MM_FOLD == MM_FOLD - 1) {\n",
+"            MM_UNROLL for (int r = 0; r < 8; ++r)\n",
+"            {\n",
+"                sum[r] += acc[r];\n",
+"                acc[r] = (float4)(0.0f);\n",
+"            }\n",
+"        }\n",
+"        if (s + 1 < slices) {\n",
+"            mm_keep(sa + next, !ta, id, av);\n",
+"            mm_keep(sb + next, tb, id, bv);\n",
+"        }\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    }\n",
+"    MM_UNROLL for (int r = 0; r < 8; ++r)\n",
+"    {\n",
+"        const int m = m0 + row + r / 4 * 32 + r % 4, n = n0 + col;\n",
+"        __global float *p = c + (size_t)m * N + n;\n",
+"        if (m < M && n < N)\n",
+"            p[0] = sum[r].s0;\n",
+"        if (m < M && n + 1 < N)\n",
+"            p[1] = sum[r].s1;\n",
+"        if (m < M && n + 2 < N)\n",
+"            p[2] = sum[r].s2;\n",
+"        if (m < M && n + 3 < N)\n",
+"            p[3] = sum[r].s3;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* One 8 x 8 tile of C = A B^T; item i sums the terms i, i + 128, ... Two rows of the tile at a time\n",
+" * go through `part` (16 sums of 128 items), where 8 items add 16 terms each, then one item 8. */\n",
+"static inline void mm_thin(__global const float *a, __global const float *b,\n",
+"                           __global float *c, int M, int N, int K, __local float *part,\n",
+"                           __local float *eighth)\n",
+"{\n",
+"    const int id = (int)get_local_id(0), value = id / 8, lane = id % 8;\n",
+"    const int m0 = (int)get_group_id(0) * MM_THIN, n0 = (int)get_group_id(1) * MM_THIN;\n",
+"    float acc[MM_THIN][MM_THIN];\n",
+"\n",
+"    MM_UNROLL for (int r = 0; r < MM_THIN; ++r) MM_UNROLL for (int j = 0; j < MM_THIN; ++j)\n",
+"        acc[r][j] = 0.0f;\n",
+"    for (int k = id; k < K; k += MM_ITEMS) {\n",
+"        float av[MM_THIN], bv[MM_THIN];\n",
+"        MM_UNROLL for (int r = 0; r < MM_THIN; ++r)\n",
+"        {\n",
+"            av[r] = a[(size_t)min(m0 + r, M - 1) * K + k];\n",
+"            bv[r] = b[(size_t)min(n0 + r, N - 1) * K + k];\n",
+"        }\n",
+"        MM_UNROLL for (int r = 0; r < MM_THIN; ++r) MM_UNROLL for (int j = 0; j < MM_THIN; ++j)\n",
+"            acc[r][j] = MM_FMA(av[r], bv[j], acc[r][j]);\n",
+"    }\n",
+"    MM_UNROLL for (int r = 0; r < MM_THIN; r += 2)\n",
+"    {\n",
+"        MM_UNROLL for (int j = 0; j < 2 * MM_THIN; ++j)\n",
+"            part[j * (MM_ITEMS + 1) + id] = acc[r + j / MM_THIN][j % MM_THIN];\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"        float sum = 0.0f;\n",
+"        for (int i = 0; i < MM_ITEMS; i += 8)\n",
+"            sum += part[value * (MM_ITEMS + 1) + i + lane];\n",
+"        eighth[id] = sum;\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"        const int m = m0 + r + value / MM_THIN, n = n0 + value % MM_THIN;\n",
+"        if (lane == 0 && m < M && n < N) {\n",
+"            sum = 0.0f;\n",
+"            for (int i = 0; i < 8; ++i)\n",
+"                sum += eighth[id + i];\n",
+"            c[(size_t)m * N + n] = sum;\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"#define MM_KERNEL(NAME)                                                                            \\\n",
+"    __kernel __attribute__((reqd_work_group_size(MM_ITEMS, 1, 1))) void NAME(                      \\\n",
+"        __global const float *restrict a, int aoff, __global const float *restrict b, int boff,    \\\n",
+"        __global float *restrict c, int coff, int M, int N, int K)\n",
+"\n",
+"MM_KERNEL(matmul_nn)\n",
+"{\n",
+"    __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));\n",
+"    __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));\n",
+"    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 0, 0, sa, sb);\n",
+"}\n",
+"\n",
+"MM_KERNEL(matmul_nt)\n",
+"{\n",
+"    __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));\n",
+"    __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));\n",
+"    if (N <= MM_THIN_N)\n",
+"        mm_thin(a + aoff, b + boff, c + coff, M, N, K, sa, sb);\n",
+"    else\n",
+"        mm_tile(a + aoff, b + boff, c + coff, M, N, K, 0, 1, sa, sb);\n",
+"}\n",
+"\n",
+"MM_KERNEL(matmul_tn)\n",
+"{\n",
+"    __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));\n",
+"    __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));\n",
+"    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 1, 0, sa, sb);\n",
+"}\n",
+};
+static const char *const osr__cl_norm[] = {
+"#line 1 \"kernels/norm.cl\"\n",
+"/* norm.cl - batch normalisation, leaky rectifier and dropout, in one pass over an image\n",
+" *\n",
+" *   y = drop(leaky(x scale + shift))\n",
+" *\n",
+" * coef: float [4][CB*8] = scale, shift, mean, 1/std a channel; zeros in lanes beyond C.\n",
+" * Plane kernels run one work-group of LS items for each (n, cb), group id n*CB + cb.\n",
+" * part: float [2][N][CB*8], one row a plane; the merges run one group of LS items for each cb and\n",
+" * add the rows in the order of n. */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"/* Dropout factors of 8 lanes: 0 or 1/(1-p). kind 0 none, 1 one value each, 2 one a channel. */\n",
+"static inline float8 drop_mask(int kind, float p, uint plane, uint pixel, uint stream, uint step,\n",
+"                               uint2 key)\n",
+"{\n",
+"    if (kind == 0)\n",
+"        return (float8)(1.0f);\n",
+"    const uint q = kind == 2 ? 0u : pixel + 1u;\n",
+"    const uint4 a = philox((uint4)(plane, q * 2u, stream, step), key);\n",
+"    const uint4 b = philox((uint4)(plane, q * 2u + 1u, stream, step), key);\n",
+"    const float8 u = (float8)(uniform01(a.x), uniform01(a.y), uniform01(a.z), uniform01(a.w),\n",
+"                              uniform01(b.x), uniform01(b.y), uniform01(b.z), uniform01(b.w));\n",
+"    return select((float8)(0.0f), (float8)(1.0f / (1.0f - p)), u >= (float8)(p));\n",
+"}\n",
+"\n",
+"/* Mean and sum of squared deviations of each plane and lane: two passes over a plane that the\n",
+" * cache holds. */\n",
+"OSR_KERNEL norm_plane_stats(__global const float *x, const int4 xl, __global float *part, int N,\n",
+"                            int CB, int H, int W)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    __local float8 tmp[LS];\n",
+"    float8 s = (float8)(0.0f), d = (float8)(0.0f);\n",
+"    FOR_PIXELS(y, c, H, W)\n",
+"    s += LOAD8(x + image_at(xl, n, cb, y, c));\n",
+"    const float8 mean = group_sum8(s, tmp) / (float)(H * W);\n",
+"    FOR_PIXELS(y, c, H, W)\n",
+"    {\n",
+"        const float8 v = LOAD8(x + image_at(xl, n, cb, y, c)) - mean;\n",
+"        d += v * v;\n",
+"    }\n",
+"    d = group_sum8(d, tmp);\n",
+"    if (get_local_id(0) == 0) {\n",
+"        STORE8(part + ((size_t)n * CB + cb) * 8, mean);\n",
+"        STORE8(part + ((size_t)(N + n) * CB + cb) * 8, d);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Merge the planes (Chan et al.), update the running statistics, make the coefficients. */\n",
+"OSR_KERNEL norm_merge(__global const float *part, __global const float *gamma, int goff,\n",
+"                      __global const float *beta, int boff, __global float *rmean, int moff,\n",
+"                      __global float *rvar, int voff, __global float *coef, int N, int CB, int C,\n",
+"                      int HW, float eps, float momentum)\n",
+"{\n",
+"    const int cb = (int)get_group_id(0), c8 = CB * 8;\n",
+"    FOR_ROW(i, 8)\n",
+"    {\n",
+"        const int c = cb * 8 + i;\n",
+"        float mean = 0.0f, m2 = 0.0f, count = 0.0f;\n",
+"        for (int n = 0; n < N; ++n) {\n",
+"            const float d = part[(size_t)n * c8 + c] - mean, all = count + (float)HW;\n",
+"            mean += d * ((float)HW / all);\n",
+"            m2 += part[(size_t)(N + n) * c8 + c] + d * d * (count * ((float)HW / all));\n",
+"            count = all;\n",
+"        }\n",
+"        const float inv = rsqrt(m2 / count + eps);\n",
+"        const float scale = c < C ? gamma[goff + c] * inv : 0.0f;\n",
+"        coef[c] = scale;\n",
+"        coef[c8 + c] = c < C ? beta[boff + c] - mean * scale : 0.0f;\n",
+"        coef[2 * c8 + c] = c < C ? mean : 0.0f;\n",
+"        coef[3 * c8 + c] = c < C ? inv : 0.0f;\n",
+"        if (c < C && momentum > 0.0f) {\n",
+"            const float var = m2 / fmax(count - 1.0f, 1.0f);\n",
+"            rmean[moff + c] += momentum * (mean - rmean[moff + c]);\n",
+"            rvar[voff + c] += momentum * (var - rvar[voff + c]);\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Coefficients from the running statistics. One group of LS items for each cb. */\n",
+"OSR_KERNEL norm_fixed(__global const float *gamma, int goff, __global const float *beta, int boff,\n",
+"                      __global const float *rmean, int moff, __global const float *rvar, int voff,\n",
+"                      __global float *coef, int CB, int C, float eps)\n",
+"{\n",
+"    const int cb = (int)get_group_id(0), c8 = CB * 8;\n",
+"    FOR_ROW(i, 8)\n",
+"    {\n",
+"        const int c = cb * 8 + i;\n",
+"        const float inv = c < C ? 1.0f / sqrt(rvar[voff + min(c, C - 1)] + eps) : 0.0f;\n",
+"        const float scale = c < C ? gamma[goff + c] * inv : 0.0f;\n",
+"        coef[c] = scale;\n",
+"        coef[c8 + c] = c < C ? beta[boff + c] - rmean[moff + c] * scale : 0.0f;\n",
+"        coef[2 * c8 + c] = c < C ? rmean[moff + c] : 0.0f;\n",
+"        coef[3 * c8 + c] = inv;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* y = drop(leaky(x scale + shift)); without normalisation (norm 0) coef is not read. */\n",
+"OSR_KERNEL norm_act(__global const float *x, const int4 xl, __global const float *coef,\n",
+"                    __global float *y, const int4 yl, int CB, int H, int W, int norm, float slope,\n",
+"                    int drop, float p, uint stream, uint step, uint key0, uint key1)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    const float8 scale = norm ? LOAD8(coef + cb * 8) : (float8)(1.0f);\n",
+"    const float8 shift = norm ? LOAD8(coef + (CB + cb) * 8) : (float8)(0.0f);\n",
+"    const uint2 key = (uint2)(key0, key1);\n",
+"    const float8 whole = drop == 2 ? drop_mask(2, p, (uint)g, 0u, stream, step, key)\n",
+"                                   : (float8)(1.0f);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        float8 v = LOAD8(x + image_at(xl, n, cb, r, c)) * scale + shift;\n",
+"        v = select(v * slope, v, v > (float8)(0.0f)) * whole;\n",
+"        if (drop == 1)\n",
+"            v *= drop_mask(1, p, (uint)g, (uint)(r * W + c), stream, step, key);\n",
+"        STORE8(y + image_at(yl, n, cb, r, c), v);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* dz = dy * mask * leaky'(z), the gradient behind the activation. */\n",
+"static inline float8 act_gradient(float8 dy, float8 z, float slope)\n",
+"{\n",
+"    return select(dy * slope, dy, z > (float8)(0.0f));\n",
+"}\n",
+"\n",
+"/* Sums of dz and dz * xhat of each plane and lane. */\n",
+"OSR_KERNEL norm_act_sums(__global const float *dy, const int4 dyl, __global const float *x,\n",
+"                         const int4 xl, __global const float *coef, __global float *part, int N,\n",
+"                         int CB, int H, int W, float slope, int drop, float p, uint stream,\n",
+"                         uint step, uint key0, uint key1)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    __local float8 tmp[LS];\n",
+"    const float8 scale = LOAD8(coef + cb * 8), shift = LOAD8(coef + (CB + cb) * 8);\n",
+"    const float8 mean = LOAD8(coef + (2 * CB + cb) * 8), inv = LOAD8(coef + (3 * CB + cb) * 8);\n",
+"    const uint2 key = (uint2)(key0, key1);\n",
+"    const float8 whole = drop == 2 ? drop_mask(2, p, (uint)g, 0u, stream, step, key)\n",
+"                                   : (float8)(1.0f);\n",
+"    float8 s = (float8)(0.0f), t = (float8)(0.0f);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        const float8 v = LOAD8(x + image_at(xl, n, cb, r, c));\n",
+"        float8 d = LOAD8(dy + image_at(dyl, n, cb, r, c)) * whole;\n",
+"        if (drop == 1)\n",
+"            d *= drop_mask(1, p, (uint)g, (uint)(r * W + c), stream, step, key);\n",
+"        d = act_gradient(d, v * scale + shift, slope);\n",
+"        s += d;\n",
+"        t += d * ((v - mean) * inv);\n",
+"    }\n",
+"    s = group_sum8(s, tmp);\n",
+"    t = group_sum8(t, tmp);\n",
+"    if (get_local_id(0) == 0) {\n",
+"        STORE8(part + ((size_t)n * CB + cb) * 8, s);\n",
+"        STORE8(part + ((size_t)(N + n) * CB + cb) * 8, t);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Gradients of beta and gamma, and their means over the batch in sums: float [2][CB*8].\n",
+" * wanted: 1 write dgamma, 2 write dbeta; accumulate adds to what is there. */\n",
+"OSR_KERNEL norm_merge_sums(__global const float *part, __global float *sums, __global float *dgamma,\n",
+"                           int goff, __global float *dbeta, int boff, int N, int CB, int C, int HW,\n",
+"                           int wanted, int gaccumulate, int baccumulate)\n",
+"{\n",
+"    const int cb = (int)get_group_id(0), c8 = CB * 8;\n",
+"    FOR_ROW(i, 8)\n",
+"    {\n",
+"        const int c = cb * 8 + i;\n",
+"        float s = 0.0f, t = 0.0f;\n",
+"        for (int n = 0; n < N; ++n) {\n",
+"            s += part[(size_t)n * c8 + c];\n",
+"            t += part[(size_t)(N + n) * c8 + c];\n",
+"        }\n",
+"        if ((wanted & 1) != 0 && c < C)\n",
+"            dgamma[goff + c] = gaccumulate ? dgamma[goff + c] + t : t;\n",
+"        if ((wanted & 2) != 0 && c < C)\n",
+"            dbeta[boff + c] = baccumulate ? dbeta[boff + c] + s : s;\n",
+"        sums[c] = s / ((float)N * (float)HW);\n",
+"        sums[c8 + c] = t / ((float)N * (float)HW);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* dx: mode 0 no normalisation, 1 fixed statistics, 2 statistics of the batch. */\n",
+"OSR_KERNEL norm_act_dx(__global const float *dy, const int4 dyl, __global const float *x,\n",
+"                       const int4 xl, __global const float *coef, __global const float *sums,\n",
+"                       __global float *dx, const int4 dxl, int CB, int H, int W, int mode,\n",
+"                       float slope, int drop, float p, uint stream, uint step, uint key0,\n",
+"                       uint key1)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    float8 scale = (float8)(1.0f), shift = (float8)(0.0f), mean = shift, inv = shift;\n",
+"    float8 s = (float8)(0.0f), t = s;\n",
+"    if (mode > 0) {\n",
+"        scale = LOAD8(coef + cb * 8);\n",
+"        shift = LOAD8(coef + (CB + cb) * 8);\n",
+"    }\n",
+"    if (mode == 2) {\n",
+"        mean = LOAD8(coef + (2 * CB + cb) * 8);\n",
+"        inv = LOAD8(coef + (3 * CB + cb) * 8);\n",
+"        s = LOAD8(sums + cb * 8);\n",
+"        t = LOAD8(sums + (CB + cb) * 8);\n",
+"    }\n",
+"    const uint2 key = (uint2)(key0, key1);\n",
+"    const float8 whole = drop == 2 ? drop_mask(2, p, (uint)g, 0u, stream, step, key)\n",
+"                                   : (float8)(1.0f);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        const float8 v = LOAD8(x + image_at(xl, n, cb, r, c));\n",
+"        float8 d = LOAD8(dy + image_at(dyl, n, cb, r, c)) * whole;\n",
+"        if (drop == 1)\n",
+"            d *= drop_mask(1, p, (uint)g, (uint)(r * W + c), stream, step, key);\n",
+"        d = act_gradient(d, v * scale + shift, slope);\n",
+"        STORE8(dx + image_at(dxl, n, cb, r, c), scale * (d - s - (v - mean) * inv * t));\n",
+"    }\n",
+"}\n",
+"\n",
+"/* The same for dense rows: leaky rectifier and dropout without normalisation. Flat launch over\n",
+" * rows*cols; a channel is a column, so both kinds of dropout draw one value an element. */\n",
+"static inline float dense_mask(int drop, float p, uint i, uint stream, uint step, uint2 key)\n",
+"{\n",
+"    if (drop == 0)\n",
+"        return 1.0f;\n",
+"    const uint4 a = philox((uint4)(i, 0u, stream, step), key);\n",
+"    return uniform01(a.x) >= p ? 1.0f / (1.0f - p) : 0.0f;\n",
+"}\n",
+"\n",
+"OSR_KERNEL dense_act(__global const float *x, int xoff, __global float *y, int yoff, int count,\n",
+"                     float slope, int drop, float p, uint stream, uint step, uint key0, uint key1)\n",
+"{\n",
+"    FOR_FLAT(i, count)\n",
+"    {\n",
+"        const float v = x[xoff + i];\n",
+"        const float m = dense_mask(drop, p, (uint)i, stream, step, (uint2)(key0, key1));\n",
+"        y[yoff + i] = (v > 0.0f ? v : v * slope) * m;\n",
+"    }\n",
+"}\n",
+"\n",
+"OSR_KERNEL dense_act_dx(__global const float *dy, int dyoff, __global const float *x, int xoff,\n",
+"                        __global float *dx, int dxoff, int count, float slope, int drop, float p,\n",
+"                        uint stream, uint step, uint key0, uint key1)\n",
+"{\n",
+"    FOR_FLAT(i, count)\n",
+"    {\n",
+"        const float m = dense_mask(drop, p, (uint)i, stream, step, (uint2)(key0, key1));\n",
+"        const float d = dy[dyoff + i] * m;\n",
+"        dx[dxoff + i] = x[xoff + i] > 0.0f ? d : d * slope;\n",
+"    }\n",
+"}\n",
+};
+static const char *const osr__cl_optimiser[] = {
+"#line 1 \"kernels/optimiser.cl\"\n",
+"/* optimiser.cl - one launch updates every parameter\n",
+" *\n",
+" * All buffers have the same offsets. Flat launch over `count` values from `first` on. */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"OSR_KERNEL sgd(__global float *w, __global const float *g, __global float *v, int first, int count,\n",
+"               int decoupled, float lr, float momentum, float decay)\n",
+"{\n",
+"    FOR_FLAT(i, count)\n",
+"    {\n",
+"        const int j = first + i;\n",
+"        float p = w[j], d = g[j];\n",
+"        if (decoupled)\n",
+"            p -= lr * decay * p;\n",
+"        else\n",
+"            d += decay * p;\n",
+"        const float m = momentum * v[j] + d;\n",
+"        v[j] = m;\n",
+"        w[j] = p - lr * m;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* correction1, correction2 = 1 - beta^step */\n",
+"OSR_KERNEL adam(__global float *w, __global const float *g, __global float *m, __global float *v,\n",
+"                int first, int count, int decoupled, float lr, float decay, float beta1,\n",
+"                float beta2, float eps, float correction1, float correction2)\n",
+"{\n",
+"    FOR_FLAT(i, count)\n",
+"    {\n",
+"        const int j = first + i;\n",
+"        float p = w[j], d = g[j];\n",
+"        if (decoupled)\n",
+"            p -= lr * decay * p;\n",
+"        else\n",
+"            d += decay * p;\n",
+"        const float a = beta1 * m[j] + (1.0f - beta1) * d;\n",
+"        const float b = beta2 * v[j] + (1.0f - beta2) * d * d;\n",
+"        m[j] = a;\n",
+"        v[j] = b;\n",
+"        w[j] = p - lr * (a / correction1) / (sqrt(b / correction2) + eps);\n",
+"    }\n",
+"}\n",
+};
+static const char *const osr__cl_peak[] = {
+"#line 1 \"kernels/peak.cl\"\n",
+"/* peak.cl - the device's float32 multiply-add rate: independent chains, nothing else\n",
+" *\n",
+" * Each item runs PEAK_CHAINS chains of `rounds` multiply-adds on vectors of 16 (CPU) or 1. */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"#define PEAK_CHAINS 12\n",
+"#if OSR_GPU\n",
+"typedef float peak_t;\n",
+"#define PEAK_STORE(p, v) (*(p) = (v))\n",
+"#else\n",
+"typedef float16 peak_t;\n",
+"#define PEAK_STORE(p, v) (*(p) = (v).s0)\n",
+"#endif\n",
+"\n",
+"OSR_KERNEL peak(__global float *y, int rounds)\n",
+"{\n",
+"    peak_t a[PEAK_CHAINS];\n",
+"    const float seed = y[get_group_id(0)];\n",
+"    const peak_t m = (peak_t)(0.999f), c = (peak_t)(seed);\n",
+"#pragma unroll\n",
+"    for (int i = 0; i < PEAK_CHAINS; ++i)\n",
+"        a[i] = (peak_t)((float)i + (float)get_local_id(0));\n",
+"#pragma unroll 1\n",
+"    for (int k = 0; k < rounds; ++k) {\n",
+"#pragma unroll\n",
+"        for (int i = 0; i < PEAK_CHAINS; ++i)\n",
+"            a[i] = a[i] * m + c;\n",
+"    }\n",
+"    peak_t s = (peak_t)(0.0f);\n",
+"#pragma unroll\n",
+"    for (int i = 0; i < PEAK_CHAINS; ++i)\n",
+"        s += a[i];\n",
+"    PEAK_STORE(y + get_global_id(0), s);\n",
+"}\n",
+};
+static const char *const osr__cl_pool[] = {
+"#line 1 \"kernels/pool.cl\"\n",
+"/* pool.cl - max, average and global average pooling of images\n",
+" *\n",
+" * H, W are the sizes of the image that is written. One group of LS items for each (n, cb). */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"OSR_KERNEL pool(__global const float *x, const int4 xl, __global float *y, const int4 yl, int CB,\n",
+"                int H, int W, int size, int stride, int average)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        float8 m = LOAD8(x + image_at(xl, n, cb, r * stride, c * stride)), s = (float8)(0.0f);\n",
+"        for (int i = 0; i < size; ++i)\n",
+"            for (int j = 0; j < size; ++j) {\n",
+"                const float8 v = LOAD8(x + image_at(xl, n, cb, r * stride + i, c * stride + j));\n",
+"                m = fmax(m, v);\n",
+"                s += v;\n",
+"            }\n",
+"        STORE8(y + image_at(yl, n, cb, r, c), average ? s / (float)(size * size) : m);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* dx gathers from every window (r, c) of OH x OW that covers it. For max pooling a window's\n",
+" * gradient goes to its first largest value. */\n",
+"OSR_KERNEL pool_dx(__global const float *dy, const int4 dyl, __global const float *x, const int4 xl,\n",
+"                   __global const float *y, const int4 yl, __global float *dx, const int4 dxl,\n",
+"                   int CB, int H, int W, int OH, int OW, int size, int stride, int average)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        float8 d = (float8)(0.0f);\n",
+"        const float8 v = LOAD8(x + image_at(xl, n, cb, r, c));\n",
+"        const int r0 = max(0, (r - size + stride) / stride), r1 = min(OH - 1, r / stride);\n",
+"        const int c0 = max(0, (c - size + stride) / stride), c1 = min(OW - 1, c / stride);\n",
+"        for (int i = r0; i <= r1; ++i)\n",
+"            for (int j = c0; j <= c1; ++j) {\n",
+"                const float8 e = LOAD8(dy + image_at(dyl, n, cb, i, j));\n",
+"                if (average) {\n",
+"                    d += e / (float)(size * size);\n",
+"                    continue;\n",
+"                }\n",
+"                const float8 m = LOAD8(y + image_at(yl, n, cb, i, j));\n",
+"                int8 mine = v == m;\n",
+"                for (int a = 0; a < size * size; ++a) { /* an equal value before this one? */\n",
+"                    const int rr = i * stride + a / size, cc = j * stride + a % size;\n",
+"                    if (rr * W + cc >= r * W + c)\n",
+"                        break;\n",
+"                    mine &= LOAD8(x + image_at(xl, n, cb, rr, cc)) != m;\n",
+"                }\n",
+"                d += select((float8)(0.0f), e, mine);\n",
+"            }\n",
+"        STORE8(dx + image_at(dxl, n, cb, r, c), d);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* y[n][c] = mean over a plane. */\n",
+"OSR_KERNEL global_pool(__global const float *x, const int4 xl, __global float *y, int yoff, int CB,\n",
+"                       int C, int H, int W)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    __local float8 tmp[LS];\n",
+"    float8 s = (float8)(0.0f);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    s += LOAD8(x + image_at(xl, n, cb, r, c));\n",
+"    s = group_sum8(s, tmp) / (float)(H * W);\n",
+"    if (get_local_id(0) == 0) {\n",
+"        float t[8];\n",
+"        vstore8(s, 0, t);\n",
+"        for (int i = 0; i < min(8, C - cb * 8); ++i)\n",
+"            y[yoff + (size_t)n * C + cb * 8 + i] = t[i];\n",
+"    }\n",
+"}\n",
+"\n",
+"OSR_KERNEL global_pool_dx(__global const float *dy, int dyoff, __global float *dx, const int4 dxl,\n",
+"                          int CB, int C, int H, int W)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    const float8 v = load_lanes(dy + dyoff + (size_t)n * C, cb, C) / (float)(H * W);\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    STORE8(dx + image_at(dxl, n, cb, r, c), v);\n",
+"}\n",
+};
+static const char *const osr__cl_rows[] = {
+"#line 1 \"kernels/rows.cl\"\n",
+"/* rows.cl - operations on the rows of a dense [N][K] matrix\n",
+" *\n",
+" * One group of LS items for each row, unless a kernel says otherwise. */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"/* Largest value of a row and the sum of exp(x - largest); every item gets both. */\n",
+"static inline float2 row_max_sum(__global const float *x, int K, __local float *tmp)\n",
+"{\n",
+"    float m = -INFINITY, s = 0.0f;\n",
+"    FOR_ROW(k, K)\n",
+"    m = fmax(m, x[k]);\n",
+"    m = group_max(m, tmp);\n",
+"    FOR_ROW(k, K)\n",
+"    s += exp(x[k] - m);\n",
+"    return (float2)(m, group_sum(s, tmp));\n",
+"}\n",
+"\n",
+"OSR_KERNEL softmax(__global const float *x, int xoff, __global float *y, int yoff, int K)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t row = (size_t)get_group_id(0) * K;\n",
+"    const float2 ms = row_max_sum(x + xoff + row, K, tmp);\n",
+"    FOR_ROW(k, K)\n",
+"    y[yoff + row + k] = exp(x[xoff + row + k] - ms.x) / ms.y;\n",
+"}\n",
+"\n",
+"/* dx = y (dy - sum(y dy)) */\n",
+"OSR_KERNEL softmax_dx(__global const float *dy, int dyoff, __global const float *y, int yoff,\n",
+"                      __global float *dx, int dxoff, int K)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t row = (size_t)get_group_id(0) * K;\n",
+"    float s = 0.0f;\n",
+"    FOR_ROW(k, K)\n",
+"    s += y[yoff + row + k] * dy[dyoff + row + k];\n",
+"    s = group_sum(s, tmp);\n",
+"    FOR_ROW(k, K)\n",
+"    dx[dxoff + row + k] = y[yoff + row + k] * (dy[dyoff + row + k] - s);\n",
+"}\n",
+"\n",
+"OSR_KERNEL logsumexp(__global const float *x, int xoff, __global float *y, int yoff, int K)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const float2 ms = row_max_sum(x + xoff + (size_t)get_group_id(0) * K, K, tmp);\n",
+"    if (get_local_id(0) == 0)\n",
+"        y[yoff + get_group_id(0)] = ms.x + log(ms.y);\n",
+"}\n",
+"\n",
+"/* dx[n][k] = dy[n] softmax(x[n])_k */\n",
+"OSR_KERNEL logsumexp_dx(__global const float *dy, int dyoff, __global const float *x, int xoff,\n",
+"                        __global float *dx, int dxoff, int K)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t n = get_group_id(0), row = n * K;\n",
+"    const float2 ms = row_max_sum(x + xoff + row, K, tmp);\n",
+"    FOR_ROW(k, K)\n",
+"    dx[dxoff + row + k] = dy[dyoff + n] * (exp(x[xoff + row + k] - ms.x) / ms.y);\n",
+"}\n",
+"\n",
+"OSR_KERNEL row_sum(__global const float *x, int xoff, __global float *y, int yoff, int K)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t n = get_group_id(0);\n",
+"    float s = 0.0f;\n",
+"    FOR_ROW(k, K)\n",
+"    s += x[xoff + n * K + k];\n",
+"    s = group_sum(s, tmp);\n",
+"    if (get_local_id(0) == 0)\n",
+"        y[yoff + n] = s;\n",
+"}\n",
+"\n",
+"OSR_KERNEL row_spread(__global const float *dy, int dyoff, __global float *dx, int dxoff, int K)\n",
+"{\n",
+"    const size_t n = get_group_id(0);\n",
+"    FOR_ROW(k, K)\n",
+"    dx[dxoff + n * K + k] = dy[dyoff + n];\n",
+"}\n",
+"\n",
+"/* y[n] = x[n][label]: flat launch over the rows. */\n",
+"OSR_KERNEL pick(__global const float *x, int xoff, __global const int *labels, __global float *y,\n",
+"                int yoff, int N, int K)\n",
+"{\n",
+"    FOR_FLAT(n, N)\n",
+"    y[yoff + n] = x[xoff + (size_t)n * K + labels[n]];\n",
+"}\n",
+"\n",
+"OSR_KERNEL pick_dx(__global const float *dy, int dyoff, __global const int *labels,\n",
+"                   __global float *dx, int dxoff, int K)\n",
+"{\n",
+"    const size_t n = get_group_id(0);\n",
+"    FOR_ROW(k, K)\n",
+"    dx[dxoff + n * K + k] = k == labels[n] ? dy[dyoff + n] : 0.0f;\n",
+"}\n",
+"\n",
+"/* hit[n] = 1 where the label's column holds the first largest value of sign * x[n]. Flat launch\n",
+" * over the rows. */\n",
+"OSR_KERNEL row_correct(__global const float *x, int xoff, __global const int *labels,\n",
+"                       __global float *hit, int N, int K, float sign)\n",
+"{\n",
+"    FOR_FLAT(n, N)\n",
+"    {\n",
+"        int best = 0;\n",
+"        for (int k = 1; k < K; ++k)\n",
+"            if (sign * x[xoff + (size_t)n * K + k] > sign * x[xoff + (size_t)n * K + best])\n",
+"                best = k;\n",
+"        hit[n] = best == labels[n] ? 1.0f : 0.0f;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* y = x / max(||x||, 1e-12) */\n",
+"OSR_KERNEL normalise(__global const float *x, int xoff, __global float *y, int yoff, int D)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t row = (size_t)get_group_id(0) * D;\n",
+"    float s = 0.0f;\n",
+"    FOR_ROW(k, D)\n",
+"    s += x[xoff + row + k] * x[xoff + row + k];\n",
+"    const float inv = 1.0f / fmax(sqrt(group_sum(s, tmp)), 1e-12f);\n",
+"    FOR_ROW(k, D)\n",
+"    y[yoff + row + k] = x[xoff + row + k] * inv;\n",
+"}\n",
+"\n",
+"/* dx = (dy - y (y . dy)) / ||x|| */\n",
+"OSR_KERNEL normalise_dx(__global const float *dy, int dyoff, __global const float *x, int xoff,\n",
+"                        __global float *dx, int dxoff, int D)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t row = (size_t)get_group_id(0) * D;\n",
+"    float s = 0.0f, t = 0.0f;\n",
+"    FOR_ROW(k, D)\n",
+"    {\n",
+"        const float v = x[xoff + row + k];\n",
+"        s += v * v;\n",
+"        t += v * dy[dyoff + row + k];\n",
+"    }\n",
+"    s = group_sum(s, tmp);\n",
+"    t = group_sum(t, tmp);\n",
+"    const float inv = 1.0f / fmax(sqrt(s), 1e-12f), along = s > 1e-24f ? t * inv * inv : 0.0f;\n",
+"    FOR_ROW(k, D)\n",
+"    dx[dxoff + row + k] = (dy[dyoff + row + k] - x[xoff + row + k] * along) * inv;\n",
+"}\n",
+"\n",
+"/* d[n][k] = ||z[n] - a[k]||, by differences. */\n",
+"OSR_KERNEL anchor_distance(__global const float *z, int zoff, __global const float *a, int aoff,\n",
+"                           __global float *d, int doff, int K, int D)\n",
+"{\n",
+"    __local float tmp[LS];\n",
+"    const size_t n = get_group_id(0);\n",
+"    for (int k = 0; k < K; ++k) {\n",
+"        float s = 0.0f;\n",
+"        FOR_ROW(i, D)\n",
+"        {\n",
+"            const float v = z[zoff + n * D + i] - a[aoff + k * D + i];\n",
+"            s += v * v;\n",
+"        }\n",
+"        s = group_sum(s, tmp);\n",
+"        if (get_local_id(0) == 0)\n",
+"            d[doff + n * K + k] = sqrt(s);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* dz[n][i] = sum_k dd[n][k] (z - a_k)_i / d[n][k]; 0 where d = 0. */\n",
+"OSR_KERNEL anchor_distance_dx(__global const float *dd, int ddoff, __global const float *z,\n",
+"                              int zoff, __global const float *a, int aoff, __global const float *d,\n",
+"                              int doff, __global float *dz, int dzoff, int K, int D)\n",
+"{\n",
+"    const size_t n = get_group_id(0);\n",
+"    FOR_ROW(i, D)\n",
+"    {\n",
+"        float s = 0.0f;\n",
+"        for (int k = 0; k < K; ++k) {\n",
+"            const float dist = d[doff + n * K + k];\n",
+"            if (dist > 0.0f)\n",
+"                s += dd[ddoff + n * K + k] * ((z[zoff + n * D + i] - a[aoff + k * D + i]) / dist);\n",
+"        }\n",
+"        dz[dzoff + n * D + i] = s;\n",
+"    }\n",
+"}\n",
+};
+static const char *const osr__cl_winograd_cpu[] = {
+"#line 1 \"kernels/winograd_cpu.cl\"\n",
+"/* winograd_cpu.cl - Winograd F(4x4, 3x3): 3x3 convolutions of stride 1 and padding 1, CPU family\n",
+" *\n",
+" * Y = A' ((G g G') * (B' d B)) A for each 6x6 input tile d and filter g, points 0, 1, -1, 2, -2 and\n",
+" * infinity. An image has ceil(H/4) x ceil(W/4) tiles, numbered through all images, so that small\n",
+" * maps fill a register block too. Images need a halo of 1 or more; rows and columns beyond H and W\n",
+" * are read from the halo, so H and W need not be multiples of 4. A float16 holds 16 channels; C16\n",
+" * and O16 are the channels rounded up to 16. Offsets of U are multiples of 16 floats. Every kernel\n",
+" * has local size 1, 1, 1.\n",
+" *\n",
+" *   U  [O16/16][36][8*ceil(C/8)][16]               transformed filters\n",
+" *   V  [36][C16/16][T][16], 16 floats after each of the 36    transformed tiles of x, in `vd`\n",
+" *   D  [36][O16/16][T][16], 16 floats after each of the 36    transformed tiles of dy, after V\n",
+" *   dU [O16/16][C16][36][16]                       gradient of U\n",
+" *\n",
+" * Launch geometry (global size), NT = N * ceil(H/4) * ceil(W/4):\n",
+" *   wino_pack            O16'/16, ceil(I'/8), 1    O', I': after the transposition\n",
+" *   wino_conv            ceil(NT / T), G, 1        G groups share the outputs; usually 1\n",
+" *   wino_wgrad_tiles     ceil(T / 16), C16/16 + O16/16, 1      for t0 = 0, T, 2T, ... below NT;\n",
+" *   wino_wgrad_product   ceil(C / 32), 36, 1                   the last T is what is left\n",
+" *   wino_wgrad_filter    O16/16, ceil(C / 8), 1    once, after the last chunk of tiles\n",
+" * T is any number of tiles for the weight gradient and a multiple of 8 for wino_conv. */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"/* 32 vector registers of 512 bits hold 2 x 8 accumulators; 16 of 256 bits hold 1 x 4. */\n",
+"#ifndef WINO_PX\n",
+"#ifdef __AVX512F__\n",
+"#define WINO_OB 2\n",
+"#define WINO_PX 8\n",
+"#else\n",
+"#define WINO_OB 1\n",
+"#define WINO_PX 4\n",
+"#endif\n",
+"#endif\n",
+"\n",
+"/* Hints to bring a line of 64 bytes into the second-level cache, to read or to write it. */\n",
+"#if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))\n",
+"#define WINO_HINT(p, write) __builtin_prefetch((const void *)(size_t)(p), write, 2)\n",
+"#else\n",
+"#define WINO_HINT(p, write) ((void)(p))\n",
+"#endif\n",
+"/* Tiles between the hint to read a tile and its transformation. */\n",
+"#define WINO_AHEAD 2\n",
+"\n",
+"#define WINO_UNROLL _Pragma(\"unroll\")\n",
+"#define WINO_LOAD16(p) (*(__global const float16 *)(p))\n",
+"#define WINO_STORE16(p, v) (*(__global float16 *)(p) = (v))\n",
+"\n",
+"/* o = B' d (6 of 6), A' d (4 of 6), A d (6 of 4). */\n",
+"#define WINO_B(o0, o1, o2, o3, o4, o5, d0, d1, d2, d3, d4, d5)                                     \\\n",
+"    do {                                                                                           \\\n",
+"        const float16 p_ = d4 - 4.0f * d2, q_ = d3 - 4.0f * d1;                                    \\\n",
+"        const float16 r_ = d4 - d2, s_ = 2.0f * (d3 - d1);                                         \\\n",
+"        o0 = 4.0f * (d0 - d2) + r_;                                                                \\\n",
+"        o1 = p_ + q_;                                                                              \\\n",
+"        o2 = p_ - q_;                                                                              \\\n",
+"        o3 = r_ + s_;                                                                              \\\n",
+"        o4 = r_ - s_;                                                                              \\\n",
+"        o5 = d5 - d3 - 2.0f * s_;                                                                  \\\n",
+"    } while (0)\n",
+"#define WINO_AT(o0, o1, o2, o3, d0, d1, d2, d3, d4, d5)                                            \\\n",
+"    do {                                                                                           \\\n",
+"        const float16 p_ = d1 + d2, q_ = d1 - d2, r_ = d3 + d4, s_ = d3 - d4;                      \\\n",
+"        o0 = d0 + p_ + r_;                                                                         \\\n",
+"        o1 = q_ + 2.0f * s_;                                                                       \\\n",
+"        o2 = p_ + 4.0f * r_;                                                                       \\\n",
+"        o3 = q_ + 8.0f * s_ + d5;                                                                  \\\n",
+"    } while (0)\n",
+"#define WINO_A(o0, o1, o2, o3, o4, o5, d0, d1, d2, d3)                                             \\\n",
+"    do {                                                                                           \\\n",
+"        const float16 p_ = d0 + d2, q_ = d1 + d3, r_ = d0 + 4.0f * d2, s_ = 2.0f * d1 + 8.0f * d3; \\\n",
+"        o0 = d0;                                                                                   \\\n",
+"        o1 = p_ + q_;                                                                              \\\n",
+"        o2 = p_ - q_;                                                                              \\\n",
+"        o3 = r_ + s_;                                                                              \\\n",
+"        o4 = r_ - s_;                                                                              \\\n",
+"        o5 = d3;                                                                                   \\\n",
+"    } while (0)\n",
+"/* o = G d (6 of 3), G' d (3 of 6). */\n",
+"#define WINO_G(o0, o1, o2, o3, o4, o5, d0, d1, d2)                                                 \\\n",
+"    do {                                                                                           \\\n",
+"        const float16 p_ = (d0 + d2) * (-1.0f / 6.0f), q_ = d1 * (-1.0f / 6.0f);                   \\\n",
+"        const float16 r_ = d0 * (1.0f / 24.0f) + d2 * (1.0f / 6.0f), s_ = d1 * (1.0f / 12.0f);     \\\n",
+"        o0 = 0.25f * d0;                                                                           \\\n",
+"        o1 = p_ + q_;                                                                              \\\n",
+"        o2 = p_ - q_;                                                                              \\\n",
+"        o3 = r_ + s_;                                                                              \\\n",
+"        o4 = r_ - s_;                                                                              \\\n",
+"        o5 = d2;                                                                                   \\\n",
+"    } while (0)\n",
+"#define WINO_GT(o0, o1, o2, d0, d1, d2, d3, d4, d5)                                                \\\n",
+"    do {                                                                                           \\\n",
+"        const float16 p_ = d1 + d2, q_ = d1 - d2, r_ = d3 + d4, s_ = d3 - d4;                      \\\n",
+"        o0 = 0.25f * d0 - p_ * (1.0f / 6.0f) + r_ * (1.0f / 24.0f);                                \\\n",
+"        o1 = s_ * (1.0f / 12.0f) - q_ * (1.0f / 6.0f);                                             \\\n",
+"        o2 = (r_ - p_) * (1.0f / 6.0f) + d5;                                                       \\\n",
+"    } while (0)\n",
+"\n",
+"/* Tile number t of an image set: image n, tile row y, tile column x. */\n",
+"typedef struct wino_tile {\n",
+"    int n, y, x;\n",
+"} wino_tile;\n",
+"\n",
+"static inline wino_tile wino_at(int t, int2 grid)\n",
+"{\n",
+"    const wino_tile w = {t / (grid.x * grid.y), t / grid.x % grid.y, t % grid.x};\n",
+"\n",
+"    return w;\n",
+"}\n",
+"\n",
+"static inline wino_tile wino_next(wino_tile w, int2 grid)\n",
+"{\n",
+"    if (++w.x == grid.x) {\n",
+"        w.x = 0;\n",
+"        if (++w.y == grid.y) {\n",
+"            w.y = 0;\n",
+"            ++w.n;\n",
+"        }\n",
+"    }\n",
+"    return w;\n",
+"}\n",
+"\n",
+"/* 16 channels: 8 at p and 8 at p + upper. */\n",
+"static inline float16 wino_load(__global const float *p, int upper)\n",
+"{\n",
+"    return (float16)(LOAD8(p), LOAD8(p + upper));\n",
+"}\n",
+"\n",
+"/* Hints at the 4 x 4 pixels of tile w, 128 bytes a row, of two 8-blocks. */\n",
+"static inline void wino_hint(__global const float *x, int4 xl, int upper, wino_tile w,\n",
+"                             int write)\n",
+"{\n",
+"    __global const float *p = x + (size_t)w.n * xl.w + xl.x + w.y * 4 * xl.y + w.x * 32;\n",
+"\n",
+"    WINO_UNROLL for (int i = 0; i < 4; ++i)\n",
+"    {\n",
+"        if (write) {\n",
+"            WINO_HINT(p + i * xl.y, 1);\n",
+"            WINO_HINT(p + i * xl.y + 16, 1);\n",
+"            WINO_HINT(p + i * xl.y + upper, 1);\n",
+"            WINO_HINT(p + i * xl.y + upper + 16, 1);\n",
+"        } else {\n",
+"            WINO_HINT(p + i * xl.y, 0);\n",
+"            WINO_HINT(p + i * xl.y + 16, 0);\n",
+"            WINO_HINT(p + i * xl.y + upper, 0);\n",
+"            WINO_HINT(p + i * xl.y + upper + 16, 0);\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* B' d B of 16 channels of tile w, to out[k * step], k < 36. A 6x6 tile begins one pixel above and\n",
+" * left of its outputs; the row and the column after the last are halo. */\n",
+"#define WINO_INPUT(NAME, SPACE)                                                                    \\\n",
+"    static inline void NAME(__global const float *x, int4 xl, int upper, wino_tile w,              \\\n",
+"                            int2 HW, SPACE float *out, int step)                                   \\\n",
+"    {                                                                                              \\\n",
+"        __global const float *p = x + (size_t)w.n * xl.w + xl.x;                                   \\\n",
+"        float16 r[6][6];                                                                           \\\n",
+"        WINO_UNROLL for (int j = 0; j < 6; ++j) {                                                  \\\n",
+"            const int c = min(w.x * 4 + j - 1, HW.x) * 8;                                          \\\n",
+"            float16 d[6];                                                                          \\\n",
+"            WINO_UNROLL for (int i = 0; i < 6; ++i) d[i] =                                         \\\n",
+"                wino_load(p + min(w.y * 4 + i - 1, HW.y) * xl.y + c, upper);                       \\\n",
+"            WINO_B(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], d[0], d[1], d[2], d[3],   \\\n",
+"                   d[4], d[5]);                                                                    \\\n",
+"        }                                                                                          \\\n",
+"        WINO_UNROLL for (int i = 0; i < 6; ++i) {                                                  \\\n",
+"            float16 v[6];                                                                          \\\n",
+"            WINO_B(v[0], v[1], v[2], v[3], v[4], v[5], r[i][0], r[i][1], r[i][2], r[i][3],         \\\n",
+"                   r[i][4], r[i][5]);                                                              \\\n",
+"            WINO_UNROLL for (int j = 0; j < 6; ++j)                                                \\\n",
+"                *(SPACE float16 *)(out + (i * 6 + j) * step) = v[j];                               \\\n",
+"        }                                                                                          \\\n",
+"    }\n",
+"WINO_INPUT(wino_input_local, __local)\n",
+"WINO_INPUT(wino_input_global, __global)\n",
+"\n",
+"/* Transformed filters; transpose swaps inputs and outputs and turns the filters by 180 degrees,\n",
+" * which is what the input gradient needs. */\n",
+"OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,\n",
+"                     int ooff, int O, int I, int transpose, int OP)\n",
+"{\n",
+"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1);\n",
+"    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8 * 8;\n",
+"    const int so = transpose ? 9 : I * 9, si = transpose ? I * 9 : 9;\n",
+"\n",
+"    if (og * 16 >= OP)\n",
+"        return;\n",
+"    for (int i = ib * 8; i < ib * 8 + 8; ++i) {\n",
+"        __global float *p = out + ooff + ((size_t)og * 36 * i8 + i) * 16;\n",
+"        float16 g[9], r[6][3];\n",
+"\n",
+"        for (int k = 0; k < 9; ++k) {\n",
+"            float v[16];\n",
+"            for (int o = 0; o < 16; ++o)\n",
+"                v[o] = i < ci && og * 16 + o < co\n",
+"                           ? w[woff + (og * 16 + o) * so + i * si + (transpose ? 8 - k : k)]\n",
+"                           : 0.0f;\n",
+"            g[k] = vload16(0, v);\n",
+"        }\n",
+"        for (int j = 0; j < 3; ++j)\n",
+"            WINO_G(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], g[j], g[3 + j], g[6 + j]);\n",
+"        for (int k = 0; k < 6; ++k) {\n",
+"            float16 u[6];\n",
+"            WINO_G(u[0], u[1], u[2], u[3], u[4], u[5], r[k][0], r[k][1], r[k][2]);\n",
+"            for (int j = 0; j < 6; ++j)\n",
+"                WINO_STORE16(p + (size_t)(k * 6 + j) * i8 * 16, u[j]);\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* m[o][t] = sum over c < C of v[t][c] times u[c] of 16-block o, for WINO_PX tiles. */\n",
+"#define WINO_PRODUCT(NAME, OB)                                                                     \\\n",
+"    static inline void NAME(__local const float *v, int vstep,                                     \\\n",
+"                            __global const float *u, long ustep, int C,                            \\\n",
+"                            __local float *m)                                                      \\\n",
+"    {                                                                                              \\\n",
+"        float16 acc[OB][WINO_PX];                                                                  \\\n",
+"        WINO_UNROLL for (int o = 0; o < OB; ++o)                                                   \\\n",
+"            WINO_UNROLL for (int t = 0; t < WINO_PX; ++t) acc[o][t] = (float16)(0.0f);             \\\n",
+"        _Pragma(\"unroll 4\") for (int c = 0; c < C; ++c) {                                          \\\n",
+"            float16 w[OB];                                                                         \\\n",
+"            WINO_UNROLL for (int o = 0; o < OB; ++o) w[o] = WINO_LOAD16(u + o * ustep + c * 16);   \\\n",
+"            WINO_UNROLL for (int t = 0; t < WINO_PX; ++t) {                                        \\\n",
+"                const float16 b = (float16)(v[t * vstep + c]);                                     \\\n",
+"                WINO_UNROLL for (int o = 0; o < OB; ++o) acc[o][t] += w[o] * b;                    \\\n",
+"            }                                                                                      \\\n",
+"        }                                                                                          \\\n",
+"        WINO_UNROLL for (int t = 0; t < WINO_PX; ++t)                                              \\\n",
+"            WINO_UNROLL for (int o = 0; o < OB; ++o)                                               \\\n",
+"                *(__local float16 *)(m + t * 32 + o * 16) = acc[o][t];                             \\\n",
+"    }\n",
+"WINO_PRODUCT(wino_product1, 1)\n",
+"#if WINO_OB > 1\n",
+"WINO_PRODUCT(wino_product2, 2)\n",
+"#endif\n",
+"\n",
+"static inline float8 wino_mask(float8 v, int cb, int oc)\n",
+"{\n",
+"    const int8 lane = (int8)(0, 1, 2, 3, 4, 5, 6, 7) + cb * 8;\n",
+"    return cb * 8 + 8 <= oc ? v : select((float8)(0.0f), v, lane < oc);\n",
+"}\n",
+"\n",
+"/* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map. */\n",
+"static inline void wino_output(__local const float *m, int step,\n",
+"                               __global float *y, int4 yl, wino_tile w, int2 HW, int cb,\n",
+"                               int OC)\n",
+"{\n",
+"    __global float *p =\n",
+"        y + (size_t)w.n * yl.w + yl.x + cb * yl.z + w.y * 4 * yl.y + w.x * 32;\n",
+"    const int h = HW.y - w.y * 4, v = HW.x - w.x * 4, both = cb * 8 + 8 < OC;\n",
+"    float16 r[4][6];\n",
+"\n",
+"    WINO_UNROLL for (int j = 0; j < 6; ++j)\n",
+"    {\n",
+"        float16 d[6];\n",
+"        WINO_UNROLL for (int i = 0; i < 6; ++i) d[i] =\n",
+"            *(__local const float16 *)(m + (i * 6 + j) * step);\n",
+"        WINO_AT(r[0][j], r[1][j], r[2][j], r[3][j], d[0], d[1], d[2], d[3], d[4], d[5]);\n",
+"    }\n",
+"    WINO_UNROLL for (int i = 0; i < 4; ++i)\n",
+"    {\n",
+"        float16 o[4];\n",
+"        WINO_AT(o[0], o[1], o[2], o[3], r[i][0], r[i][1], r[i][2], r[i][3], r[i][4], r[i][5]);\n",
+"        WINO_UNROLL for (int j = 0; j < 4; ++j)\n",
+"        {\n",
+"            if (i < h && j < v) {\n",
+"                STORE8(p + i * yl.y + j * 8, wino_mask(o[j].lo, cb, OC));\n",
+"                if (both)\n",
+"                    STORE8(p + yl.z + i * yl.y + j * 8, wino_mask(o[j].hi, cb + 1, OC));\n",
+"            }\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* m[t][32] = V U for one k < 36 and one 16-block of outputs, or two (pair), of `used` tiles. */\n",
+"static inline void wino_products(__local const float *v, int vk, int C16,\n",
+"                                 __global const float *u, long ustep, int C, int used,\n",
+"                                 int pair, __local float *m, int k)\n",
+"{\n",
+"    for (int t = 0; t < used; t += WINO_PX) {\n",
+"        __local const float *vt = v + k * vk + t * C16;\n",
+"        __global const float *uk = u + (long)k * C * 16;\n",
+"#if WINO_OB > 1\n",
+"        if (pair)\n",
+"            wino_product2(vt, C16, uk, ustep, C, m + t * 32);\n",
+"        else\n",
+"            wino_product1(vt, C16, uk, ustep, C, m + t * 32);\n",
+"#else\n",
+"        wino_product1(vt, C16, uk, ustep, C, m + t * 32);\n",
+"        if (pair)\n",
+"            wino_product1(vt, C16, uk + ustep, ustep, C, m + t * 32 + 16);\n",
+"#endif\n",
+"    }\n",
+"}\n",
+"\n",
+"/* y = convolution of x with the filters of U. T: tiles a work-group, a multiple of 8. scratch:\n",
+" * 36 * (T * (C16 + 32) + 32) floats: the transformed tiles [36][T][C16] and, of 32 outputs at a\n",
+" * time, the products [36][T][32]; 16 floats more in each of 36 keep them off one cache set. */\n",
+"OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,\n",
+"                     int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC, int2 HW,\n",
+"                     int T, __local float16 *restrict scratch)\n",
+"{\n",
+"    const int2 grid = (HW + 3) / 4;\n",
+"    const int t0 = (int)get_group_id(0) * T, tiles = N * grid.x * grid.y, live = min(T, tiles - t0);\n",
+"    const int used = (live + 7) / 8 * 8, C16 = (IB + 1) / 2 * 16, vk = T * C16 + 16;\n",
+"    const int mk = T * 32 + 16, o16 = (OC + 15) / 16, og = (int)get_group_id(1);\n",
+"    const int ng = (int)get_num_groups(1), pairs = (o16 + 1) / 2;\n",
+"    const long ustep = (long)36 * IB * 128;\n",
+"    __local float *v = (__local float *)scratch, *m = v + 36 * vk;\n",
+"    const wino_tile first = wino_at(t0, grid);\n",
+"\n",
+"    for (int c = 0; c < IB; c += 2) {\n",
+"        wino_tile w = first;\n",
+"        for (int t = 0; t < used; ++t) {\n",
+"            if (c + 2 < IB)\n",
+"                wino_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, 0);\n",
+"            wino_input_local(x + c * xl.z, xl, c + 1 < IB ? xl.z : 0, w, HW, v + t * C16 + c * 8,\n",
+"                             vk);\n",
+"            if (t + 1 < live)\n",
+"                w = wino_next(w, grid);\n",
+"        }\n",
+"    }\n",
+"    for (int o = pairs * og / ng * 2; o < min(pairs * (og + 1) / ng * 2, o16); o += 2) {\n",
+"        wino_tile w = first;\n",
+"        for (int k = 0; k < 36; ++k) {\n",
+"            if (k < live) {\n",
+"                for (int b = o; b < min(o + 2, o16); ++b)\n",
+"                    wino_hint(y + b * 2 * yl.z, yl, b * 16 + 8 < OC ? yl.z : 0, w, 1);\n",
+"                w = wino_next(w, grid);\n",
+"            }\n",
+"            wino_products(v, vk, C16, u + uoff + o * ustep, ustep, IB * 8, used, o + 1 < o16,\n",
+"                          m + k * mk, k);\n",
+"        }\n",
+"        for (int b = o; b < min(o + 2, o16); ++b) {\n",
+"            w = first;\n",
+"            for (int t = 0; t < live; ++t, w = wino_next(w, grid))\n",
+"                wino_output(m + t * 32 + (b - o) * 16, mk, y, yl, w, HW, b * 2, OC);\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* A d A' of 16 channels of tile w of dy, to out[k * step], k < 36. */\n",
+"static inline void wino_grad(__global const float *dy, int4 dyl, int upper, wino_tile w,\n",
+"                             int2 HW, __global float *out, int step)\n",
+"{\n",
+"    __global const float *p = dy + (size_t)w.n * dyl.w + dyl.x;\n",
+"    float16 r[6][4];\n",
+"\n",
+"    WINO_UNROLL for (int j = 0; j < 4; ++j)\n",
+"    {\n",
+"        const int c = min(w.x * 4 + j, HW.x) * 8;\n",
+"        float16 d[4];\n",
+"        WINO_UNROLL for (int i = 0; i < 4; ++i) d[i] =\n",
+"            wino_load(p + min(w.y * 4 + i, HW.y) * dyl.y + c, upper);\n",
+"        WINO_A(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], d[0], d[1], d[2], d[3]);\n",
+"    }\n",
+"    WINO_UNROLL for (int i = 0; i < 6; ++i)\n",
+"    {\n",
+"        float16 v[6];\n",
+"        WINO_A(v[0], v[1], v[2], v[3], v[4], v[5], r[i][0], r[i][1], r[i][2], r[i][3]);\n",
+"        WINO_UNROLL for (int j = 0; j < 6; ++j) WINO_STORE16(out + (i * 6 + j) * step, v[j]);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* V and D of tiles t0 .. t0 + T - 1 of x and dy, into vd of\n",
+" * 36 * (T * (C16 + O16) + 32) floats. */\n",
+"OSR_KERNEL wino_wgrad_tiles(__global const float *restrict x, int4 xl,\n",
+"                            __global const float *restrict dy, int4 dyl,\n",
+"                            __global float *restrict vd, int C, int O, int2 HW, int t0, int T)\n",
+"{\n",
+"    const int2 grid = (HW + 3) / 4;\n",
+"    const int c16 = (C + 15) / 16, o16 = (O + 15) / 16, b = (int)get_group_id(1);\n",
+"    const int first = (int)get_group_id(0) * 16, last = min(first + 16, T);\n",
+"    const int vk = c16 * T * 16 + 16, dk = o16 * T * 16 + 16;\n",
+"    wino_tile w = wino_at(t0 + first, grid), ahead = w;\n",
+"    const int4 l = b < c16 ? xl : dyl;\n",
+"    const int j = b < c16 ? b : b - c16, upper = j * 16 + 8 < (b < c16 ? C : O) ? l.z : 0;\n",
+"    __global const float *p = (b < c16 ? x : dy) + j * 2 * l.z;\n",
+"    __global float *out = vd + (b < c16 ? 0 : (size_t)36 * vk) + (size_t)j * T * 16;\n",
+"\n",
+"    for (int t = first - WINO_AHEAD; t < last; ++t) {\n",
+"        if (t + WINO_AHEAD < last) {\n",
+"            wino_hint(p, l, upper, ahead, 0);\n",
+"            ahead = wino_next(ahead, grid);\n",
+"        }\n",
+"        if (t < first)\n",
+"            continue;\n",
+"        if (b < c16)\n",
+"            wino_input_global(p, xl, upper, w, HW, out + t * 16, vk);\n",
+"        else\n",
+"            wino_grad(p, dyl, upper, w, HW, out + t * 16, dk);\n",
+"        w = wino_next(w, grid);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* du[o][i] (+)= sum over T tiles of d (16-block o) times v (lane i), WINO_PX lanes. */\n",
+"#define WINO_OUTER(NAME, OB)                                                                       \\\n",
+"    static inline void NAME(__global const float *v, __global const float *d,                      \\\n",
+"                            int T, int add, __global float *du, int dustep)                        \\\n",
+"    {                                                                                              \\\n",
+"        float16 acc[OB][WINO_PX];                                                                  \\\n",
+"        WINO_UNROLL for (int o = 0; o < OB; ++o)                                                   \\\n",
+"            WINO_UNROLL for (int i = 0; i < WINO_PX; ++i) acc[o][i] = (float16)(0.0f);             \\\n",
+"        _Pragma(\"unroll 2\") for (int t = 0; t < T; ++t) {                                          \\\n",
+"            float16 w[OB];                                                                         \\\n",
+"            WINO_UNROLL for (int o = 0; o < OB; ++o) w[o] = WINO_LOAD16(d + (o * T + t) * 16);     \\\n",
+"            WINO_UNROLL for (int i = 0; i < WINO_PX; ++i) {                                        \\\n",
+"                const float16 b = (float16)(v[t * 16 + i]);                                        \\\n",
+"                WINO_UNROLL for (int o = 0; o < OB; ++o) acc[o][i] += w[o] * b;                    \\\n",
+"            }                                                                                      \\\n",
+"        }                                                                                          \\\n",
+"        WINO_UNROLL for (int o = 0; o < OB; ++o)                                                   \\\n",
+"            WINO_UNROLL for (int i = 0; i < WINO_PX; ++i) {                                        \\\n",
+"                __global float *p = du + o * dustep + i * 576;                                     \\\n",
+"                WINO_STORE16(p, add ? WINO_LOAD16(p) + acc[o][i] : acc[o][i]);                     \\\n",
+"            }                                                                                      \\\n",
+"    }\n",
+"WINO_OUTER(wino_outer1, 1)\n",
+"#if WINO_OB > 1\n",
+"WINO_OUTER(wino_outer2, 2)\n",
+"#endif\n",
+"\n",
+"/* dU (+)= V' D over the T tiles in vd; add 0 overwrites dU. */\n",
+"OSR_KERNEL wino_wgrad_product(__global const float *restrict vd, __global float *restrict du, int C,\n",
+"                              int O, int T, int add)\n",
+"{\n",
+"    const int k = (int)get_group_id(1), c16 = (C + 15) / 16, o16 = (O + 15) / 16;\n",
+"    const int i0 = (int)get_group_id(0) * 32, i1 = min(i0 + 32, c16 * 16);\n",
+"    const int vk = c16 * T * 16 + 16, dk = o16 * T * 16 + 16, dustep = c16 * 16 * 576;\n",
+"    __global const float *v = vd + (size_t)k * vk;\n",
+"    __global const float *d = vd + (size_t)36 * vk + (size_t)k * dk;\n",
+"\n",
+"    du += k * 16;\n",
+"    for (int o = 0; o < o16; o += WINO_OB)\n",
+"        for (int i = i0; i < i1; i += WINO_PX) {\n",
+"            __global const float *vi = v + (size_t)(i / 16) * T * 16 + i % 16;\n",
+"            __global float *out = du + (size_t)o * dustep + i * 576;\n",
+"#if WINO_OB > 1\n",
+"            if (o + 1 < o16)\n",
+"                wino_outer2(vi, d + (size_t)o * T * 16, T, add, out, dustep);\n",
+"            else\n",
+"#endif\n",
+"                wino_outer1(vi, d + (size_t)o * T * 16, T, add, out, dustep);\n",
+"        }\n",
+"}\n",
+"\n",
+"/* dw [O][C][3][3] at dwoff (+)= G' dU G; accumulate 0 overwrites. */\n",
+"OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *restrict dw,\n",
+"                             int dwoff, int C, int O, int accumulate)\n",
+"{\n",
+"    const int o = (int)get_group_id(0), ib = (int)get_group_id(1);\n",
+"    const int c16 = (C + 15) / 16;\n",
+"\n",
+"    for (int i = ib * 8; i < min(ib * 8 + 8, C); ++i) {\n",
+"        __global const float *p = du + ((size_t)o * c16 * 16 + i) * 576;\n",
+"        float16 r[3][6];\n",
+"\n",
+"        for (int j = 0; j < 6; ++j)\n",
+"            WINO_GT(r[0][j], r[1][j], r[2][j], WINO_LOAD16(p + j * 16),\n",
+"                    WINO_LOAD16(p + (6 + j) * 16), WINO_LOAD16(p + (12 + j) * 16),\n",
+"                    WINO_LOAD16(p + (18 + j) * 16), WINO_LOAD16(p + (24 + j) * 16),\n",
+"                    WINO_LOAD16(p + (30 + j) * 16));\n",
+"        for (int k = 0; k < 3; ++k) {\n",
+"            float16 g[3];\n",
+"            WINO_GT(g[0], g[1], g[2], r[k][0], r[k][1], r[k][2], r[k][3], r[k][4], r[k][5]);\n",
+"            for (int j = 0; j < 3; ++j) {\n",
+"                float s[16];\n",
+"                vstore16(g[j], 0, s);\n",
+"                for (int l = 0; l < min(16, O - o * 16); ++l) {\n",
+"                    const size_t at = dwoff + ((size_t)(o * 16 + l) * C + i) * 9 + k * 3 + j;\n",
+"                    dw[at] = accumulate ? dw[at] + s[l] : s[l];\n",
+"                }\n",
+"            }\n",
+"        }\n",
+"    }\n",
+"}\n",
+};
+static const osr__cl_file osr__cl_files[] = {
+    {"common", osr__cl_common, 121},
+    {"conv_cpu", osr__cl_conv_cpu, 424},
+    {"conv_gpu", osr__cl_conv_gpu, 344},
+    {"element", osr__cl_element, 137},
+    {"jacobian", osr__cl_jacobian, 76},
+    {"layout", osr__cl_layout, 65},
+    {"loss", osr__cl_loss, 227},
+    {"matmul_cpu", osr__cl_matmul_cpu, 214},
+    {"matmul_gpu", osr__cl_matmul_gpu, 206},
+    {"norm", osr__cl_norm, 248},
+    {"optimiser", osr__cl_optimiser, 45},
+    {"peak", osr__cl_peak, 36},
+    {"pool", osr__cl_pool, 85},
+    {"rows", osr__cl_rows, 181},
+    {"winograd_cpu", osr__cl_winograd_cpu, 479},
+};
+static const unsigned osr__cl_file_count = 15;
+/* <<< kernels */
+
+static const osr__cl_file *osr__cl_find(const char *name)
+{
+    unsigned i;
+    for (i = 0; i < osr__cl_file_count; ++i)
+        if (strcmp(osr__cl_files[i].name, name) == 0)
+            return &osr__cl_files[i];
+    return NULL;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* OSR_IMPLEMENTATION */
+
+/* MIT License
+ *
+ * Copyright (c) 2026 the osr authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy of this software
+ * and associated documentation files (the "Software"), to deal in the Software without
+ * restriction, including without limitation the rights to use, copy, modify, merge, publish,
+ * distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+ * Software is furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all copies or
+ * substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING
+ * BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+ * NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+ * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */
