@@ -1937,7 +1937,7 @@ typedef struct osr__persist {
     osr_shape shape;
     size_t offset;
     int state;           /* 1: in OSR__STATE                                          */
-    uint32_t grad_step;  /* generation of the step that last wrote its gradient       */
+    uint32_t grad_step;  /* generation of the step that last wrote its gradient; 0: it is zero */
 } osr__persist;
 
 /* A reference: 0 none; a node's index; or OSR__PERSIST | arena << 28 | ordinal. */
@@ -4155,16 +4155,18 @@ static void osr__lower_clear(osr_ctx *ctx, uint32_t i)
     osr__run_flat(ctx, osr_shape_count(r->shape));
 }
 
-/* Clear the gradients that this step's first osr_backward did not reach. */
+/* Clear the gradients that an earlier step left and this one's osr_backward did not reach. */
 static void osr__clear_unreached(osr_ctx *ctx)
 {
     size_t k;
     for (k = 0; k < ctx->persist_count && ctx->status == OSR_OK; ++k) {
         const uint32_t param = OSR__PERSIST | (uint32_t)k;
+        osr__persist *p = &ctx->persists[k];
         osr__node *node;
-        if (!ctx->persists[k].state && !osr__accumulate(ctx, param))
-            osr__append(ctx, OSR__OP_clear, ctx->persists[k].shape, osr__grad_ref(param), 0, 0,
-                        &node);
+        if (p->state || p->grad_step == 0 || p->grad_step == ctx->generation)
+            continue;
+        osr__append(ctx, OSR__OP_clear, p->shape, osr__grad_ref(param), 0, 0, &node);
+        p->grad_step = 0;
     }
 }
 
@@ -5152,7 +5154,12 @@ static void osr__lower_conv2d_dw(osr_ctx *ctx, uint32_t i)
  * convolution recorded now finds its own. */
 static uint32_t osr__with_halo(osr_ctx *ctx, uint32_t x)
 {
-    return x != 0 && x < ctx->done ? osr__map(ctx, OSR__OP_affine, x, 0, 1.0f, 0.0f) : x;
+    if (x == 0 || x >= ctx->done)
+        return x;
+    x = osr__map(ctx, OSR__OP_affine, x, 0, 1.0f, 0.0f);
+    if (x != 0)
+        osr__rec(ctx, x)->keep = 1; /* it has no handle */
+    return x;
 }
 
 OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, const osr_conv_desc *desc)
