@@ -3073,7 +3073,9 @@ OSR_API void osr_ctx_clear_error(osr_ctx *ctx)
 /* -- the tape -- */
 
 /* One row an op: name, how it runs, how its gradient is recorded (NULL: none), whether its result
- * is a value of its own. Filled in the next section. */
+ * is a value of its own (OSR__OVER: it may lie where an input lay). Filled in the next section. */
+#define OSR__OVER 2
+
 typedef struct osr__op_row {
     const char *name;
     void (*lower)(osr_ctx *ctx, uint32_t i);
@@ -3458,21 +3460,40 @@ static void osr__liveness(osr_ctx *ctx, osr__plan *plan, uint32_t *last)
     }
 }
 
-/* Widest halo that the readers of node i want. */
-static int osr__halo_of(osr_ctx *ctx, const osr__plan *plan, uint32_t i)
+/* Widest halo that any reader of images of this size wants: one for all of them, so that they can
+ * take each other's slots. */
+static int osr__halo_of(osr_ctx *ctx, const osr__plan *plan, osr_shape s)
 {
     int halo = 0, k;
     uint32_t j;
-    if (!osr__is_image(ctx->nodes[i].r.shape))
-        return 0;
-    for (j = i + 1; j < plan->first + plan->count; ++j)
-        for (k = 0; k < 6; ++k)
-            if (ctx->nodes[j].r.in[k] == i) {
+    for (j = plan->first; osr__is_image(s) && j < plan->first + plan->count; ++j)
+        for (k = 0; k < 6; ++k) {
+            const uint32_t in = ctx->nodes[j].r.in[k];
+            if (in != 0 && !osr__is_persist(in) && osr__is_image(ctx->nodes[in].r.shape)
+                && ctx->nodes[in].r.shape.dim[1] == s.dim[1]
+                && ctx->nodes[in].r.shape.dim[2] == s.dim[2]) {
                 const int h = osr__halo_wanted(ctx, &ctx->nodes[j].r, k);
                 if (h > halo)
                     halo = h;
             }
+        }
     return halo;
+}
+
+/* An op that works value by value may write over an input that it is the last to read. */
+static int osr__place_over(osr_ctx *ctx, const osr__plan *plan, uint32_t i, const uint32_t *last)
+{
+    int k;
+    for (k = 0; k < 6; ++k) {
+        const uint32_t j = ctx->nodes[i].r.in[k];
+        if (j == 0 || osr__is_persist(j) || j < plan->first || last[j - plan->first] != i
+            || plan->kept[j - plan->first] || ctx->nodes[j].loc.slot < 0
+            || !osr__same_shape(ctx->nodes[j].r.shape, ctx->nodes[i].r.shape))
+            continue;
+        ctx->nodes[i].loc = ctx->nodes[j].loc;
+        return 1;
+    }
+    return 0;
 }
 
 /* First pass: a slot for every value and scratch, reused when its last reader has run. */
@@ -3491,8 +3512,8 @@ static void osr__plan_place(osr_ctx *ctx, osr__plan *plan, uint32_t *last)
         if (ctx->nodes[i].r.op == OSR__OP_NONE)
             continue;
         ctx->making_node = i;
-        if (row->value)
-            osr__place(ctx, plan, i, osr__halo_of(ctx, plan, i));
+        if (row->value && (row->value != OSR__OVER || !osr__place_over(ctx, plan, i, last)))
+            osr__place(ctx, plan, i, osr__halo_of(ctx, plan, ctx->nodes[i].r.shape));
         if (ctx->status == OSR_OK)
             row->lower(ctx, i);
         for (k = before; k < plan->scratch_count; ++k)
@@ -3500,7 +3521,8 @@ static void osr__plan_place(osr_ctx *ctx, osr__plan *plan, uint32_t *last)
         for (n = 0; n < 6; ++n) {
             j = ctx->nodes[i].r.in[n];
             if (j != 0 && !osr__is_persist(j) && j >= plan->first && last[j - plan->first] == i
-                && !plan->kept[j - plan->first] && ctx->nodes[j].loc.slot >= 0)
+                && !plan->kept[j - plan->first] && ctx->nodes[j].loc.slot >= 0
+                && ctx->nodes[j].loc.slot != ctx->nodes[i].loc.slot)
                 ctx->slots[ctx->nodes[j].loc.slot].taken = 0;
         }
     }
@@ -3660,6 +3682,7 @@ static void osr__replay_one(osr_ctx *ctx, const osr__launch *l)
 }
 
 static void osr__fuse(osr_ctx *ctx);
+static void osr__fuse_inference(osr_ctx *ctx);
 
 /* Run what was recorded and has not run yet. */
 static osr_status osr__flush(osr_ctx *ctx)
@@ -3670,6 +3693,7 @@ static osr_status osr__flush(osr_ctx *ctx)
     if (ctx->status != OSR_OK || ctx->done >= ctx->node_count)
         return ctx->status;
     osr__fuse(ctx);
+    osr__fuse_inference(ctx);
     hash = osr__tape_hash(ctx);
     for (i = 0; i < ctx->plan_count && plan == NULL; ++i)
         if (osr__plan_fits(ctx, ctx->plans[i], hash))
@@ -3709,8 +3733,7 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
 }
 /* == ops and autograd == ----------------------------------------------------------------------- */
 
-/* One row an op: name, how it runs, how its gradient is recorded, whether it has a value. The
- * first row is a node that was fused into another one. */
+/* The rows. The first is a node that was fused into another one. */
 #define OSR__OPS(X)                                                                                \
     X(none, NULL, NULL, 0)                                                                         \
     X(input, osr__lower_input, NULL, 1)                                                            \
@@ -3719,15 +3742,15 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(fill, osr__lower_fill, NULL, 1)                                                              \
     X(give, osr__lower_give, NULL, 0)                                                              \
     X(clear, osr__lower_clear, NULL, 0)                                                            \
-    X(add, osr__lower_map, osr__back_add, 1)                                                       \
-    X(sub, osr__lower_map, osr__back_sub, 1)                                                       \
-    X(mul, osr__lower_map, osr__back_mul, 1)                                                       \
-    X(div, osr__lower_map, osr__back_div, 1)                                                       \
-    X(affine, osr__lower_map, osr__back_affine, 1)                                                 \
-    X(exp, osr__lower_map, osr__back_exp, 1)                                                       \
-    X(log, osr__lower_map, osr__back_log, 1)                                                       \
-    X(sqrt, osr__lower_map, osr__back_sqrt, 1)                                                     \
-    X(sqrt_dx, osr__lower_map, NULL, 1)                                                            \
+    X(add, osr__lower_map, osr__back_add, OSR__OVER)                                               \
+    X(sub, osr__lower_map, osr__back_sub, OSR__OVER)                                               \
+    X(mul, osr__lower_map, osr__back_mul, OSR__OVER)                                               \
+    X(div, osr__lower_map, osr__back_div, OSR__OVER)                                               \
+    X(affine, osr__lower_map, osr__back_affine, OSR__OVER)                                         \
+    X(exp, osr__lower_map, osr__back_exp, OSR__OVER)                                               \
+    X(log, osr__lower_map, osr__back_log, OSR__OVER)                                               \
+    X(sqrt, osr__lower_map, osr__back_sqrt, OSR__OVER)                                             \
+    X(sqrt_dx, osr__lower_map, NULL, OSR__OVER)                                                    \
     X(sum, osr__lower_sum, osr__back_sum, 1)                                                       \
     X(sum_dx, osr__lower_sum_dx, NULL, 1)                                                          \
     X(row_sum, osr__lower_row_sum, osr__back_row_sum, 1)                                           \
@@ -3742,9 +3765,9 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(bias, osr__lower_bias, osr__back_bias, 1)                                                    \
     X(bias_db, osr__lower_bias_db, NULL, 0)                                                        \
     X(norm_stats, osr__lower_norm_stats, NULL, 1)                                                  \
-    X(norm_act, osr__lower_norm_act, osr__back_norm_act, 1)                                        \
+    X(norm_act, osr__lower_norm_act, osr__back_norm_act, OSR__OVER)                                \
     X(norm_sums, osr__lower_norm_sums, NULL, 1)                                                    \
-    X(norm_act_dx, osr__lower_norm_act_dx, NULL, 1)                                                \
+    X(norm_act_dx, osr__lower_norm_act_dx, NULL, OSR__OVER)                                        \
     X(pool, osr__lower_pool, osr__back_pool, 1)                                                    \
     X(pool_dx, osr__lower_pool_dx, NULL, 1)                                                        \
     X(global_avg_pool, osr__lower_global_pool, osr__back_global_pool, 1)                           \
@@ -4748,6 +4771,10 @@ typedef struct osr__conv {
     int n, h, w, c, o, kh, kw, oh, ow, stride, pad;
 } osr__conv;
 
+/* ia of a conv2d in inference: 1 the leaky rectifier follows in the same kernel, 2 normalisation by
+ * the coefficients in[2] and then the rectifier; fa[0] its slope. */
+#define OSR__AFTER 3
+
 /* From a conv2d, conv2d_dx or conv2d_dw record; ia: stride, padding above and left. */
 static osr__conv osr__conv_of(osr_ctx *ctx, const osr__record *r)
 {
@@ -4886,6 +4913,16 @@ static void osr__emit_pack(osr_ctx *ctx, uint32_t w, int scratch, size_t offset,
               ls == 1 ? 1 : (size_t)(t->count_x * t->count_y), ls, 1);
 }
 
+/* What a forward convolution does to its result: coefficients, kind, slope. See OSR__AFTER. */
+static void osr__arg_after(osr_ctx *ctx, uint32_t y)
+{
+    const osr__record *r = osr__rec(ctx, y);
+    const int kind = r->op == OSR__OP_conv2d ? r->ia[OSR__AFTER] : 0;
+    osr__arg_mem(ctx, kind == 2 ? r->in[2] : r->in[0]);
+    osr__arg_i(ctx, kind);
+    osr__arg_f(ctx, kind != 0 ? r->fa[0] : 1.0f);
+}
+
 /* One conv_taps launch: a grid of rows x cols outputs of image y from image x. */
 typedef struct osr__grid {
     int in_step, off_y, off_x, tap_step, rows, cols, out_step, out_y, out_x;
@@ -4915,6 +4952,7 @@ static void osr__emit_taps(osr_ctx *ctx, uint32_t x, uint32_t y, int scratch, si
     osr__arg_i2(ctx, g->cols, g->rows);
     osr__arg_i2(ctx, g->out_step, g->out_step);
     osr__arg_i2(ctx, g->out_x, g->out_y);
+    osr__arg_after(ctx, y);
     osr__arg_i(ctx, n);
     if (ctx->family == OSR_KERNELS_GPU)
         osr__run3(ctx, ((size_t)n * points + 127) / 128 * 128, (size_t)((out + 63) / 64), 1, 128,
@@ -4955,6 +4993,7 @@ static int osr__emit_wino(osr_ctx *ctx, uint32_t x, uint32_t w, uint32_t y, cons
     osr__arg_i(ctx, osr__blocks(in));
     osr__arg_i(ctx, out);
     osr__arg_i2(ctx, c->w, c->h);
+    osr__arg_after(ctx, y);
     osr__arg_i(ctx, group);
     osr__arg(ctx, osr__wino_bytes(group, in), NULL);
     osr__run3(ctx, (size_t)groups, groups < 8 ? (size_t)((out + 31) / 32) : 1, 1, 1, 1);
@@ -5206,6 +5245,25 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, const 
     return osr__handle(ctx, i);
 }
 
+/* The activation that a weight gradient reads, made again from what is kept anyway (the input of
+ * the normalisation and its coefficients): one pass over it costs less than its memory. */
+static uint32_t osr__recomputed(osr_ctx *ctx, uint32_t x)
+{
+    osr__node *node;
+    uint32_t i;
+    const osr__record r = *osr__rec(ctx, x);
+    if (r.op != OSR__OP_norm_act || r.keep || x < ctx->done
+        || osr__rec(ctx, r.in[0])->op != OSR__OP_conv2d)
+        return x;
+    i = osr__append(ctx, OSR__OP_norm_act, r.shape, r.in[0], r.in[1], 0, &node);
+    if (i != 0) {
+        memcpy(node->r.ia, r.ia, sizeof r.ia);
+        memcpy(node->r.fa, r.fa, sizeof r.fa);
+        node->dyn[0] = ctx->nodes[x].dyn[0];
+    }
+    return i;
+}
+
 static void osr__back_conv2d(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
@@ -5213,8 +5271,8 @@ static void osr__back_conv2d(osr_ctx *ctx, uint32_t i, uint32_t dy)
     uint32_t dx;
     dy = osr__with_halo(ctx, dy);
     if (osr__wants(ctx, r.in[1])
-        && osr__append(ctx, OSR__OP_conv2d_dw, osr__ref_shape(ctx, r.in[1]), r.in[0], dy,
-                       osr__grad_ref(r.in[1]), &node) != 0) {
+        && osr__append(ctx, OSR__OP_conv2d_dw, osr__ref_shape(ctx, r.in[1]),
+                       osr__recomputed(ctx, r.in[0]), dy, osr__grad_ref(r.in[1]), &node) != 0) {
         node->r.ia[0] = r.ia[0];
         node->r.ia[1] = r.ia[1];
         node->r.ia[2] = osr__accumulate(ctx, r.in[1]);
@@ -5248,14 +5306,16 @@ static void osr__arg_act(osr_ctx *ctx, const osr__record *r)
     osr__arg_i(ctx, (int)(uint32_t)(ctx->seed >> 32));
 }
 
-/* in = x, gamma, beta, mean, var; ia[0] whether of the batch; fa: eps, momentum. */
+/* in = x (0 for running statistics), gamma, beta, mean, var; ia[0] whether of the batch; fa: eps,
+ * momentum. */
 static void osr__lower_norm_stats(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr_shape s = osr__rec(ctx, r->in[0])->shape;
-    const int cb = osr__blocks(s.dim[3]);
+    const int channels = osr__ref_shape(ctx, r->in[1]).dim[0], cb = osr__blocks(channels);
+    osr_shape s = r->shape;
     int part = 0, k;
     if (r->ia[0]) {
+        s = osr__rec(ctx, r->in[0])->shape;
         part = osr__scratch(ctx, osr__mul((size_t)s.dim[0] * 2, (size_t)cb * 8));
         osr__begin(ctx, OSR__K_norm_plane_stats);
         osr__arg_image(ctx, r->in[0]);
@@ -5275,7 +5335,7 @@ static void osr__lower_norm_stats(osr_ctx *ctx, uint32_t i)
     if (r->ia[0])
         osr__arg_i(ctx, s.dim[0]);
     osr__arg_i(ctx, cb);
-    osr__arg_i(ctx, s.dim[3]);
+    osr__arg_i(ctx, channels);
     if (r->ia[0])
         osr__arg_i(ctx, s.dim[1] * s.dim[2]);
     osr__arg_f(ctx, r->fa[0]);
@@ -5450,7 +5510,8 @@ OSR_API osr_tensor osr_batchnorm(osr_ctx *ctx, osr_tensor tx, osr_tensor gamma, 
     if (ctx->status != OSR_OK)
         return osr__handle(ctx, 0);
     coef = osr__append(ctx, OSR__OP_norm_stats,
-                       osr_shape_make(2, 4, osr__blocks(s.dim[3]) * 8, 0, 0), x, v[0], v[1], &node);
+                       osr_shape_make(2, 4, osr__blocks(s.dim[3]) * 8, 0, 0), desc->train ? x : 0,
+                       v[0], v[1], &node);
     if (coef == 0)
         return osr__handle(ctx, 0);
     node->r.in[3] = v[2];
@@ -5536,6 +5597,39 @@ static void osr__fuse(osr_ctx *ctx)
         a->op = OSR__OP_none;
     }
     ctx->fused = ctx->node_count;
+}
+
+/* In inference, let a convolution do what follows it. Nothing else may read the value between, no
+ * gradient either. */
+static void osr__fuse_inference(osr_ctx *ctx)
+{
+    uint32_t i, first = (uint32_t)ctx->done;
+    int k;
+    if (!osr__grow(ctx, &ctx->walk, &ctx->walk_capacity, ctx->node_count, sizeof *ctx->walk))
+        return;
+    memset(ctx->walk, 0, ctx->node_count * sizeof *ctx->walk);
+    for (i = first; i < ctx->node_count; ++i)
+        for (k = 0; k < 6; ++k)
+            if (osr__rec(ctx, i)->in[k] != 0 && !osr__is_persist(osr__rec(ctx, i)->in[k]))
+                ctx->walk[osr__rec(ctx, i)->in[k]]++;
+    for (i = first; i < ctx->node_count; ++i) {
+        osr__record *b = osr__rec(ctx, i), *a;
+        const uint32_t j = b->in[0];
+        if (b->op != OSR__OP_norm_act || b->ia[OSR__NORM] == 2 || b->ia[OSR__DROP] != 0 || j < first
+            || osr__is_persist(j))
+            continue;
+        a = osr__rec(ctx, j);
+        if (a->op != OSR__OP_conv2d || a->keep || ctx->walk[j] != 1 || a->ia[OSR__AFTER] != 0)
+            continue;
+        b->op = OSR__OP_conv2d;
+        b->in[0] = a->in[0];
+        b->in[2] = b->in[1];
+        b->in[1] = a->in[1];
+        memcpy(b->ia, a->ia, sizeof b->ia);
+        b->ia[OSR__AFTER] = b->in[2] != 0 ? 2 : 1;
+        memset(a, 0, sizeof *a);
+        a->op = OSR__OP_none;
+    }
 }
 
 /* -- pooling and flattening -- */
@@ -9930,6 +10024,16 @@ static const char *const osr__cl_common[] = {
 "    return (float8)(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);\n",
 "}\n",
 "\n",
+"/* What follows a convolution in inference, on 8 channels from block cb on: kind 0 nothing, 1 the\n",
+" * leaky rectifier, 2 scale and shift from coef [4][CB*8] (see norm.cl), then the rectifier. */\n",
+"static inline float8 conv_epilogue8(float8 v, __global const float *coef, int CB, int cb, int kind,\n",
+"                                    float slope)\n",
+"{\n",
+"    if (kind == 2)\n",
+"        v = v * LOAD8(coef + cb * 8) + LOAD8(coef + (CB + cb) * 8);\n",
+"    return kind == 0 ? v : select(v * slope, v, v > (float8)(0.0f));\n",
+"}\n",
+"\n",
 "/* Philox 4x32-10 (Salmon et al., SC 2011): four random words of a counter under a key. */\n",
 "static inline uint4 philox(uint4 c, uint2 k)\n",
 "{\n",
@@ -10073,15 +10177,25 @@ static const char *const osr__cl_conv_cpu[] = {
 "    return cb * 8 + 8 <= oc ? v : select((float8)(0.0f), v, lane < oc);\n",
 "}\n",
 "\n",
-"static inline void conv_store(__global float *y, int4 yl, const conv_points *t, int live,\n",
-"                              int cb, int OBY, int OC, const float16 *acc)\n",
+"/* What follows a convolution: see conv_epilogue8. */\n",
+"typedef struct conv_after {\n",
+"    __global const float *coef;\n",
+"    int kind;\n",
+"    float slope;\n",
+"} conv_after;\n",
+"\n",
+"static inline void conv_store(__global float *y, int4 yl, const conv_points *t, int live, int cb,\n",
+"                              int OBY, int OC, conv_after e, const float16 *acc)\n",
 "{\n",
 "    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {\n",
 "        if (p < live) {\n",
 "            __global float *d = y + t->yo[p] + (long)cb * yl.z;\n",
-"            STORE8(d, conv_mask(acc[p].lo, cb, OC));\n",
+"            STORE8(d, conv_mask(conv_epilogue8(acc[p].lo, e.coef, OBY, cb, e.kind, e.slope), cb,\n",
+"                                OC));\n",
 "            if (cb + 1 < OBY)\n",
-"                STORE8(d + yl.z, conv_mask(acc[p].hi, cb + 1, OC));\n",
+"                STORE8(d + yl.z,\n",
+"                       conv_mask(conv_epilogue8(acc[p].hi, e.coef, OBY, cb + 1, e.kind, e.slope),\n",
+"                                 cb + 1, OC));\n",
 "        }\n",
 "    }\n",
 "}\n",
@@ -10090,6 +10204,7 @@ static const char *const osr__cl_conv_cpu[] = {
 "typedef struct conv_job {\n",
 "    int4 xl, yl;\n",
 "    int N, IB, I, OBY, OC, o0, o1;\n",
+"    conv_after after;\n",
 "    int2 in_step, in_off, tap_step, taps, out_size, out_step, out_off;\n",
 "} conv_job;\n",
 "\n",
@@ -10142,10 +10257,10 @@ static const char *const osr__cl_conv_cpu[] = {
 "            else\n",
 "#endif\n",
 "                conv_tile1(x, t.xo, j->xl, wo, wstep, j->I, j->tap_step, j->taps, acc);\n",
-"            conv_store(y, j->yl, &t, live, o * 2, j->OBY, j->OC, acc[0]);\n",
+"            conv_store(y, j->yl, &t, live, o * 2, j->OBY, j->OC, j->after, acc[0]);\n",
 "#if CONV_OB > 1\n",
 "            if (o + 1 < j->o1)\n",
-"                conv_store(y, j->yl, &t, live, o * 2 + 2, j->OBY, j->OC, acc[1]);\n",
+"                conv_store(y, j->yl, &t, live, o * 2 + 2, j->OBY, j->OC, j->after, acc[1]);\n",
 "#endif\n",
 "        }\n",
 "    }\n",
@@ -10154,10 +10269,14 @@ static const char *const osr__cl_conv_cpu[] = {
 "OSR_KERNEL conv_taps(__global const float *restrict x, int4 xl, __global const float *restrict w,\n",
 "                     int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,\n",
 "                     int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,\n",
-"                     int2 out_step, int2 out_off, int N)\n",
+"                     int2 out_step, int2 out_off, __global const float *restrict coef, int after,\n",
+"                     float slope, int N)\n",
 "{\n",
 "    conv_job j;\n",
 "\n",
+"    j.after.coef = coef;\n",
+"    j.after.kind = after;\n",
+"    j.after.slope = slope;\n",
 "    j.xl = xl;\n",
 "    j.yl = yl;\n",
 "    j.N = N;\n",
@@ -10187,6 +10306,9 @@ static const char *const osr__cl_conv_cpu[] = {
 "{\n",
 "    conv_job j;\n",
 "\n",
+"    j.after.coef = w;\n",
+"    j.after.kind = 0;\n",
+"    j.after.slope = 1.0f;\n",
 "    j.xl = dyl;\n",
 "    j.yl = dxl;\n",
 "    j.N = N;\n",
@@ -10528,10 +10650,20 @@ static const char *const osr__cl_conv_gpu[] = {
 "    return select((float4)(0.0f), v, (int4)(0, 1, 2, 3) + o < (int4)(oc));\n",
 "}\n",
 "\n",
+"/* conv_epilogue8 on 4 channels from channel o on. */\n",
+"static inline float4 conv_epilogue4(float4 v, __global const float *coef, int CB, int o, int kind,\n",
+"                                    float slope)\n",
+"{\n",
+"    if (kind == 2)\n",
+"        v = v * CONV_LOAD4(coef + o) + CONV_LOAD4(coef + CB * 8 + o);\n",
+"    return kind == 0 ? v : select(v * slope, v, v > (float4)(0.0f));\n",
+"}\n",
+"\n",
 "CONV_TILED conv_taps(__global const float *restrict x, int4 xl, __global const float *restrict w,\n",
 "                     int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,\n",
 "                     int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,\n",
-"                     int2 out_step, int2 out_off, int N)\n",
+"                     int2 out_step, int2 out_off, __global const float *restrict coef, int after,\n",
+"                     float slope, int N)\n",
 "{\n",
 "    __local float a[2][CONV_BK * TAPS_LDA] __attribute__((aligned(16)));\n",
 "    __local float b[2][CONV_BK * TAPS_LDB] __attribute__((aligned(16)));\n",
@@ -10598,7 +10730,9 @@ static const char *const osr__cl_conv_gpu[] = {
 "        if (conv_made(t, r, g) && o / 8 < OBY) {\n",
 "            const long at = yo[r / 4 * 64 + t.row4 + r % 4];\n",
 "            if (at >= 0)\n",
-"                CONV_STORE4(y + at + (size_t)(o / 8) * yl.z + o % 8, conv_mask(acc[r][g], o, OC));\n",
+"                CONV_STORE4(y + at + (size_t)(o / 8) * yl.z + o % 8,\n",
+"                            conv_mask(conv_epilogue4(acc[r][g], coef, OBY, o, after, slope), o,\n",
+"                                      OC));\n",
 "        }\n",
 "    }\n",
 "}\n",
@@ -12511,11 +12645,12 @@ static const char *const osr__cl_winograd_cpu[] = {
 "/* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map. */\n",
 "static inline void wino_output(__local const float *m, int step,\n",
 "                               __global float *y, int4 yl, wino_tile w, int2 HW, int cb,\n",
-"                               int OC)\n",
+"                               int OC, __global const float *coef, int after, float slope)\n",
 "{\n",
 "    __global float *p =\n",
 "        y + (size_t)w.n * yl.w + yl.x + cb * yl.z + w.y * 4 * yl.y + w.x * 32;\n",
 "    const int h = HW.y - w.y * 4, v = HW.x - w.x * 4, both = cb * 8 + 8 < OC;\n",
+"    const int CB = (OC + 7) / 8;\n",
 "    float16 r[4][6];\n",
 "\n",
 "    WINO_UNROLL for (int j = 0; j < 6; ++j)\n",
@@ -12532,9 +12667,12 @@ static const char *const osr__cl_winograd_cpu[] = {
 "        WINO_UNROLL for (int j = 0; j < 4; ++j)\n",
 "        {\n",
 "            if (i < h && j < v) {\n",
-"                STORE8(p + i * yl.y + j * 8, wino_mask(o[j].lo, cb, OC));\n",
+"                STORE8(p + i * yl.y + j * 8,\n",
+"                       wino_mask(conv_epilogue8(o[j].lo, coef, CB, cb, after, slope), cb, OC));\n",
 "                if (both)\n",
-"                    STORE8(p + yl.z + i * yl.y + j * 8, wino_mask(o[j].hi, cb + 1, OC));\n",
+"                    STORE8(p + yl.z + i * yl.y + j * 8,\n",
+"                           wino_mask(conv_epilogue8(o[j].hi, coef, CB, cb + 1, after, slope),\n",
+"                                     cb + 1, OC));\n",
 "            }\n",
 "        }\n",
 "    }\n",
@@ -12566,7 +12704,8 @@ static const char *const osr__cl_winograd_cpu[] = {
 " * time, the products [36][T][32]; 16 floats more in each of 36 keep them off one cache set. */\n",
 "OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,\n",
 "                     int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC, int2 HW,\n",
-"                     int T, __local float16 *restrict scratch)\n",
+"                     __global const float *restrict coef, int after, float slope, int T,\n",
+"                     __local float16 *restrict scratch)\n",
 "{\n",
 "    const int2 grid = (HW + 3) / 4;\n",
 "    const int t0 = (int)get_group_id(0) * T, tiles = N * grid.x * grid.y, live = min(T, tiles - t0);\n",
@@ -12602,7 +12741,8 @@ static const char *const osr__cl_winograd_cpu[] = {
 "        for (int b = o; b < min(o + 2, o16); ++b) {\n",
 "            w = first;\n",
 "            for (int t = 0; t < live; ++t, w = wino_next(w, grid))\n",
-"                wino_output(m + t * 32 + (b - o) * 16, mk, y, yl, w, HW, b * 2, OC);\n",
+"                wino_output(m + t * 32 + (b - o) * 16, mk, y, yl, w, HW, b * 2, OC, coef,\n",
+"                            after, slope);\n",
 "        }\n",
 "    }\n",
 "}\n",
@@ -12744,9 +12884,9 @@ static const char *const osr__cl_winograd_cpu[] = {
 "}\n",
 };
 static const osr__cl_file osr__cl_files[] = {
-    {"common", osr__cl_common, 121},
-    {"conv_cpu", osr__cl_conv_cpu, 424},
-    {"conv_gpu", osr__cl_conv_gpu, 344},
+    {"common", osr__cl_common, 131},
+    {"conv_cpu", osr__cl_conv_cpu, 442},
+    {"conv_gpu", osr__cl_conv_gpu, 356},
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 76},
     {"layout", osr__cl_layout, 65},
@@ -12758,7 +12898,7 @@ static const osr__cl_file osr__cl_files[] = {
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
     {"rows", osr__cl_rows, 181},
-    {"winograd_cpu", osr__cl_winograd_cpu, 479},
+    {"winograd_cpu", osr__cl_winograd_cpu, 485},
 };
 static const unsigned osr__cl_file_count = 15;
 /* <<< kernels */

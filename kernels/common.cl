@@ -101,6 +101,16 @@ static inline float8 load_lanes(__global const float *v, int cb, int c)
     return (float8)(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
 }
 
+/* What follows a convolution in inference, on 8 channels from block cb on: kind 0 nothing, 1 the
+ * leaky rectifier, 2 scale and shift from coef [4][CB*8] (see norm.cl), then the rectifier. */
+static inline float8 conv_epilogue8(float8 v, __global const float *coef, int CB, int cb, int kind,
+                                    float slope)
+{
+    if (kind == 2)
+        v = v * LOAD8(coef + cb * 8) + LOAD8(coef + (CB + cb) * 8);
+    return kind == 0 ? v : select(v * slope, v, v > (float8)(0.0f));
+}
+
 /* Philox 4x32-10 (Salmon et al., SC 2011): four random words of a counter under a key. */
 static inline uint4 philox(uint4 c, uint2 k)
 {

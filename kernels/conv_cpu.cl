@@ -121,15 +121,25 @@ static inline float8 conv_mask(float8 v, int cb, int oc)
     return cb * 8 + 8 <= oc ? v : select((float8)(0.0f), v, lane < oc);
 }
 
-static inline void conv_store(__global float *y, int4 yl, const conv_points *t, int live,
-                              int cb, int OBY, int OC, const float16 *acc)
+/* What follows a convolution: see conv_epilogue8. */
+typedef struct conv_after {
+    __global const float *coef;
+    int kind;
+    float slope;
+} conv_after;
+
+static inline void conv_store(__global float *y, int4 yl, const conv_points *t, int live, int cb,
+                              int OBY, int OC, conv_after e, const float16 *acc)
 {
     CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {
         if (p < live) {
             __global float *d = y + t->yo[p] + (long)cb * yl.z;
-            STORE8(d, conv_mask(acc[p].lo, cb, OC));
+            STORE8(d, conv_mask(conv_epilogue8(acc[p].lo, e.coef, OBY, cb, e.kind, e.slope), cb,
+                                OC));
             if (cb + 1 < OBY)
-                STORE8(d + yl.z, conv_mask(acc[p].hi, cb + 1, OC));
+                STORE8(d + yl.z,
+                       conv_mask(conv_epilogue8(acc[p].hi, e.coef, OBY, cb + 1, e.kind, e.slope),
+                                 cb + 1, OC));
         }
     }
 }
@@ -138,6 +148,7 @@ static inline void conv_store(__global float *y, int4 yl, const conv_points *t, 
 typedef struct conv_job {
     int4 xl, yl;
     int N, IB, I, OBY, OC, o0, o1;
+    conv_after after;
     int2 in_step, in_off, tap_step, taps, out_size, out_step, out_off;
 } conv_job;
 
@@ -190,10 +201,10 @@ static inline void conv_run(__global const float *x, __global const float *w,
             else
 #endif
                 conv_tile1(x, t.xo, j->xl, wo, wstep, j->I, j->tap_step, j->taps, acc);
-            conv_store(y, j->yl, &t, live, o * 2, j->OBY, j->OC, acc[0]);
+            conv_store(y, j->yl, &t, live, o * 2, j->OBY, j->OC, j->after, acc[0]);
 #if CONV_OB > 1
             if (o + 1 < j->o1)
-                conv_store(y, j->yl, &t, live, o * 2 + 2, j->OBY, j->OC, acc[1]);
+                conv_store(y, j->yl, &t, live, o * 2 + 2, j->OBY, j->OC, j->after, acc[1]);
 #endif
         }
     }
@@ -202,10 +213,14 @@ static inline void conv_run(__global const float *x, __global const float *w,
 OSR_KERNEL conv_taps(__global const float *restrict x, int4 xl, __global const float *restrict w,
                      int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,
                      int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,
-                     int2 out_step, int2 out_off, int N)
+                     int2 out_step, int2 out_off, __global const float *restrict coef, int after,
+                     float slope, int N)
 {
     conv_job j;
 
+    j.after.coef = coef;
+    j.after.kind = after;
+    j.after.slope = slope;
     j.xl = xl;
     j.yl = yl;
     j.N = N;
@@ -235,6 +250,9 @@ OSR_KERNEL conv_dgrad(__global const float *restrict dy, int4 dyl, __global cons
 {
     conv_job j;
 
+    j.after.coef = w;
+    j.after.kind = 0;
+    j.after.slope = 1.0f;
     j.xl = dyl;
     j.yl = dxl;
     j.N = N;

@@ -150,10 +150,20 @@ static inline float4 conv_mask(float4 v, int o, int oc)
     return select((float4)(0.0f), v, (int4)(0, 1, 2, 3) + o < (int4)(oc));
 }
 
+/* conv_epilogue8 on 4 channels from channel o on. */
+static inline float4 conv_epilogue4(float4 v, __global const float *coef, int CB, int o, int kind,
+                                    float slope)
+{
+    if (kind == 2)
+        v = v * CONV_LOAD4(coef + o) + CONV_LOAD4(coef + CB * 8 + o);
+    return kind == 0 ? v : select(v * slope, v, v > (float4)(0.0f));
+}
+
 CONV_TILED conv_taps(__global const float *restrict x, int4 xl, __global const float *restrict w,
                      int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,
                      int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,
-                     int2 out_step, int2 out_off, int N)
+                     int2 out_step, int2 out_off, __global const float *restrict coef, int after,
+                     float slope, int N)
 {
     __local float a[2][CONV_BK * TAPS_LDA] __attribute__((aligned(16)));
     __local float b[2][CONV_BK * TAPS_LDB] __attribute__((aligned(16)));
@@ -220,7 +230,9 @@ CONV_TILED conv_taps(__global const float *restrict x, int4 xl, __global const f
         if (conv_made(t, r, g) && o / 8 < OBY) {
             const long at = yo[r / 4 * 64 + t.row4 + r % 4];
             if (at >= 0)
-                CONV_STORE4(y + at + (size_t)(o / 8) * yl.z + o % 8, conv_mask(acc[r][g], o, OC));
+                CONV_STORE4(y + at + (size_t)(o / 8) * yl.z + o % 8,
+                            conv_mask(conv_epilogue4(acc[r][g], coef, OBY, o, after, slope), o,
+                                      OC));
         }
     }
 }

@@ -245,11 +245,12 @@ static inline float8 wino_mask(float8 v, int cb, int oc)
 /* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map. */
 static inline void wino_output(__local const float *m, int step,
                                __global float *y, int4 yl, wino_tile w, int2 HW, int cb,
-                               int OC)
+                               int OC, __global const float *coef, int after, float slope)
 {
     __global float *p =
         y + (size_t)w.n * yl.w + yl.x + cb * yl.z + w.y * 4 * yl.y + w.x * 32;
     const int h = HW.y - w.y * 4, v = HW.x - w.x * 4, both = cb * 8 + 8 < OC;
+    const int CB = (OC + 7) / 8;
     float16 r[4][6];
 
     WINO_UNROLL for (int j = 0; j < 6; ++j)
@@ -266,9 +267,12 @@ static inline void wino_output(__local const float *m, int step,
         WINO_UNROLL for (int j = 0; j < 4; ++j)
         {
             if (i < h && j < v) {
-                STORE8(p + i * yl.y + j * 8, wino_mask(o[j].lo, cb, OC));
+                STORE8(p + i * yl.y + j * 8,
+                       wino_mask(conv_epilogue8(o[j].lo, coef, CB, cb, after, slope), cb, OC));
                 if (both)
-                    STORE8(p + yl.z + i * yl.y + j * 8, wino_mask(o[j].hi, cb + 1, OC));
+                    STORE8(p + yl.z + i * yl.y + j * 8,
+                           wino_mask(conv_epilogue8(o[j].hi, coef, CB, cb + 1, after, slope),
+                                     cb + 1, OC));
             }
         }
     }
@@ -300,7 +304,8 @@ static inline void wino_products(__local const float *v, int vk, int C16,
  * time, the products [36][T][32]; 16 floats more in each of 36 keep them off one cache set. */
 OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,
                      int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC, int2 HW,
-                     int T, __local float16 *restrict scratch)
+                     __global const float *restrict coef, int after, float slope, int T,
+                     __local float16 *restrict scratch)
 {
     const int2 grid = (HW + 3) / 4;
     const int t0 = (int)get_group_id(0) * T, tiles = N * grid.x * grid.y, live = min(T, tiles - t0);
@@ -336,7 +341,8 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
         for (int b = o; b < min(o + 2, o16); ++b) {
             w = first;
             for (int t = 0; t < live; ++t, w = wino_next(w, grid))
-                wino_output(m + t * 32 + (b - o) * 16, mk, y, yl, w, HW, b * 2, OC);
+                wino_output(m + t * 32 + (b - o) * 16, mk, y, yl, w, HW, b * 2, OC, coef,
+                            after, slope);
         }
     }
 }
