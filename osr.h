@@ -262,7 +262,7 @@ typedef struct osr_launch_time {
  *   errors    DEVICE */
 OSR_API osr_status osr_ctx_profile(osr_ctx *ctx, int enable);
 
-/* osr_ctx_profile_get - the launches of the last step that ran while profiling
+/* osr_ctx_profile_get - the launches since osr_ctx_profile started
  *
  *   times     pointer to the rows, valid until the next op
  *   returns   their number
@@ -2010,7 +2010,17 @@ typedef struct osr__plan {
     size_t scratch_count, scratch_capacity;
     int *uses;   /* every slot of the plan */
     size_t use_count, use_capacity;
+    int *constant; /* ordinal of each node's constant + 1; 0: it has none */
+    int mutates;   /* whether it changes parameters, gradients or state  */
 } osr__plan;
+
+/* A value that depends on parameters and state only, such as packed weights: inference makes it
+ * again only when one of them has changed. */
+typedef struct osr__constant {
+    osr__record r;
+    int slot;
+    uint32_t version; /* of the context when it was made; 0: not yet */
+} osr__constant;
 
 struct osr_ctx {
     osr_allocator allocator;
@@ -2040,6 +2050,9 @@ struct osr_ctx {
     int walk_params;
     osr__slot *slots;
     size_t slot_count, slot_capacity;
+    osr__constant *constants;
+    size_t constant_count, constant_capacity;
+    uint32_t version; /* counts changes of parameters and state */
     osr__plan **plans;
     size_t plan_count, plan_capacity;
     osr__plan *making;
@@ -2376,7 +2389,7 @@ OSR_API osr_status osr_ctx_create(const osr_ctx_desc *desc, osr_ctx **out)
     ctx->stats.host_bytes = ctx->stats.host_peak_bytes = sizeof *ctx;
     ctx->stats.allocations = 1;
     ctx->seed = desc->seed;
-    ctx->generation = 1;
+    ctx->generation = ctx->version = 1;
     ctx->mark = -1;
     ctx->family = OSR_KERNELS_CPU;
     if ((unsigned)desc->kernels > (unsigned)OSR_KERNELS_GPU)
@@ -2411,6 +2424,7 @@ static void osr__plan_destroy(osr_ctx *ctx, osr__plan *plan)
     osr__free(ctx, plan->launches, plan->launch_capacity, sizeof *plan->launches);
     osr__free(ctx, plan->scratch, plan->scratch_capacity, sizeof *plan->scratch);
     osr__free(ctx, plan->uses, plan->use_capacity, sizeof *plan->uses);
+    osr__free(ctx, plan->constant, plan->count, sizeof *plan->constant);
     osr__free(ctx, plan, 1, sizeof *plan);
 }
 
@@ -2450,6 +2464,7 @@ OSR_API void osr_ctx_destroy(osr_ctx *ctx)
     osr__free(ctx, ctx->walk, ctx->walk_capacity, sizeof *ctx->walk);
     osr__free(ctx, ctx->slots, ctx->slot_capacity, sizeof *ctx->slots);
     osr__free(ctx, ctx->plans, ctx->plan_capacity, sizeof *ctx->plans);
+    osr__free(ctx, ctx->constants, ctx->constant_capacity, sizeof *ctx->constants);
     osr__free(ctx, ctx->times, ctx->time_capacity, sizeof *ctx->times);
     allocator = ctx->allocator;
     allocator.fn(allocator.user, ctx, sizeof *ctx, 0);
@@ -2486,7 +2501,7 @@ static cl_mem osr__mem_create(osr_ctx *ctx, size_t bytes)
     cl_int code = CL_SUCCESS;
     const cl_float zero = 0.0f;
     cl_mem mem;
-    if (bytes > ctx->device.max_alloc_bytes) {
+    if (ctx->device.max_alloc_bytes != 0 && bytes > ctx->device.max_alloc_bytes) {
         osr__fail(ctx, OSR_MEMORY, "one buffer of %lu MiB, but the device allows %lu MiB: "
                   "use a smaller batch", (unsigned long)(bytes >> 20),
                   (unsigned long)(ctx->device.max_alloc_bytes >> 20));
@@ -3037,6 +3052,7 @@ OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_
                                 count * sizeof(float), src, 0, NULL, NULL);
     if (code != CL_SUCCESS)
         return osr__cl_fail(ctx, "clEnqueueWriteBuffer", "osr_write", code);
+    ctx->version++;
     return ctx->status;
 }
 
@@ -3073,8 +3089,10 @@ OSR_API void osr_ctx_clear_error(osr_ctx *ctx)
 /* -- the tape -- */
 
 /* One row an op: name, how it runs, how its gradient is recorded (NULL: none), whether its result
- * is a value of its own (OSR__OVER: it may lie where an input lay). Filled in the next section. */
+ * is a value of its own (OSR__OVER: it may lie where an input lay; OSR__UPDATES: and running it
+ * changes state). Filled in the next section. */
 #define OSR__OVER 2
+#define OSR__UPDATES 3
 
 typedef struct osr__op_row {
     const char *name;
@@ -3086,6 +3104,7 @@ typedef struct osr__op_row {
 static const osr__op_row *osr__op(int op);
 static int osr__halo_wanted(osr_ctx *ctx, const osr__record *r, int input);
 static int osr__alive(osr_ctx *ctx, uint32_t ref, const char *op);
+static osr__record *osr__rec(osr_ctx *ctx, uint32_t i);
 
 #define OSR__OP_NONE 0
 
@@ -3366,6 +3385,31 @@ static void osr__arg_image(osr_ctx *ctx, uint32_t ref)
     osr__arg(ctx, 4 * sizeof(cl_int), ctx->nodes[ref].loc.l);
 }
 
+/* Several arguments: d dense, m buffer, g image (references), s slot, i int, I two ints, f float, y
+ * value read at each replay. */
+static void osr__args(osr_ctx *ctx, const char *kinds, ...)
+{
+    va_list args;
+    va_start(args, kinds);
+    for (; *kinds != '\0'; ++kinds) {
+        int x;
+        switch (*kinds) {
+        case 'd': osr__arg_dense(ctx, va_arg(args, uint32_t)); break;
+        case 'm': osr__arg_mem(ctx, va_arg(args, uint32_t)); break;
+        case 'g': osr__arg_image(ctx, va_arg(args, uint32_t)); break;
+        case 's': osr__arg_slot(ctx, va_arg(args, int)); break;
+        case 'i': osr__arg_i(ctx, va_arg(args, int)); break;
+        case 'f': osr__arg_f(ctx, (float)va_arg(args, double)); break;
+        case 'y': osr__arg_dyn(ctx, va_arg(args, int)); break;
+        default:
+            x = va_arg(args, int);
+            osr__arg_i2(ctx, x, va_arg(args, int));
+            break;
+        }
+    }
+    va_end(args);
+}
+
 static void osr__run3(osr_ctx *ctx, size_t g0, size_t g1, size_t g2, size_t l0, size_t l1)
 {
     osr__launch *l;
@@ -3496,6 +3540,46 @@ static int osr__place_over(osr_ctx *ctx, const osr__plan *plan, uint32_t i, cons
     return 0;
 }
 
+/* Does node i depend on parameters and state alone? Only asked of plans that change neither. */
+static int osr__is_constant(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    int k;
+    if (!osr__op(r->op)->value || osr__is_image(r->shape))
+        return 0;
+    for (k = 0; k < 6; ++k)
+        if (r->in[k] != 0 && !osr__is_persist(r->in[k]))
+            return 0;
+    return r->in[0] != 0 || r->in[1] != 0;
+}
+
+/* A slot of its own for a constant; plans that record the same one share it. */
+static void osr__place_constant(osr_ctx *ctx, osr__plan *plan, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    size_t n;
+    for (n = 0; n < ctx->constant_count; ++n)
+        if (memcmp(&ctx->constants[n].r, r, sizeof *r) == 0)
+            break;
+    if (n == ctx->constant_count) {
+        int key[4] = { -1, -1, -1, 0 };
+        if (!osr__grow(ctx, &ctx->constants, &ctx->constant_capacity, n + 1,
+                       sizeof *ctx->constants))
+            return;
+        key[3] = (int)n;
+        ctx->constants[n].r = *r;
+        ctx->constants[n].version = 0;
+        ctx->constants[n].slot = osr__slot_take(ctx, key, osr_shape_count(r->shape)
+                                                              * sizeof(float));
+        if (ctx->constants[n].slot < 0)
+            return;
+        ctx->constant_count++;
+    }
+    plan->constant[i - plan->first] = (int)n + 1;
+    ctx->nodes[i].loc.slot = ctx->constants[n].slot;
+    osr__plan_uses(ctx, plan, ctx->constants[n].slot);
+}
+
 /* First pass: a slot for every value and scratch, reused when its last reader has run. */
 static void osr__plan_place(osr_ctx *ctx, osr__plan *plan, uint32_t *last)
 {
@@ -3512,7 +3596,9 @@ static void osr__plan_place(osr_ctx *ctx, osr__plan *plan, uint32_t *last)
         if (ctx->nodes[i].r.op == OSR__OP_NONE)
             continue;
         ctx->making_node = i;
-        if (row->value && (row->value != OSR__OVER || !osr__place_over(ctx, plan, i, last)))
+        if (!plan->mutates && osr__is_constant(ctx, i))
+            osr__place_constant(ctx, plan, i);
+        else if (row->value && (row->value != OSR__OVER || !osr__place_over(ctx, plan, i, last)))
             osr__place(ctx, plan, i, osr__halo_of(ctx, plan, ctx->nodes[i].r.shape));
         if (ctx->status == OSR_OK)
             row->lower(ctx, i);
@@ -3595,6 +3681,14 @@ static int osr__plan_fits(const osr_ctx *ctx, const osr__plan *plan, uint64_t ha
     return 1;
 }
 
+/* Does running node i change parameters, gradients, moments or state? */
+static int osr__mutates(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    return r->op != OSR__OP_NONE
+           && (!osr__op(r->op)->value || osr__op(r->op)->value == OSR__UPDATES);
+}
+
 static osr__plan *osr__plan_make(osr_ctx *ctx, uint64_t hash)
 {
     osr__plan *plan = (osr__plan *)osr__alloc(ctx, 1, sizeof *plan);
@@ -3607,11 +3701,15 @@ static osr__plan *osr__plan_make(osr_ctx *ctx, uint64_t hash)
     plan->records = (osr__record *)osr__alloc(ctx, plan->count, sizeof *plan->records);
     plan->locs = (osr__loc *)osr__alloc(ctx, plan->count, sizeof *plan->locs);
     plan->kept = (unsigned char *)osr__alloc(ctx, plan->count, 1);
+    plan->constant = (int *)osr__alloc(ctx, plan->count, sizeof *plan->constant);
     last = (uint32_t *)osr__alloc(ctx, plan->count, sizeof *last);
-    if (plan->records != NULL && plan->locs != NULL && plan->kept != NULL && last != NULL) {
+    if (plan->records != NULL && plan->locs != NULL && plan->kept != NULL && plan->constant != NULL
+        && last != NULL) {
         ctx->making = plan;
-        for (i = 0; i < plan->count; ++i)
+        for (i = 0; i < plan->count; ++i) {
             plan->records[i] = ctx->nodes[plan->first + i].r;
+            plan->mutates |= osr__mutates(ctx, plan->first + i);
+        }
         osr__liveness(ctx, plan, last);
         osr__plan_outside(ctx, plan);
         osr__plan_place(ctx, plan, last);
@@ -3658,27 +3756,31 @@ static void osr__replay_one(osr_ctx *ctx, const osr__launch *l)
     cl_int code = CL_SUCCESS;
     int i;
     const char *what = l->kernel != NULL ? osr__kernel_name(l->name) : "input";
+    const char *call = "clEnqueueNDRangeKernel";
     if (l->kernel == NULL) {
+        call = "clEnqueueWriteBuffer";
         code = clEnqueueWriteBuffer(ctx->queue, l->mem, CL_FALSE, 0, l->bytes,
                                     ctx->staging + node->data, 0, NULL, e);
     } else {
         for (i = 0; i < l->dyn_count && code == CL_SUCCESS; ++i)
             code = clSetKernelArg(l->kernel, l->dyn[i].arg, sizeof(osr__word),
                                   &node->dyn[l->dyn[i].index]);
-        if (code == CL_SUCCESS)
+        if (code != CL_SUCCESS)
+            call = "clSetKernelArg";
+        else
             code = clEnqueueNDRangeKernel(ctx->queue, l->kernel, 3, NULL, l->global, l->local, 0,
                                           NULL, e);
         ctx->stats.launches++;
     }
     if (code == CL_SUCCESS && event != NULL) {
+        call = "clWaitForEvents";
         code = clWaitForEvents(1, &event);
         osr__time_add(ctx, l, osr__event_seconds(event));
     }
     if (event != NULL)
         clReleaseEvent(event);
     if (code != CL_SUCCESS)
-        osr__cl_fail(ctx, l->kernel != NULL ? "clEnqueueNDRangeKernel" : "clEnqueueWriteBuffer",
-                     what, code);
+        osr__cl_fail(ctx, call, what, code);
 }
 
 static void osr__fuse(osr_ctx *ctx);
@@ -3704,16 +3806,25 @@ static osr_status osr__flush(osr_ctx *ctx)
         return ctx->status;
     for (i = 0; i < plan->count; ++i) {
         ctx->nodes[plan->first + i].loc = plan->locs[i];
+        if (plan->constant[i] != 0)
+            continue;
         if (plan->kept[i])
             ctx->slots[plan->locs[i].slot].busy = ctx->generation;
         else if (plan->locs[i].slot >= 0)
             ctx->nodes[plan->first + i].loc.slot = -2 - plan->locs[i].slot; /* overwritten */
     }
     for (i = 0; i < plan->launch_count && ctx->status == OSR_OK; ++i) {
+        const int constant = plan->constant[plan->launches[i].node - plan->first];
+        if (constant != 0 && ctx->constants[constant - 1].version == ctx->version)
+            continue;
         osr__replay_one(ctx, &plan->launches[i]);
         if (i % 32 == 31)
             clFlush(ctx->queue);
     }
+    for (i = 0; i < plan->count && ctx->status == OSR_OK; ++i)
+        if (plan->constant[i] != 0)
+            ctx->constants[plan->constant[i] - 1].version = ctx->version;
+    ctx->version += plan->mutates != 0;
     ctx->done = ctx->node_count;
     return ctx->status;
 }
@@ -3759,12 +3870,14 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(pick_dx, osr__lower_pick_dx, NULL, 1)                                                        \
     X(count_correct, osr__lower_count_correct, NULL, 1)                                            \
     X(matmul, osr__lower_matmul, osr__back_matmul, 1)                                              \
+    X(conv_pack, osr__lower_conv_pack, NULL, 1)                                                    \
     X(conv2d, osr__lower_conv2d, osr__back_conv2d, 1)                                              \
     X(conv2d_dx, osr__lower_conv2d_dx, NULL, 1)                                                    \
     X(conv2d_dw, osr__lower_conv2d_dw, NULL, 0)                                                    \
     X(bias, osr__lower_bias, osr__back_bias, 1)                                                    \
     X(bias_db, osr__lower_bias_db, NULL, 0)                                                        \
-    X(norm_stats, osr__lower_norm_stats, NULL, 1)                                                  \
+    X(norm_stats, osr__lower_norm_stats, NULL, OSR__UPDATES)                                       \
+    X(norm_fixed, osr__lower_norm_stats, NULL, 1)                                                  \
     X(norm_act, osr__lower_norm_act, osr__back_norm_act, OSR__OVER)                                \
     X(norm_sums, osr__lower_norm_sums, NULL, 1)                                                    \
     X(norm_act_dx, osr__lower_norm_act_dx, NULL, OSR__OVER)                                        \
@@ -3814,10 +3927,7 @@ static osr__record *osr__rec(osr_ctx *ctx, uint32_t i)
 /* Arguments of the kernels that walk an image: CB, C, H, W. */
 static void osr__arg_sizes(osr_ctx *ctx, osr_shape s)
 {
-    osr__arg_i(ctx, osr__blocks(s.dim[3]));
-    osr__arg_i(ctx, s.dim[3]);
-    osr__arg_i(ctx, s.dim[1]);
-    osr__arg_i(ctx, s.dim[2]);
+    osr__args(ctx, "iiii", osr__blocks(s.dim[3]), s.dim[3], s.dim[1], s.dim[2]);
 }
 
 /* One work-group for each (n, cb) of an image. */
@@ -3838,9 +3948,7 @@ static void osr__lower_input(osr_ctx *ctx, uint32_t i)
     scratch = osr__scratch(ctx, n);
     osr__upload(ctx, scratch, n * sizeof(float));
     osr__begin(ctx, OSR__K_image_from_nhwc);
-    osr__arg_slot(ctx, scratch);
-    osr__arg_i(ctx, 0);
-    osr__arg_image(ctx, i);
+    osr__args(ctx, "sig", scratch, 0, i);
     osr__arg_sizes(ctx, s);
     osr__run_planes(ctx, s);
 }
@@ -3905,8 +4013,7 @@ static void osr__lower_read_image(osr_ctx *ctx, uint32_t i)
 {
     const uint32_t x = osr__rec(ctx, i)->in[0];
     osr__begin(ctx, OSR__K_image_to_nhwc);
-    osr__arg_image(ctx, x);
-    osr__arg_dense(ctx, i);
+    osr__args(ctx, "gd", x, i);
     osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
     osr__run_planes(ctx, osr__rec(ctx, x)->shape);
 }
@@ -3983,9 +4090,7 @@ static void osr__lower_fill(osr_ctx *ctx, uint32_t i)
         return;
     }
     osr__begin(ctx, OSR__K_fill_dense);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, (int)osr_shape_count(r->shape));
-    osr__arg_f(ctx, r->fa[0]);
+    osr__args(ctx, "dif", i, (int)osr_shape_count(r->shape), r->fa[0]);
     osr__run_flat(ctx, osr_shape_count(r->shape));
 }
 
@@ -4003,19 +4108,12 @@ static void osr__lower_map(osr_ctx *ctx, uint32_t i)
     const int image = osr__is_image(r->shape);
     osr__begin(ctx, image ? OSR__K_map_image : OSR__K_map_dense);
     if (image) {
-        osr__arg_image(ctx, a);
-        osr__arg_image(ctx, b);
-        osr__arg_image(ctx, i);
+        osr__args(ctx, "ggg", a, b, i);
         osr__arg_sizes(ctx, r->shape);
     } else {
-        osr__arg_dense(ctx, a);
-        osr__arg_dense(ctx, b);
-        osr__arg_dense(ctx, i);
-        osr__arg_i(ctx, (int)osr_shape_count(r->shape));
+        osr__args(ctx, "dddi", a, b, i, (int)osr_shape_count(r->shape));
     }
-    osr__arg_i(ctx, osr__map_code(r->op));
-    osr__arg_f(ctx, r->fa[0]);
-    osr__arg_f(ctx, r->fa[1]);
+    osr__args(ctx, "iff", osr__map_code(r->op), r->fa[0], r->fa[1]);
     if (image)
         osr__run_planes(ctx, r->shape);
     else
@@ -4157,13 +4255,9 @@ static void osr__lower_give(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     osr__begin(ctx, OSR__K_map_dense);
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_dense(ctx, r->ia[0] ? r->in[1] : r->in[0]);
-    osr__arg_dense(ctx, r->in[1]);
-    osr__arg_i(ctx, (int)osr_shape_count(r->shape));
-    osr__arg_i(ctx, osr__map_code(r->ia[0] ? OSR__OP_add : OSR__OP_affine));
-    osr__arg_f(ctx, 1.0f);
-    osr__arg_f(ctx, 0.0f);
+    osr__args(ctx, "dddiiff", r->in[0], r->ia[0] ? r->in[1] : r->in[0], r->in[1],
+              (int)osr_shape_count(r->shape),
+              osr__map_code(r->ia[0] ? OSR__OP_add : OSR__OP_affine), 1.0f, 0.0f);
     osr__run_flat(ctx, osr_shape_count(r->shape));
 }
 
@@ -4172,9 +4266,7 @@ static void osr__lower_clear(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     osr__begin(ctx, OSR__K_fill_dense);
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_i(ctx, (int)osr_shape_count(r->shape));
-    osr__arg_f(ctx, 0.0f);
+    osr__args(ctx, "dif", r->in[0], (int)osr_shape_count(r->shape), 0.0f);
     osr__run_flat(ctx, osr_shape_count(r->shape));
 }
 
@@ -4358,10 +4450,8 @@ static void osr__lower_sum(osr_ctx *ctx, uint32_t i)
 {
     const uint32_t x = osr__rec(ctx, i)->in[0];
     osr__begin(ctx, OSR__K_sum_all);
-    osr__arg_dense(ctx, x);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, (int)osr_shape_count(osr__ref_shape(ctx, x)));
-    osr__arg_f(ctx, osr__rec(ctx, i)->fa[0]);
+    osr__args(ctx, "ddif", x, i, (int)osr_shape_count(osr__ref_shape(ctx, x)),
+              osr__rec(ctx, i)->fa[0]);
     osr__run(ctx, 1);
 }
 
@@ -4397,10 +4487,8 @@ OSR_API osr_tensor osr_mean(osr_ctx *ctx, osr_tensor x)
 static void osr__lower_sum_dx(osr_ctx *ctx, uint32_t i)
 {
     osr__begin(ctx, OSR__K_spread);
-    osr__arg_dense(ctx, osr__rec(ctx, i)->in[0]);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, (int)osr_shape_count(osr__rec(ctx, i)->shape));
-    osr__arg_f(ctx, osr__rec(ctx, i)->fa[0]);
+    osr__args(ctx, "ddif", osr__rec(ctx, i)->in[0], i,
+              (int)osr_shape_count(osr__rec(ctx, i)->shape), osr__rec(ctx, i)->fa[0]);
     osr__run_flat(ctx, osr_shape_count(osr__rec(ctx, i)->shape));
 }
 
@@ -4475,8 +4563,7 @@ static void osr__lower_rows_as(osr_ctx *ctx, uint32_t i, osr__kernel k, osr_shap
     osr__begin(ctx, k);
     for (n = 0; n < 3 && osr__rec(ctx, i)->in[n] != 0; ++n)
         osr__arg_dense(ctx, osr__rec(ctx, i)->in[n]);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, s.dim[1]);
+    osr__args(ctx, "di", i, s.dim[1]);
     osr__run(ctx, (size_t)s.dim[0]);
 }
 
@@ -4520,11 +4607,7 @@ static void osr__lower_pick(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
     osr__begin(ctx, OSR__K_pick);
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_mem(ctx, r->in[1]);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, s.dim[0]);
-    osr__arg_i(ctx, s.dim[1]);
+    osr__args(ctx, "dmdii", r->in[0], r->in[1], i, s.dim[0], s.dim[1]);
     osr__run_flat(ctx, (size_t)s.dim[0]);
 }
 
@@ -4532,10 +4615,7 @@ static void osr__lower_pick_dx(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     osr__begin(ctx, OSR__K_pick_dx);
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_mem(ctx, r->in[1]);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, r->shape.dim[1]);
+    osr__args(ctx, "dmdi", r->in[0], r->in[1], i, r->shape.dim[1]);
     osr__run(ctx, (size_t)r->shape.dim[0]);
 }
 
@@ -4559,19 +4639,10 @@ static void osr__lower_count_correct(osr_ctx *ctx, uint32_t i)
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
     const int hits = osr__scratch(ctx, (size_t)s.dim[0]);
     osr__begin(ctx, OSR__K_row_correct);
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_mem(ctx, r->in[1]);
-    osr__arg_slot(ctx, hits);
-    osr__arg_i(ctx, s.dim[0]);
-    osr__arg_i(ctx, s.dim[1]);
-    osr__arg_f(ctx, r->fa[0]);
+    osr__args(ctx, "dmsiif", r->in[0], r->in[1], hits, s.dim[0], s.dim[1], r->fa[0]);
     osr__run_flat(ctx, (size_t)s.dim[0]);
     osr__begin(ctx, OSR__K_sum_all);
-    osr__arg_slot(ctx, hits);
-    osr__arg_i(ctx, 0);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, s.dim[0]);
-    osr__arg_f(ctx, 1.0f);
+    osr__args(ctx, "sidif", hits, 0, i, s.dim[0], 1.0f);
     osr__run(ctx, 1);
 }
 
@@ -4608,12 +4679,7 @@ static void osr__lower_matmul(osr_ctx *ctx, uint32_t i)
     const osr_shape a = osr__ref_shape(ctx, r->in[0]);
     const int m = r->shape.dim[0], n = r->shape.dim[1], k = a.dim[r->ia[0] ? 0 : 1];
     osr__begin(ctx, r->ia[0] ? OSR__K_matmul_tn : r->ia[1] ? OSR__K_matmul_nt : OSR__K_matmul_nn);
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_dense(ctx, r->in[1]);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, m);
-    osr__arg_i(ctx, n);
-    osr__arg_i(ctx, k);
+    osr__args(ctx, "dddiii", r->in[0], r->in[1], i, m, n, k);
     osr__matmul_run(ctx, m, n, r->ia[1]);
     osr__count_flops(ctx, 2.0 * m * n * (double)k);
 }
@@ -4690,18 +4756,12 @@ static void osr__lower_bias(osr_ctx *ctx, uint32_t i)
     const int image = osr__is_image(r->shape);
     osr__begin(ctx, image ? OSR__K_bias_image : OSR__K_bias_dense);
     if (image) {
-        osr__arg_image(ctx, r->in[0]);
-        osr__arg_dense(ctx, r->in[1]);
-        osr__arg_image(ctx, i);
+        osr__args(ctx, "gdg", r->in[0], r->in[1], i);
         osr__arg_sizes(ctx, r->shape);
         osr__run_planes(ctx, r->shape);
         return;
     }
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_dense(ctx, r->in[1]);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, (int)osr_shape_count(r->shape));
-    osr__arg_i(ctx, r->shape.dim[1]);
+    osr__args(ctx, "dddii", r->in[0], r->in[1], i, (int)osr_shape_count(r->shape), r->shape.dim[1]);
     osr__run_flat(ctx, osr_shape_count(r->shape));
 }
 
@@ -4715,24 +4775,16 @@ static void osr__lower_bias_db(osr_ctx *ctx, uint32_t i)
     if (osr__is_image(s)) {
         part = osr__scratch(ctx, (size_t)s.dim[0] * (size_t)c8);
         osr__begin(ctx, OSR__K_plane_sum);
-        osr__arg_image(ctx, r->in[0]);
-        osr__arg_slot(ctx, part);
-        osr__arg_i(ctx, osr__blocks(c));
-        osr__arg_i(ctx, s.dim[1]);
-        osr__arg_i(ctx, s.dim[2]);
+        osr__args(ctx, "gsiii", r->in[0], part, osr__blocks(c), s.dim[1], s.dim[2]);
         osr__run_planes(ctx, s);
     }
     osr__begin(ctx, OSR__K_column_sum);
     if (osr__is_image(s)) {
-        osr__arg_slot(ctx, part);
-        osr__arg_i(ctx, 0);
+        osr__args(ctx, "si", part, 0);
     } else {
         osr__arg_dense(ctx, r->in[0]);
     }
-    osr__arg_dense(ctx, r->in[1]);
-    osr__arg_i(ctx, s.dim[0]);
-    osr__arg_i(ctx, osr__is_image(s) ? c8 : c);
-    osr__arg_i(ctx, r->ia[0]);
+    osr__args(ctx, "diii", r->in[1], s.dim[0], osr__is_image(s) ? c8 : c, r->ia[0]);
     osr__run(ctx, (size_t)c);
 }
 
@@ -4768,31 +4820,22 @@ static void osr__back_bias(osr_ctx *ctx, uint32_t i, uint32_t dy)
 
 /* Sizes of a convolution: x [N, H, W, C], w [O, C, KH, KW], y [N, OH, OW, O]. */
 typedef struct osr__conv {
-    int n, h, w, c, o, kh, kw, oh, ow, stride, pad;
+    int n, h, w, c, o, kh, kw, oh, ow, stride, pad, algorithm;
 } osr__conv;
 
-/* ia of a conv2d in inference: 1 the leaky rectifier follows in the same kernel, 2 normalisation by
- * the coefficients in[2] and then the rectifier; fa[0] its slope. */
-#define OSR__AFTER 3
+/* What makes a convolution; chosen when it is recorded, so that a plan never changes it. */
+enum { OSR__DIRECT, OSR__WINOGRAD };
 
-/* From a conv2d, conv2d_dx or conv2d_dw record; ia: stride, padding above and left. */
-static osr__conv osr__conv_of(osr_ctx *ctx, const osr__record *r)
+/* ia of conv2d, conv2d_dx, conv2d_dw: stride, padding above and left, (dw:) whether to add, what
+ * follows, algorithm. in of conv2d: x, w, coefficients of what follows, packed weights; of
+ * conv2d_dx: dy, w, none, packed weights; of conv2d_dw: x, dy, gradient. */
+#define OSR__ADD 2
+#define OSR__AFTER 3 /* 1 the leaky rectifier of slope fa[0], 2 normalisation and then that */
+#define OSR__ALGORITHM 4
+
+static osr__conv osr__conv_make(osr_shape x, osr_shape y, osr_shape w, const int32_t *ia)
 {
-    osr_shape x, y, w;
     osr__conv c;
-    if (r->op == OSR__OP_conv2d) {
-        x = osr__ref_shape(ctx, r->in[0]);
-        y = r->shape;
-        w = osr__ref_shape(ctx, r->in[1]);
-    } else if (r->op == OSR__OP_conv2d_dx) {
-        x = r->shape;
-        y = osr__ref_shape(ctx, r->in[0]);
-        w = osr__ref_shape(ctx, r->in[1]);
-    } else {
-        x = osr__ref_shape(ctx, r->in[0]);
-        y = osr__ref_shape(ctx, r->in[1]);
-        w = osr__ref_shape(ctx, r->in[2]);
-    }
     c.n = x.dim[0];
     c.h = x.dim[1];
     c.w = x.dim[2];
@@ -4802,9 +4845,22 @@ static osr__conv osr__conv_of(osr_ctx *ctx, const osr__record *r)
     c.kw = w.dim[3];
     c.oh = y.dim[1];
     c.ow = y.dim[2];
-    c.stride = r->ia[0];
-    c.pad = r->ia[1];
+    c.stride = ia[0];
+    c.pad = ia[1];
+    c.algorithm = ia[OSR__ALGORITHM];
     return c;
+}
+
+static osr__conv osr__conv_of(osr_ctx *ctx, const osr__record *r)
+{
+    if (r->op == OSR__OP_conv2d)
+        return osr__conv_make(osr__ref_shape(ctx, r->in[0]), r->shape,
+                              osr__ref_shape(ctx, r->in[1]), r->ia);
+    if (r->op == OSR__OP_conv2d_dx)
+        return osr__conv_make(r->shape, osr__ref_shape(ctx, r->in[0]),
+                              osr__ref_shape(ctx, r->in[1]), r->ia);
+    return osr__conv_make(osr__ref_shape(ctx, r->in[0]), osr__ref_shape(ctx, r->in[1]),
+                          osr__ref_shape(ctx, r->in[2]), r->ia);
 }
 
 static double osr__conv_flops(const osr__conv *c)
@@ -4815,14 +4871,6 @@ static double osr__conv_flops(const osr__conv *c)
 static int osr__max(int a, int b)
 {
     return a > b ? a : b;
-}
-
-/* Winograd F(4x4, 3x3) pays for itself from these sizes on (measured on two AVX-512 cores). */
-static int osr__wino_fits(const osr_ctx *ctx, const osr__conv *c)
-{
-    return ctx->family == OSR_KERNELS_CPU && c->kh == 3 && c->kw == 3 && c->stride == 1
-           && c->pad == 1 && c->oh == c->h && c->ow == c->w && c->c >= 32 && c->o >= 32 && c->h >= 6
-           && c->w >= 6;
 }
 
 static int osr__round16(int n)
@@ -4836,6 +4884,11 @@ static size_t osr__wino_bytes(int tiles, int in)
     return (size_t)4 * 36 * ((size_t)tiles * ((size_t)osr__round16(in) + 32) + 32);
 }
 
+static int osr__wino_tiles(const osr__conv *c)
+{
+    return c->n * ((c->h + 3) / 4) * ((c->w + 3) / 4);
+}
+
 /* Tiles a work-group takes: as many as half of the local memory holds and leave 16 groups; 0 where
  * not even 8 fit. The results do not depend on it. */
 static int osr__wino_group(const osr_ctx *ctx, int in, int tiles)
@@ -4847,6 +4900,17 @@ static int osr__wino_group(const osr_ctx *ctx, int in, int tiles)
     while (t < 64 && osr__wino_bytes(2 * t, in) <= most && tiles / (2 * t) >= 16)
         t *= 2;
     return t;
+}
+
+/* Winograd F(4x4, 3x3) pays for itself from these sizes on (measured on two AVX-512 cores). */
+static int osr__conv_algorithm(const osr_ctx *ctx, const osr__conv *c)
+{
+    return ctx->family == OSR_KERNELS_CPU && c->kh == 3 && c->kw == 3 && c->stride == 1
+                   && c->pad == 1 && c->oh == c->h && c->ow == c->w && c->c >= 32 && c->o >= 32
+                   && c->h >= 6 && c->w >= 6
+                   && osr__wino_group(ctx, osr__max(c->c, c->o), osr__wino_tiles(c)) > 0
+               ? OSR__WINOGRAD
+               : OSR__DIRECT;
 }
 
 /* Halo that reading x (forward, weight gradient) or dy (input gradient) wants in one dimension. */
@@ -4868,7 +4932,7 @@ static int osr__halo_wanted(osr_ctx *ctx, const osr__record *r, int input)
         return 0;
     c = osr__conv_of(ctx, r);
     if (input != 0)
-        return input == 1 && r->op == OSR__OP_conv2d_dw && osr__wino_fits(ctx, &c);
+        return input == 1 && r->op == OSR__OP_conv2d_dw && c.algorithm == OSR__WINOGRAD;
     if (r->op == OSR__OP_conv2d_dx)
         halo = osr__max(osr__halo_gradient(c.h, c.oh, c.kh, c.stride, c.pad),
                         osr__halo_gradient(c.w, c.ow, c.kw, c.stride, c.pad));
@@ -4883,147 +4947,15 @@ typedef struct osr__taps {
     int first_y, first_x, step, count_y, count_x;
 } osr__taps;
 
-static size_t osr__packed_floats(int out, int in, const osr__taps *t)
-{
-    return (size_t)((out + 15) / 16) * (size_t)osr__blocks(in) * (size_t)(t->count_y * t->count_x)
-           * 128;
-}
-
-static void osr__emit_pack(osr_ctx *ctx, uint32_t w, int scratch, size_t offset, const osr__conv *c,
-                           int transpose, const osr__taps *t)
-{
-    const int out = transpose ? c->c : c->o, in = transpose ? c->o : c->c;
-    const size_t ls = (size_t)osr__local_size(ctx);
-    if (t->count_y * t->count_x == 0)
-        return;
-    osr__begin(ctx, OSR__K_conv_pack);
-    osr__arg_dense(ctx, w);
-    osr__arg_slot(ctx, scratch);
-    osr__arg_i(ctx, (int)offset);
-    osr__arg_i(ctx, c->o);
-    osr__arg_i(ctx, c->c);
-    osr__arg_i(ctx, c->kh);
-    osr__arg_i(ctx, c->kw);
-    osr__arg_i(ctx, transpose);
-    osr__arg_i2(ctx, t->first_x, t->first_y);
-    osr__arg_i2(ctx, t->step, t->step);
-    osr__arg_i2(ctx, t->count_x, t->count_y);
-    osr__arg_i(ctx, (out + 15) / 16 * 16);
-    osr__run3(ctx, (size_t)((out + 15) / 16) * ls, (size_t)osr__blocks(in),
-              ls == 1 ? 1 : (size_t)(t->count_x * t->count_y), ls, 1);
-}
-
-/* What a forward convolution does to its result: coefficients, kind, slope. See OSR__AFTER. */
-static void osr__arg_after(osr_ctx *ctx, uint32_t y)
-{
-    const osr__record *r = osr__rec(ctx, y);
-    const int kind = r->op == OSR__OP_conv2d ? r->ia[OSR__AFTER] : 0;
-    osr__arg_mem(ctx, kind == 2 ? r->in[2] : r->in[0]);
-    osr__arg_i(ctx, kind);
-    osr__arg_f(ctx, kind != 0 ? r->fa[0] : 1.0f);
-}
-
 /* One conv_taps launch: a grid of rows x cols outputs of image y from image x. */
 typedef struct osr__grid {
     int in_step, off_y, off_x, tap_step, rows, cols, out_step, out_y, out_x;
 } osr__grid;
 
-static void osr__emit_taps(osr_ctx *ctx, uint32_t x, uint32_t y, int scratch, size_t offset,
-                           const osr__taps *t, const osr__grid *g)
+static size_t osr__packed_floats(int out, int in, const osr__taps *t)
 {
-    const osr_shape sx = osr__rec(ctx, x)->shape, sy = osr__rec(ctx, y)->shape;
-    const int in = sx.dim[3], out = sy.dim[3], n = sy.dim[0];
-    const size_t points = (size_t)g->rows * (size_t)g->cols;
-    if (points == 0)
-        return;
-    osr__begin(ctx, OSR__K_conv_taps);
-    osr__arg_image(ctx, x);
-    osr__arg_slot(ctx, scratch);
-    osr__arg_i(ctx, (int)offset);
-    osr__arg_image(ctx, y);
-    osr__arg_i(ctx, osr__blocks(in));
-    osr__arg_i(ctx, in);
-    osr__arg_i(ctx, osr__blocks(out));
-    osr__arg_i(ctx, out);
-    osr__arg_i2(ctx, g->in_step, g->in_step);
-    osr__arg_i2(ctx, g->off_x, g->off_y);
-    osr__arg_i2(ctx, g->tap_step, g->tap_step);
-    osr__arg_i2(ctx, t->count_x, t->count_y);
-    osr__arg_i2(ctx, g->cols, g->rows);
-    osr__arg_i2(ctx, g->out_step, g->out_step);
-    osr__arg_i2(ctx, g->out_x, g->out_y);
-    osr__arg_after(ctx, y);
-    osr__arg_i(ctx, n);
-    if (ctx->family == OSR_KERNELS_GPU)
-        osr__run3(ctx, ((size_t)n * points + 127) / 128 * 128, (size_t)((out + 63) / 64), 1, 128,
-                  1);
-    else
-        osr__run3(ctx, (size_t)((out + 31) / 32), (points + 63) / 64, (size_t)n, 1, 1);
-    osr__count_flops(ctx, 2.0 * n * (double)points * out * in * t->count_x * t->count_y);
-}
-
-/* y = x * w, or with transpose the input gradient, by Winograd; 0 where it does not fit. */
-static int osr__emit_wino(osr_ctx *ctx, uint32_t x, uint32_t w, uint32_t y, const osr__conv *c,
-                          int transpose)
-{
-    const int in = transpose ? c->o : c->c, out = transpose ? c->c : c->o;
-    const int tiles = c->n * ((c->h + 3) / 4) * ((c->w + 3) / 4);
-    const int group = osr__wino_fits(ctx, c) ? osr__wino_group(ctx, in, tiles) : 0;
-    const int groups = group > 0 ? (tiles + group - 1) / group : 0;
-    int filters;
-    if (group == 0)
-        return 0;
-    filters = osr__scratch(ctx, (size_t)36 * (size_t)osr__round16(out) * 8
-                                    * (size_t)osr__blocks(in));
-    osr__begin(ctx, OSR__K_wino_pack);
-    osr__arg_dense(ctx, w);
-    osr__arg_slot(ctx, filters);
-    osr__arg_i(ctx, 0);
-    osr__arg_i(ctx, c->o);
-    osr__arg_i(ctx, c->c);
-    osr__arg_i(ctx, transpose);
-    osr__arg_i(ctx, osr__round16(out));
-    osr__run3(ctx, (size_t)osr__round16(out) / 16, (size_t)osr__blocks(in), 1, 1, 1);
-    osr__begin(ctx, OSR__K_wino_conv);
-    osr__arg_image(ctx, x);
-    osr__arg_slot(ctx, filters);
-    osr__arg_i(ctx, 0);
-    osr__arg_image(ctx, y);
-    osr__arg_i(ctx, c->n);
-    osr__arg_i(ctx, osr__blocks(in));
-    osr__arg_i(ctx, out);
-    osr__arg_i2(ctx, c->w, c->h);
-    osr__arg_after(ctx, y);
-    osr__arg_i(ctx, group);
-    osr__arg(ctx, osr__wino_bytes(group, in), NULL);
-    osr__run3(ctx, (size_t)groups, groups < 8 ? (size_t)((out + 31) / 32) : 1, 1, 1, 1);
-    osr__count_flops(ctx, osr__conv_flops(c));
-    return 1;
-}
-
-static void osr__lower_conv2d(osr_ctx *ctx, uint32_t i)
-{
-    const osr__record *r = osr__rec(ctx, i);
-    const osr__conv c = osr__conv_of(ctx, r);
-    osr__taps t;
-    osr__grid g;
-    int packed;
-    if (osr__emit_wino(ctx, r->in[0], r->in[1], i, &c, 0))
-        return;
-    t.first_y = t.first_x = 0;
-    t.step = 1;
-    t.count_y = c.kh;
-    t.count_x = c.kw;
-    packed = osr__scratch(ctx, osr__packed_floats(c.o, c.c, &t));
-    osr__emit_pack(ctx, r->in[1], packed, 0, &c, 0, &t);
-    g.in_step = c.stride;
-    g.off_y = g.off_x = -c.pad;
-    g.tap_step = 1;
-    g.rows = c.oh;
-    g.cols = c.ow;
-    g.out_step = 1;
-    g.out_y = g.out_x = 0;
-    osr__emit_taps(ctx, r->in[0], i, packed, 0, &t, &g);
+    return (size_t)((out + 15) / 16) * (size_t)osr__blocks(in) * (size_t)(t->count_y * t->count_x)
+           * 128;
 }
 
 /* Taps of kernel size k that reach outputs of phase p (mod stride), and their first offset. */
@@ -5034,66 +4966,210 @@ static void osr__phase(int p, int k, int stride, int pad, int *first, int *count
     *offset = (p + pad - *first) / stride;
 }
 
-/* The whole input gradient in one launch of kernels/conv_cpu.cl, weights packed at `packed`. */
-static void osr__emit_dgrad(osr_ctx *ctx, uint32_t dy, uint32_t dx, int packed, const osr__conv *c)
+/* The input gradient at phase (py, px) of stride x stride is a dense convolution of dy. */
+static void osr__phase_of(const osr__conv *c, int py, int px, osr__taps *t, osr__grid *g)
 {
-    const size_t points = (size_t)((c->h + c->stride - 1) / c->stride)
-                          * (size_t)((c->w + c->stride - 1) / c->stride);
-    osr__begin(ctx, OSR__K_conv_dgrad);
-    osr__arg_image(ctx, dy);
-    osr__arg_slot(ctx, packed);
-    osr__arg_i(ctx, 0);
-    osr__arg_image(ctx, dx);
-    osr__arg_i(ctx, c->o);
-    osr__arg_i(ctx, c->c);
-    osr__arg_i2(ctx, c->kw, c->kh);
-    osr__arg_i2(ctx, c->stride, c->stride);
-    osr__arg_i2(ctx, c->pad, c->pad);
-    osr__arg_i2(ctx, c->w, c->h);
-    osr__arg_i(ctx, c->n);
-    osr__run3(ctx, (size_t)((c->c + 31) / 32), (points + 63) / 64, (size_t)c->n, 1, 1);
-    osr__count_flops(ctx, osr__conv_flops(c));
+    osr__phase(py, c->kh, c->stride, c->pad, &t->first_y, &t->count_y, &g->off_y);
+    osr__phase(px, c->kw, c->stride, c->pad, &t->first_x, &t->count_x, &g->off_x);
+    t->step = c->stride;
+    g->in_step = 1;
+    g->tap_step = -1;
+    g->rows = (c->h - py + c->stride - 1) / c->stride;
+    g->cols = (c->w - px + c->stride - 1) / c->stride;
+    g->out_step = c->stride;
+    g->out_y = py;
+    g->out_x = px;
 }
 
-/* in = dy, w. Each phase of stride x stride outputs is a dense convolution of dy: one launch each
- * on GPUs, all in one on CPUs. */
-static void osr__lower_conv2d_dx(osr_ctx *ctx, uint32_t i)
+/* Packed weights are nodes of their own, so that inference keeps them from step to step. in = w;
+ * ia: stride, padding, whether for the input gradient, [OSR__ALGORITHM]. */
+static void osr__emit_pack(osr_ctx *ctx, uint32_t i, size_t offset, const osr__taps *t)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr__conv c = osr__conv_of(ctx, r);
-    const int gpu = ctx->family == OSR_KERNELS_GPU;
-    size_t offset = 0;
-    int py, px, packed;
-    if (osr__emit_wino(ctx, r->in[0], r->in[1], i, &c, 1))
+    const osr_shape w = osr__ref_shape(ctx, r->in[0]);
+    const int transpose = r->ia[2], out = w.dim[transpose ? 1 : 0], in = w.dim[transpose ? 0 : 1];
+    const size_t ls = (size_t)osr__local_size(ctx);
+    if (t->count_y * t->count_x == 0)
         return;
-    packed = osr__scratch(ctx, osr__mul((size_t)((c.c + 15) / 16) * (size_t)osr__blocks(c.o) * 128,
-                                        (size_t)c.kh * (size_t)c.kw));
+    osr__begin(ctx, OSR__K_conv_pack);
+    osr__args(ctx, "dmiiiiiiIIIi", r->in[0], i, (int)offset, w.dim[0], w.dim[1], w.dim[2], w.dim[3],
+              transpose, t->first_x, t->first_y, t->step, t->step, t->count_x, t->count_y,
+              osr__round16(out));
+    osr__run3(ctx, (size_t)((out + 15) / 16) * ls, (size_t)osr__blocks(in),
+              ls == 1 ? 1 : (size_t)(t->count_x * t->count_y), ls, 1);
+}
+
+static void osr__emit_wino_pack(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape w = osr__ref_shape(ctx, r->in[0]);
+    const int out = w.dim[r->ia[2] ? 1 : 0], in = w.dim[r->ia[2] ? 0 : 1];
+    osr__begin(ctx, OSR__K_wino_pack);
+    osr__args(ctx, "ddiiii", r->in[0], i, w.dim[0], w.dim[1], r->ia[2], osr__round16(out));
+    osr__run3(ctx, (size_t)osr__round16(out) / 16, (size_t)osr__blocks(in), 1, 1, 1);
+}
+
+static void osr__lower_conv_pack(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape w = osr__ref_shape(ctx, r->in[0]);
+    osr__conv c;
+    osr__taps t;
+    osr__grid g;
+    size_t offset = 0;
+    int py, px;
+    if (r->ia[OSR__ALGORITHM] == OSR__WINOGRAD) {
+        osr__emit_wino_pack(ctx, i);
+        return;
+    }
+    c = osr__conv_make(w, w, w, r->ia);
+    t.first_y = t.first_x = 0;
+    t.step = 1;
+    t.count_y = c.kh;
+    t.count_x = c.kw;
+    if (!r->ia[2]) {
+        osr__emit_pack(ctx, i, 0, &t);
+        return;
+    }
     for (py = 0; py < c.stride; ++py)
         for (px = 0; px < c.stride; ++px) {
-            osr__taps t;
-            osr__grid g;
-            osr__phase(py, c.kh, c.stride, c.pad, &t.first_y, &t.count_y, &g.off_y);
-            osr__phase(px, c.kw, c.stride, c.pad, &t.first_x, &t.count_x, &g.off_x);
-            t.step = c.stride;
-            if (!gpu) { /* taps in ascending order of dy */
+            osr__phase_of(&c, py, px, &t, &g);
+            if (ctx->family == OSR_KERNELS_CPU) { /* conv_dgrad wants ascending offsets of dy */
                 t.first_y += c.stride * (t.count_y - 1);
                 t.first_x += c.stride * (t.count_x - 1);
                 t.step = -c.stride;
             }
-            osr__emit_pack(ctx, r->in[1], packed, offset, &c, 1, &t);
-            g.in_step = 1;
-            g.tap_step = -1;
-            g.rows = (c.h - py + c.stride - 1) / c.stride;
-            g.cols = (c.w - px + c.stride - 1) / c.stride;
-            g.out_step = c.stride;
-            g.out_y = py;
-            g.out_x = px;
-            if (gpu && py < c.h && px < c.w)
-                osr__emit_taps(ctx, r->in[0], i, packed, offset, &t, &g);
+            osr__emit_pack(ctx, i, offset, &t);
+            offset += osr__packed_floats(w.dim[1], w.dim[0], &t);
+        }
+}
+
+/* Record the packing of w for a convolution (or, transposed, for its input gradient). */
+static uint32_t osr__conv_packed(osr_ctx *ctx, uint32_t w, const osr__conv *c, int transpose)
+{
+    const int out = transpose ? c->c : c->o, in = transpose ? c->o : c->c;
+    const size_t each = (size_t)osr__round16(out) * 8 * (size_t)osr__blocks(in);
+    const size_t count = osr__mul(each, c->algorithm == OSR__WINOGRAD ? 36
+                                                                      : (size_t)(c->kh * c->kw));
+    osr__node *node;
+    const uint32_t i = osr__append(ctx, OSR__OP_conv_pack,
+                                   osr_shape_make(1, count > INT_MAX ? 0 : (int)count, 0, 0, 0), w,
+                                   0, 0, &node);
+    if (i != 0) {
+        node->r.ia[0] = c->stride;
+        node->r.ia[1] = c->pad;
+        node->r.ia[2] = transpose;
+        node->r.ia[OSR__ALGORITHM] = c->algorithm;
+    }
+    return i;
+}
+
+/* What a forward convolution does to its result: coefficients, kind, slope. */
+static void osr__arg_after(osr_ctx *ctx, uint32_t y)
+{
+    const osr__record *r = osr__rec(ctx, y);
+    const int kind = r->op == OSR__OP_conv2d ? r->ia[OSR__AFTER] : 0;
+    osr__args(ctx, "mif", kind == 2 ? r->in[2] : r->in[0], kind, kind != 0 ? r->fa[0] : 1.0f);
+}
+
+/* Image y (node i) from its first input and its packed weights at `offset`. */
+static void osr__emit_taps(osr_ctx *ctx, uint32_t i, size_t offset, const osr__taps *t,
+                           const osr__grid *g)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape sx = osr__rec(ctx, r->in[0])->shape, sy = r->shape;
+    const int in = sx.dim[3], out = sy.dim[3], n = sy.dim[0];
+    const size_t points = (size_t)g->rows * (size_t)g->cols;
+    osr__begin(ctx, OSR__K_conv_taps);
+    osr__args(ctx, "gmigiiiiIIIIIII", r->in[0], r->in[3], (int)offset, i, osr__blocks(in), in,
+              osr__blocks(out), out, g->in_step, g->in_step, g->off_x, g->off_y,
+              g->tap_step, g->tap_step, t->count_x, t->count_y, g->cols, g->rows,
+              g->out_step, g->out_step, g->out_x, g->out_y);
+    osr__arg_after(ctx, i);
+    osr__arg_i(ctx, n);
+    if (ctx->family == OSR_KERNELS_GPU)
+        osr__run3(ctx, ((size_t)n * points + 127) / 128 * 128, (size_t)((out + 63) / 64), 1, 128,
+                  1);
+    else
+        osr__run3(ctx, (size_t)((out + 31) / 32), (points + 63) / 64, (size_t)n, 1, 1);
+    osr__count_flops(ctx, 2.0 * n * (double)points * out * in * t->count_x * t->count_y);
+}
+
+/* y (node i), or with transpose the input gradient, by Winograd. */
+static void osr__emit_wino(osr_ctx *ctx, uint32_t i, const osr__conv *c, int transpose)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const int in = transpose ? c->o : c->c, out = transpose ? c->c : c->o;
+    const int tiles = osr__wino_tiles(c), group = osr__wino_group(ctx, in, tiles);
+    const int groups = (tiles + group - 1) / group;
+    osr__begin(ctx, OSR__K_wino_conv);
+    osr__args(ctx, "gdgiiiI", r->in[0], r->in[3], i, c->n, osr__blocks(in), out, c->w, c->h);
+    osr__arg_after(ctx, i);
+    osr__arg_i(ctx, group);
+    osr__arg(ctx, osr__wino_bytes(group, in), NULL);
+    osr__run3(ctx, (size_t)groups, groups < 8 ? (size_t)((out + 31) / 32) : 1, 1, 1, 1);
+    osr__count_flops(ctx, osr__conv_flops(c));
+}
+
+static void osr__lower_conv2d(osr_ctx *ctx, uint32_t i)
+{
+    const osr__conv c = osr__conv_of(ctx, osr__rec(ctx, i));
+    osr__taps t;
+    osr__grid g;
+    if (c.algorithm == OSR__WINOGRAD) {
+        osr__emit_wino(ctx, i, &c, 0);
+        return;
+    }
+    t.first_y = t.first_x = 0;
+    t.step = 1;
+    t.count_y = c.kh;
+    t.count_x = c.kw;
+    g.in_step = c.stride;
+    g.off_y = g.off_x = -c.pad;
+    g.tap_step = 1;
+    g.rows = c.oh;
+    g.cols = c.ow;
+    g.out_step = 1;
+    g.out_y = g.out_x = 0;
+    osr__emit_taps(ctx, i, 0, &t, &g);
+}
+
+/* The whole input gradient in one launch of kernels/conv_cpu.cl. */
+static void osr__emit_dgrad(osr_ctx *ctx, uint32_t i, const osr__conv *c)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const size_t points = (size_t)((c->h + c->stride - 1) / c->stride)
+                          * (size_t)((c->w + c->stride - 1) / c->stride);
+    osr__begin(ctx, OSR__K_conv_dgrad);
+    osr__args(ctx, "gdgiiIIIIi", r->in[0], r->in[3], i, c->o, c->c, c->kw, c->kh,
+              c->stride, c->stride, c->pad, c->pad, c->w, c->h, c->n);
+    osr__run3(ctx, (size_t)((c->c + 31) / 32), (points + 63) / 64, (size_t)c->n, 1, 1);
+    osr__count_flops(ctx, osr__conv_flops(c));
+}
+
+/* The phases are one launch each on GPUs, all in one on CPUs. */
+static void osr__lower_conv2d_dx(osr_ctx *ctx, uint32_t i)
+{
+    const osr__conv c = osr__conv_of(ctx, osr__rec(ctx, i));
+    size_t offset = 0;
+    int py, px;
+    if (c.algorithm == OSR__WINOGRAD) {
+        osr__emit_wino(ctx, i, &c, 1);
+        return;
+    }
+    if (ctx->family == OSR_KERNELS_CPU) {
+        osr__emit_dgrad(ctx, i, &c);
+        return;
+    }
+    for (py = 0; py < c.stride; ++py)
+        for (px = 0; px < c.stride; ++px) {
+            osr__taps t;
+            osr__grid g;
+            osr__phase_of(&c, py, px, &t, &g);
+            if (g.rows > 0 && g.cols > 0)
+                osr__emit_taps(ctx, i, offset, &t, &g);
             offset += osr__packed_floats(c.c, c.o, &t);
         }
-    if (!gpu)
-        osr__emit_dgrad(ctx, r->in[0], i, packed, &c);
 }
 
 /* Into how many parts the images of a weight gradient are divided: of the shape only. */
@@ -5107,8 +5183,7 @@ static int osr__wgrad_splits(const osr__conv *c)
 /* The weight gradient by Winograd, over chunks of tiles in fixed order. */
 static void osr__emit_wino_wgrad(osr_ctx *ctx, const osr__record *r, const osr__conv *c)
 {
-    const int tiles = c->n * ((c->h + 3) / 4) * ((c->w + 3) / 4);
-    const int c16 = osr__round16(c->c), o16 = osr__round16(c->o);
+    const int tiles = osr__wino_tiles(c), c16 = osr__round16(c->c), o16 = osr__round16(c->o);
     int t = 65536 / (c16 + o16), t0, transformed, product;
     t = t < osr__round16(tiles) ? t : osr__round16(tiles);
     t = t > 16 ? t : 16;
@@ -5117,60 +5192,34 @@ static void osr__emit_wino_wgrad(osr_ctx *ctx, const osr__record *r, const osr__
     for (t0 = 0; t0 < tiles; t0 += t) {
         const int m = tiles - t0 < t ? tiles - t0 : t;
         osr__begin(ctx, OSR__K_wino_wgrad_tiles);
-        osr__arg_image(ctx, r->in[0]);
-        osr__arg_image(ctx, r->in[1]);
-        osr__arg_slot(ctx, transformed);
-        osr__arg_i(ctx, c->c);
-        osr__arg_i(ctx, c->o);
-        osr__arg_i2(ctx, c->w, c->h);
-        osr__arg_i(ctx, t0);
-        osr__arg_i(ctx, m);
+        osr__args(ctx, "ggsiiIii", r->in[0], r->in[1], transformed, c->c, c->o, c->w, c->h, t0, m);
         osr__run3(ctx, (size_t)((m + 15) / 16), (size_t)(c16 + o16) / 16, 1, 1, 1);
         osr__begin(ctx, OSR__K_wino_wgrad_product);
-        osr__arg_slot(ctx, transformed);
-        osr__arg_slot(ctx, product);
-        osr__arg_i(ctx, c->c);
-        osr__arg_i(ctx, c->o);
-        osr__arg_i(ctx, m);
-        osr__arg_i(ctx, t0 > 0);
+        osr__args(ctx, "ssiiii", transformed, product, c->c, c->o, m, t0 > 0);
         osr__run3(ctx, (size_t)((c->c + 31) / 32), 36, 1, 1, 1);
         osr__count_flops(ctx, osr__conv_flops(c) * m / tiles);
     }
     osr__begin(ctx, OSR__K_wino_wgrad_filter);
-    osr__arg_slot(ctx, product);
-    osr__arg_dense(ctx, r->in[2]);
-    osr__arg_i(ctx, c->c);
-    osr__arg_i(ctx, c->o);
-    osr__arg_i(ctx, r->ia[2]);
+    osr__args(ctx, "sdiii", product, r->in[2], c->c, c->o, r->ia[OSR__ADD]);
     osr__run3(ctx, (size_t)o16 / 16, (size_t)osr__blocks(c->c), 1, 1, 1);
 }
 
-/* in = x, dy, gradient; ia[2] whether to add. */
 static void osr__lower_conv2d_dw(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr__conv c = osr__conv_of(ctx, r);
     const int splits = osr__wgrad_splits(&c), gpu = ctx->family == OSR_KERNELS_GPU;
-    int part;
     const size_t ls = (size_t)osr__local_size(ctx), o16 = (size_t)((c.o + 15) / 16);
     const size_t ib = (size_t)osr__blocks(c.c), taps = (size_t)(c.kh * c.kw);
-    if (osr__wino_fits(ctx, &c)) {
+    int part;
+    if (c.algorithm == OSR__WINOGRAD) {
         osr__emit_wino_wgrad(ctx, r, &c);
         return;
     }
     part = osr__scratch(ctx, osr__mul((size_t)splits * o16 * ib * 128, taps));
     osr__begin(ctx, OSR__K_conv_wgrad);
-    osr__arg_image(ctx, r->in[0]);
-    osr__arg_image(ctx, r->in[1]);
-    osr__arg_slot(ctx, part);
-    osr__arg_i(ctx, c.n);
-    osr__arg_i(ctx, c.c);
-    osr__arg_i(ctx, c.o);
-    osr__arg_i2(ctx, c.kw, c.kh);
-    osr__arg_i2(ctx, c.stride, c.stride);
-    osr__arg_i2(ctx, c.pad, c.pad);
-    osr__arg_i2(ctx, c.ow, c.oh);
-    osr__arg_i(ctx, splits);
+    osr__args(ctx, "ggsiiiIIIIi", r->in[0], r->in[1], part, c.n, c.c, c.o, c.kw, c.kh,
+              c.stride, c.stride, c.pad, c.pad, c.ow, c.oh, splits);
     if (gpu)
         osr__run3(ctx, (size_t)((c.o + 63) / 64) * 128, (ib * taps + 15) / 16, (size_t)splits, 128,
                   1);
@@ -5178,14 +5227,7 @@ static void osr__lower_conv2d_dw(osr_ctx *ctx, uint32_t i)
         osr__run3(ctx, (size_t)((c.c + 31) / 32), (size_t)((c.o + 63) / 64), (size_t)splits, 1, 1);
     osr__count_flops(ctx, osr__conv_flops(&c));
     osr__begin(ctx, OSR__K_conv_wgrad_reduce);
-    osr__arg_slot(ctx, part);
-    osr__arg_dense(ctx, r->in[2]);
-    osr__arg_i(ctx, c.o);
-    osr__arg_i(ctx, c.c);
-    osr__arg_i(ctx, c.kh);
-    osr__arg_i(ctx, c.kw);
-    osr__arg_i(ctx, splits);
-    osr__arg_i(ctx, r->ia[2]);
+    osr__args(ctx, "sdiiiiii", part, r->in[2], c.o, c.c, c.kh, c.kw, splits, r->ia[OSR__ADD]);
     osr__run3(ctx, o16 * ls, ib, gpu ? taps : 1, ls, 1);
 }
 
@@ -5205,21 +5247,24 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, const 
 {
     const uint32_t x = osr__with_halo(ctx, osr__image(ctx, tx, "conv2d"));
     const uint32_t w = osr__ref(ctx, tw, "conv2d", "w");
-    int stride = 1, pad = 0, pad_end = 0, oh, ow;
-    osr_shape sx, sw;
+    int pad_end = 0, oh, ow;
+    int32_t ia[8] = { 1, 0, 0, 0, 0, 0, 0, 0 };
+    osr_shape sx, sw, sy;
+    osr__conv c;
     osr__node *node;
-    uint32_t i;
+    uint32_t i, packed;
     if (x == 0 || w == 0)
         return osr__handle(ctx, 0);
     if (desc != NULL) {
-        stride = desc->stride == 0 ? 1 : desc->stride;
-        pad = desc->pad;
-        pad_end = desc->asymmetric ? desc->pad_end : pad;
+        ia[0] = desc->stride == 0 ? 1 : desc->stride;
+        ia[1] = desc->pad;
+        pad_end = desc->asymmetric ? desc->pad_end : desc->pad;
     }
     sx = osr__ref_shape(ctx, x);
     sw = osr__ref_shape(ctx, w);
-    if (stride < 1 || pad < 0 || pad_end < 0) {
-        osr__fail(ctx, OSR_ARG, "conv2d: stride %d, padding %d and %d", stride, pad, pad_end);
+    if (ia[0] < 1 || ia[1] < 0 || pad_end < 0) {
+        osr__fail(ctx, OSR_ARG, "conv2d: stride %d, padding %d and %d", (int)ia[0], (int)ia[1],
+                  pad_end);
         return osr__handle(ctx, 0);
     }
     if (!osr__is_persist(w) || sw.rank != 4 || sw.dim[1] != sx.dim[3]) {
@@ -5228,19 +5273,21 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, const 
                   osr__is_persist(w) ? "" : " and not a parameter");
         return osr__handle(ctx, 0);
     }
-    oh = sx.dim[1] + pad + pad_end - sw.dim[2];
-    ow = sx.dim[2] + pad + pad_end - sw.dim[3];
+    oh = sx.dim[1] + ia[1] + pad_end - sw.dim[2];
+    ow = sx.dim[2] + ia[1] + pad_end - sw.dim[3];
     if (oh < 0 || ow < 0) {
         osr__fail(ctx, OSR_SHAPE, "conv2d: the kernel of w %s is larger than x %s with padding %d",
-                  osr__shape_text(sw).s, osr__shape_text(sx).s, pad);
+                  osr__shape_text(sw).s, osr__shape_text(sx).s, (int)ia[1]);
         return osr__handle(ctx, 0);
     }
-    i = osr__append(ctx, OSR__OP_conv2d,
-                    osr_shape_make(4, sx.dim[0], oh / stride + 1, ow / stride + 1, sw.dim[0]), x, w,
-                    0, &node);
+    sy = osr_shape_make(4, sx.dim[0], oh / ia[0] + 1, ow / ia[0] + 1, sw.dim[0]);
+    c = osr__conv_make(sx, sy, sw, ia);
+    c.algorithm = ia[OSR__ALGORITHM] = osr__conv_algorithm(ctx, &c);
+    packed = osr__conv_packed(ctx, w, &c, 0);
+    i = packed == 0 ? 0 : osr__append(ctx, OSR__OP_conv2d, sy, x, w, 0, &node);
     if (i != 0) {
-        node->r.ia[0] = stride;
-        node->r.ia[1] = pad;
+        node->r.in[3] = packed;
+        memcpy(node->r.ia, ia, sizeof ia);
     }
     return osr__handle(ctx, i);
 }
@@ -5267,22 +5314,28 @@ static uint32_t osr__recomputed(osr_ctx *ctx, uint32_t x)
 static void osr__back_conv2d(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
+    const osr__conv c = osr__conv_of(ctx, &r);
     osr__node *node;
-    uint32_t dx;
+    uint32_t dx, packed;
+    if (r.ia[OSR__AFTER] != 0) {
+        osr__fail(ctx, OSR_HANDLE, "conv2d: a value between was fused away; call osr_backward or "
+                                   "osr_grad before osr_read");
+        return;
+    }
     dy = osr__with_halo(ctx, dy);
     if (osr__wants(ctx, r.in[1])
         && osr__append(ctx, OSR__OP_conv2d_dw, osr__ref_shape(ctx, r.in[1]),
                        osr__recomputed(ctx, r.in[0]), dy, osr__grad_ref(r.in[1]), &node) != 0) {
-        node->r.ia[0] = r.ia[0];
-        node->r.ia[1] = r.ia[1];
-        node->r.ia[2] = osr__accumulate(ctx, r.in[1]);
+        memcpy(node->r.ia, r.ia, sizeof r.ia);
+        node->r.ia[OSR__ADD] = osr__accumulate(ctx, r.in[1]);
     }
     if (!osr__wants(ctx, r.in[0]))
         return;
+    packed = osr__conv_packed(ctx, r.in[1], &c, 1);
     dx = osr__append(ctx, OSR__OP_conv2d_dx, osr__rec(ctx, r.in[0])->shape, dy, r.in[1], 0, &node);
     if (dx != 0) {
-        node->r.ia[0] = r.ia[0];
-        node->r.ia[1] = r.ia[1];
+        node->r.in[3] = packed;
+        memcpy(node->r.ia, r.ia, sizeof r.ia);
     }
     osr__give(ctx, r.in[0], dx);
 }
@@ -5297,49 +5350,38 @@ static void osr__back_conv2d(osr_ctx *ctx, uint32_t i, uint32_t dy)
 
 static void osr__arg_act(osr_ctx *ctx, const osr__record *r)
 {
-    osr__arg_f(ctx, r->fa[0]);
-    osr__arg_i(ctx, r->ia[OSR__DROP]);
-    osr__arg_f(ctx, r->fa[1]);
-    osr__arg_i(ctx, r->ia[OSR__STREAM]);
-    osr__arg_dyn(ctx, 0);
-    osr__arg_i(ctx, (int)(uint32_t)ctx->seed);
-    osr__arg_i(ctx, (int)(uint32_t)(ctx->seed >> 32));
+    osr__args(ctx, "fifiyii", r->fa[0], r->ia[OSR__DROP], r->fa[1], r->ia[OSR__STREAM], 0,
+              (int)(uint32_t)ctx->seed, (int)(uint32_t)(ctx->seed >> 32));
 }
 
-/* in = x (0 for running statistics), gamma, beta, mean, var; ia[0] whether of the batch; fa: eps,
- * momentum. */
+/* in = x (norm_fixed: 0), gamma, beta, mean, var; fa: eps, momentum. */
 static void osr__lower_norm_stats(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const int channels = osr__ref_shape(ctx, r->in[1]).dim[0], cb = osr__blocks(channels);
     osr_shape s = r->shape;
+    const int batch = r->op == OSR__OP_norm_stats;
     int part = 0, k;
-    if (r->ia[0]) {
+    if (batch) {
         s = osr__rec(ctx, r->in[0])->shape;
         part = osr__scratch(ctx, osr__mul((size_t)s.dim[0] * 2, (size_t)cb * 8));
         osr__begin(ctx, OSR__K_norm_plane_stats);
-        osr__arg_image(ctx, r->in[0]);
-        osr__arg_slot(ctx, part);
-        osr__arg_i(ctx, s.dim[0]);
-        osr__arg_i(ctx, cb);
-        osr__arg_i(ctx, s.dim[1]);
-        osr__arg_i(ctx, s.dim[2]);
+        osr__args(ctx, "gsiiii", r->in[0], part, s.dim[0], cb, s.dim[1], s.dim[2]);
         osr__run_planes(ctx, s);
     }
-    osr__begin(ctx, r->ia[0] ? OSR__K_norm_merge : OSR__K_norm_fixed);
-    if (r->ia[0])
+    osr__begin(ctx, batch ? OSR__K_norm_merge : OSR__K_norm_fixed);
+    if (batch)
         osr__arg_slot(ctx, part);
     for (k = 1; k < 5; ++k)
         osr__arg_dense(ctx, r->in[k]);
     osr__arg_mem(ctx, i);
-    if (r->ia[0])
+    if (batch)
         osr__arg_i(ctx, s.dim[0]);
-    osr__arg_i(ctx, cb);
-    osr__arg_i(ctx, channels);
-    if (r->ia[0])
+    osr__args(ctx, "ii", cb, channels);
+    if (batch)
         osr__arg_i(ctx, s.dim[1] * s.dim[2]);
     osr__arg_f(ctx, r->fa[0]);
-    if (r->ia[0])
+    if (batch)
         osr__arg_f(ctx, r->fa[1]);
     osr__run(ctx, (size_t)cb);
 }
@@ -5350,21 +5392,14 @@ static void osr__lower_norm_act(osr_ctx *ctx, uint32_t i)
     const osr_shape s = r->shape;
     if (!osr__is_image(s)) {
         osr__begin(ctx, OSR__K_dense_act);
-        osr__arg_dense(ctx, r->in[0]);
-        osr__arg_dense(ctx, i);
-        osr__arg_i(ctx, (int)osr_shape_count(s));
+        osr__args(ctx, "ddi", r->in[0], i, (int)osr_shape_count(s));
         osr__arg_act(ctx, r);
         osr__run_flat(ctx, osr_shape_count(s));
         return;
     }
     osr__begin(ctx, OSR__K_norm_act);
-    osr__arg_image(ctx, r->in[0]);
-    osr__arg_mem(ctx, r->ia[OSR__NORM] ? r->in[1] : r->in[0]);
-    osr__arg_image(ctx, i);
-    osr__arg_i(ctx, osr__blocks(s.dim[3]));
-    osr__arg_i(ctx, s.dim[1]);
-    osr__arg_i(ctx, s.dim[2]);
-    osr__arg_i(ctx, r->ia[OSR__NORM] != 0);
+    osr__args(ctx, "gmgiiii", r->in[0], r->ia[OSR__NORM] ? r->in[1] : r->in[0], i,
+              osr__blocks(s.dim[3]), s.dim[1], s.dim[2], r->ia[OSR__NORM] != 0);
     osr__arg_act(ctx, r);
     osr__run_planes(ctx, s);
 }
@@ -5378,28 +5413,14 @@ static void osr__lower_norm_sums(osr_ctx *ctx, uint32_t i)
     const int cb = osr__blocks(s.dim[3]), wanted = (r->in[3] != 0) + 2 * (r->in[4] != 0);
     const int part = osr__scratch(ctx, osr__mul((size_t)s.dim[0] * 2, (size_t)cb * 8));
     osr__begin(ctx, OSR__K_norm_act_sums);
-    osr__arg_image(ctx, r->in[0]);
-    osr__arg_image(ctx, r->in[1]);
-    osr__arg_mem(ctx, r->in[2]);
-    osr__arg_slot(ctx, part);
-    osr__arg_i(ctx, s.dim[0]);
-    osr__arg_i(ctx, cb);
-    osr__arg_i(ctx, s.dim[1]);
-    osr__arg_i(ctx, s.dim[2]);
+    osr__args(ctx, "ggmsiiii", r->in[0], r->in[1], r->in[2], part, s.dim[0], cb, s.dim[1],
+              s.dim[2]);
     osr__arg_act(ctx, r);
     osr__run_planes(ctx, s);
     osr__begin(ctx, OSR__K_norm_merge_sums);
-    osr__arg_slot(ctx, part);
-    osr__arg_mem(ctx, i);
-    osr__arg_dense(ctx, r->in[3] != 0 ? r->in[3] : i);
-    osr__arg_dense(ctx, r->in[4] != 0 ? r->in[4] : i);
-    osr__arg_i(ctx, s.dim[0]);
-    osr__arg_i(ctx, cb);
-    osr__arg_i(ctx, s.dim[3]);
-    osr__arg_i(ctx, s.dim[1] * s.dim[2]);
-    osr__arg_i(ctx, wanted);
-    osr__arg_i(ctx, r->ia[3]);
-    osr__arg_i(ctx, r->ia[4]);
+    osr__args(ctx, "smddiiiiiii", part, i, r->in[3] != 0 ? r->in[3] : i,
+              r->in[4] != 0 ? r->in[4] : i, s.dim[0], cb, s.dim[3], s.dim[1] * s.dim[2], wanted,
+              r->ia[3], r->ia[4]);
     osr__run(ctx, (size_t)cb);
 }
 
@@ -5410,24 +5431,15 @@ static void osr__lower_norm_act_dx(osr_ctx *ctx, uint32_t i)
     const osr_shape s = r->shape;
     if (!osr__is_image(s)) {
         osr__begin(ctx, OSR__K_dense_act_dx);
-        osr__arg_dense(ctx, r->in[0]);
-        osr__arg_dense(ctx, r->in[1]);
-        osr__arg_dense(ctx, i);
-        osr__arg_i(ctx, (int)osr_shape_count(s));
+        osr__args(ctx, "dddi", r->in[0], r->in[1], i, (int)osr_shape_count(s));
         osr__arg_act(ctx, r);
         osr__run_flat(ctx, osr_shape_count(s));
         return;
     }
     osr__begin(ctx, OSR__K_norm_act_dx);
-    osr__arg_image(ctx, r->in[0]);
-    osr__arg_image(ctx, r->in[1]);
-    osr__arg_mem(ctx, r->ia[OSR__NORM] ? r->in[2] : r->in[1]);
-    osr__arg_mem(ctx, r->ia[OSR__NORM] == 2 ? r->in[3] : r->in[1]);
-    osr__arg_image(ctx, i);
-    osr__arg_i(ctx, osr__blocks(s.dim[3]));
-    osr__arg_i(ctx, s.dim[1]);
-    osr__arg_i(ctx, s.dim[2]);
-    osr__arg_i(ctx, r->ia[OSR__NORM]);
+    osr__args(ctx, "ggmmgiiii", r->in[0], r->in[1], r->ia[OSR__NORM] ? r->in[2] : r->in[1],
+              r->ia[OSR__NORM] == 2 ? r->in[3] : r->in[1], i, osr__blocks(s.dim[3]), s.dim[1],
+              s.dim[2], r->ia[OSR__NORM]);
     osr__arg_act(ctx, r);
     osr__run_planes(ctx, s);
 }
@@ -5509,7 +5521,7 @@ OSR_API osr_tensor osr_batchnorm(osr_ctx *ctx, osr_tensor tx, osr_tensor gamma, 
                   (double)desc->momentum);
     if (ctx->status != OSR_OK)
         return osr__handle(ctx, 0);
-    coef = osr__append(ctx, OSR__OP_norm_stats,
+    coef = osr__append(ctx, desc->train ? OSR__OP_norm_stats : OSR__OP_norm_fixed,
                        osr_shape_make(2, 4, osr__blocks(s.dim[3]) * 8, 0, 0), desc->train ? x : 0,
                        v[0], v[1], &node);
     if (coef == 0)
@@ -5517,7 +5529,6 @@ OSR_API osr_tensor osr_batchnorm(osr_ctx *ctx, osr_tensor tx, osr_tensor gamma, 
     node->r.in[3] = v[2];
     node->r.in[4] = v[3];
     node->r.keep = 1; /* it has no handle, and a gradient recorded after a read needs it */
-    node->r.ia[0] = desc->train != 0;
     node->r.fa[0] = desc->eps > 0.0f ? desc->eps : OSR_BATCHNORM_EPS;
     node->r.fa[1] = desc->momentum;
     i = osr__like(ctx, OSR__OP_norm_act, x, x, coef, 0);
@@ -5625,6 +5636,7 @@ static void osr__fuse_inference(osr_ctx *ctx)
         b->in[0] = a->in[0];
         b->in[2] = b->in[1];
         b->in[1] = a->in[1];
+        b->in[3] = a->in[3];
         memcpy(b->ia, a->ia, sizeof b->ia);
         b->ia[OSR__AFTER] = b->in[2] != 0 ? 2 : 1;
         memset(a, 0, sizeof *a);
@@ -5639,14 +5651,8 @@ static void osr__lower_pool(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     osr__begin(ctx, OSR__K_pool);
-    osr__arg_image(ctx, r->in[0]);
-    osr__arg_image(ctx, i);
-    osr__arg_i(ctx, osr__blocks(r->shape.dim[3]));
-    osr__arg_i(ctx, r->shape.dim[1]);
-    osr__arg_i(ctx, r->shape.dim[2]);
-    osr__arg_i(ctx, r->ia[0]);
-    osr__arg_i(ctx, r->ia[1]);
-    osr__arg_i(ctx, r->ia[2]);
+    osr__args(ctx, "ggiiiiii", r->in[0], i, osr__blocks(r->shape.dim[3]), r->shape.dim[1],
+              r->shape.dim[2], r->ia[0], r->ia[1], r->ia[2]);
     osr__run_planes(ctx, r->shape);
 }
 
@@ -5656,18 +5662,8 @@ static void osr__lower_pool_dx(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape y = osr__rec(ctx, r->in[0])->shape;
     osr__begin(ctx, OSR__K_pool_dx);
-    osr__arg_image(ctx, r->in[0]);
-    osr__arg_image(ctx, r->in[1]);
-    osr__arg_image(ctx, r->in[2]);
-    osr__arg_image(ctx, i);
-    osr__arg_i(ctx, osr__blocks(r->shape.dim[3]));
-    osr__arg_i(ctx, r->shape.dim[1]);
-    osr__arg_i(ctx, r->shape.dim[2]);
-    osr__arg_i(ctx, y.dim[1]);
-    osr__arg_i(ctx, y.dim[2]);
-    osr__arg_i(ctx, r->ia[0]);
-    osr__arg_i(ctx, r->ia[1]);
-    osr__arg_i(ctx, r->ia[2]);
+    osr__args(ctx, "ggggiiiiiiii", r->in[0], r->in[1], r->in[2], i, osr__blocks(r->shape.dim[3]),
+              r->shape.dim[1], r->shape.dim[2], y.dim[1], y.dim[2], r->ia[0], r->ia[1], r->ia[2]);
     osr__run_planes(ctx, r->shape);
 }
 
@@ -5726,8 +5722,7 @@ static void osr__lower_global_pool(osr_ctx *ctx, uint32_t i)
 {
     const uint32_t x = osr__rec(ctx, i)->in[0];
     osr__begin(ctx, OSR__K_global_pool);
-    osr__arg_image(ctx, x);
-    osr__arg_dense(ctx, i);
+    osr__args(ctx, "gd", x, i);
     osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
     osr__run_planes(ctx, osr__rec(ctx, x)->shape);
 }
@@ -5736,8 +5731,7 @@ static void osr__lower_global_pool(osr_ctx *ctx, uint32_t i)
 static void osr__lower_to_image(osr_ctx *ctx, uint32_t i, osr__kernel k)
 {
     osr__begin(ctx, k);
-    osr__arg_dense(ctx, osr__rec(ctx, i)->in[0]);
-    osr__arg_image(ctx, i);
+    osr__args(ctx, "dg", osr__rec(ctx, i)->in[0], i);
     osr__arg_sizes(ctx, osr__rec(ctx, i)->shape);
     osr__run_planes(ctx, osr__rec(ctx, i)->shape);
 }
@@ -5756,8 +5750,7 @@ static void osr__lower_flatten(osr_ctx *ctx, uint32_t i)
 {
     const uint32_t x = osr__rec(ctx, i)->in[0];
     osr__begin(ctx, OSR__K_image_to_nchw);
-    osr__arg_image(ctx, x);
-    osr__arg_dense(ctx, i);
+    osr__args(ctx, "gd", x, i);
     osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
     osr__run_planes(ctx, osr__rec(ctx, x)->shape);
 }
@@ -5880,11 +5873,7 @@ static void osr__lower_distance(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape a = osr__ref_shape(ctx, r->in[1]);
     osr__begin(ctx, OSR__K_anchor_distance);
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_dense(ctx, r->in[1]);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, a.dim[0]);
-    osr__arg_i(ctx, a.dim[1]);
+    osr__args(ctx, "dddii", r->in[0], r->in[1], i, a.dim[0], a.dim[1]);
     osr__run(ctx, (size_t)r->shape.dim[0]);
 }
 
@@ -5897,9 +5886,7 @@ static void osr__lower_distance_dx(osr_ctx *ctx, uint32_t i)
     osr__begin(ctx, OSR__K_anchor_distance_dx);
     for (k = 0; k < 4; ++k)
         osr__arg_dense(ctx, r->in[k]);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, a.dim[0]);
-    osr__arg_i(ctx, a.dim[1]);
+    osr__args(ctx, "dii", i, a.dim[0], a.dim[1]);
     osr__run(ctx, (size_t)r->shape.dim[0]);
 }
 
@@ -6363,19 +6350,12 @@ static void osr__lower_loss(osr_ctx *ctx, uint32_t i)
     const int rows = osr__scratch(ctx, (size_t)s.dim[0]);
     int k;
     osr__begin(ctx, row->forward);
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_mem(ctx, r->in[1]);
-    osr__arg_slot(ctx, rows);
-    osr__arg_i(ctx, s.dim[1]);
+    osr__args(ctx, "dmsi", r->in[0], r->in[1], rows, s.dim[1]);
     for (k = 0; k < row->numbers; ++k)
         osr__arg_f(ctx, r->fa[k]);
     osr__run(ctx, (size_t)s.dim[0]);
     osr__begin(ctx, OSR__K_sum_all);
-    osr__arg_slot(ctx, rows);
-    osr__arg_i(ctx, 0);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, s.dim[0]);
-    osr__arg_f(ctx, 1.0f / (float)s.dim[0]);
+    osr__args(ctx, "sidif", rows, 0, i, s.dim[0], 1.0f / (float)s.dim[0]);
     osr__run(ctx, 1);
 }
 
@@ -6386,11 +6366,7 @@ static void osr__lower_loss_dx(osr_ctx *ctx, uint32_t i)
     const osr__loss_row *row = osr__loss_find(r->op);
     int k;
     osr__begin(ctx, row->gradient);
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_mem(ctx, r->in[1]);
-    osr__arg_dense(ctx, r->in[2]);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, r->shape.dim[1]);
+    osr__args(ctx, "dmddi", r->in[0], r->in[1], r->in[2], i, r->shape.dim[1]);
     for (k = 0; k < row->numbers; ++k)
         osr__arg_f(ctx, r->fa[k]);
     osr__arg_f(ctx, 1.0f / (float)r->shape.dim[0]);
@@ -6472,18 +6448,10 @@ static void osr__correlation_prepare(osr_ctx *ctx, uint32_t w, int features, int
     *stats = osr__scratch(ctx, 2 * (size_t)kf);
     *rho = osr__scratch(ctx, (size_t)kf * (size_t)features);
     osr__begin(ctx, OSR__K_correlation_stats);
-    osr__arg_dense(ctx, w);
-    osr__arg_slot(ctx, *stats);
-    osr__arg_i(ctx, kf);
-    osr__arg_i(ctx, m);
+    osr__args(ctx, "dsii", w, *stats, kf, m);
     osr__run(ctx, (size_t)kf);
     osr__begin(ctx, OSR__K_correlation_rho);
-    osr__arg_dense(ctx, w);
-    osr__arg_slot(ctx, *stats);
-    osr__arg_slot(ctx, *rho);
-    osr__arg_i(ctx, kf);
-    osr__arg_i(ctx, features);
-    osr__arg_i(ctx, m);
+    osr__args(ctx, "dssiii", w, *stats, *rho, kf, features, m);
     osr__run(ctx, (size_t)kf);
 }
 
@@ -6493,12 +6461,8 @@ static void osr__lower_correlation(osr_ctx *ctx, uint32_t i)
     int stats, rho;
     osr__correlation_prepare(ctx, r->in[0], r->ia[0], &stats, &rho);
     osr__begin(ctx, OSR__K_correlation_sum);
-    osr__arg_slot(ctx, rho);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, osr__ref_shape(ctx, r->in[0]).dim[0]);
-    osr__arg_i(ctx, r->ia[0]);
-    osr__arg_i(ctx, r->ia[1]);
-    osr__arg_f(ctx, r->fa[0]);
+    osr__args(ctx, "sdiiif", rho, i, osr__ref_shape(ctx, r->in[0]).dim[0], r->ia[0], r->ia[1],
+              r->fa[0]);
     osr__run(ctx, 1);
 }
 
@@ -6510,17 +6474,8 @@ static void osr__lower_correlation_dw(osr_ctx *ctx, uint32_t i)
     int stats, rho;
     osr__correlation_prepare(ctx, r->in[0], r->ia[0], &stats, &rho);
     osr__begin(ctx, OSR__K_correlation_dw);
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_slot(ctx, stats);
-    osr__arg_slot(ctx, rho);
-    osr__arg_dense(ctx, r->in[1]);
-    osr__arg_dense(ctx, r->in[2]);
-    osr__arg_i(ctx, s.dim[0]);
-    osr__arg_i(ctx, r->ia[0]);
-    osr__arg_i(ctx, (int)(osr_shape_count(s) / (size_t)s.dim[0]));
-    osr__arg_i(ctx, r->ia[1]);
-    osr__arg_f(ctx, r->fa[0]);
-    osr__arg_i(ctx, r->ia[2]);
+    osr__args(ctx, "dssddiiiifi", r->in[0], stats, rho, r->in[1], r->in[2], s.dim[0], r->ia[0],
+              (int)(osr_shape_count(s) / (size_t)s.dim[0]), r->ia[1], r->fa[0], r->ia[2]);
     osr__run(ctx, (size_t)s.dim[0]);
 }
 
@@ -6577,10 +6532,7 @@ static void osr__lower_optimiser(osr_ctx *ctx, uint32_t i)
     osr__begin(ctx, adam ? OSR__K_adam : OSR__K_sgd);
     for (k = OSR__VALUE; k <= (adam ? OSR__MOMENT2 : OSR__MOMENT1); ++k)
         osr__arg(ctx, sizeof(cl_mem), &ctx->arenas[k].mem);
-    osr__arg_i(ctx, r->ia[1]);
-    osr__arg_i(ctx, r->ia[2]);
-    osr__arg_i(ctx, r->ia[3]);
-    osr__arg_dyn(ctx, 0);
+    osr__args(ctx, "iiiy", r->ia[1], r->ia[2], r->ia[3], 0);
     if (!adam)
         osr__arg_dyn(ctx, 1);
     for (k = 2; k < (adam ? 8 : 3); ++k)
@@ -6670,15 +6622,9 @@ static void osr__lower_perturb(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = osr__rec(ctx, r->in[0])->shape;
     osr__begin(ctx, OSR__K_perturb);
-    osr__arg_image(ctx, r->in[0]);
-    osr__arg_image(ctx, i);
+    osr__args(ctx, "gg", r->in[0], i);
     osr__arg_sizes(ctx, s);
-    osr__arg_i(ctx, r->ia[2]);
-    osr__arg_i(ctx, r->ia[0]);
-    osr__arg_dyn(ctx, 0);
-    osr__arg_f(ctx, r->fa[0]);
-    osr__arg_i(ctx, r->ia[3]);
-    osr__arg_i(ctx, r->ia[4]);
+    osr__args(ctx, "iiyfii", r->ia[2], r->ia[0], 0, r->fa[0], r->ia[3], r->ia[4]);
     osr__run(ctx, (size_t)s.dim[0] * (size_t)r->ia[2] * (size_t)osr__blocks(s.dim[3]));
 }
 
@@ -6720,11 +6666,7 @@ static void osr__lower_difference_norm(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     osr__begin(ctx, OSR__K_difference_norm);
-    osr__arg_dense(ctx, r->in[0]);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, r->ia[0]);
-    osr__arg_i(ctx, osr__ref_shape(ctx, r->in[0]).dim[1]);
-    osr__arg_f(ctx, r->fa[0]);
+    osr__args(ctx, "ddiif", r->in[0], i, r->ia[0], osr__ref_shape(ctx, r->in[0]).dim[1], r->fa[0]);
     osr__run(ctx, (size_t)r->shape.dim[0]);
 }
 
@@ -6756,11 +6698,7 @@ static void osr__lower_square_sum(osr_ctx *ctx, uint32_t i)
     const uint32_t x = osr__rec(ctx, i)->in[0];
     const osr_shape s = osr__rec(ctx, x)->shape;
     osr__begin(ctx, OSR__K_square_sum);
-    osr__arg_image(ctx, x);
-    osr__arg_dense(ctx, i);
-    osr__arg_i(ctx, osr__blocks(s.dim[3]));
-    osr__arg_i(ctx, s.dim[1]);
-    osr__arg_i(ctx, s.dim[2]);
+    osr__args(ctx, "gdiii", x, i, osr__blocks(s.dim[3]), s.dim[1], s.dim[2]);
     osr__run(ctx, (size_t)s.dim[0]);
 }
 

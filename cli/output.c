@@ -118,6 +118,8 @@ int output_finish(int code)
 
 void status_line(const char *text)
 {
+    if (level < 1 || !isatty(fileno(stderr)))
+        return;
     fprintf(stderr, "\r%s\033[K", text);
     fflush(stderr);
     line_shown = 1;

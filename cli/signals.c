@@ -35,6 +35,7 @@ void signals_install(void)
             continue;
         sigaction(numbers[i], &action, NULL);
     }
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes fails like a full disk */
 }
 
 int signals_pending(void)

@@ -499,6 +499,7 @@ CALLS(S, O)
 /* --- what tests call -------------------------------------------------------------------------- */
 
 void clfault_arm(long nth, int sticky);
+void clfault_only(const char *name);
 int clfault_fired(void);
 long clfault_calls(const char *name);
 long clfault_live(void);
@@ -510,6 +511,13 @@ void clfault_arm(long nth, int sticky)
     fail_nth = nth;
     fail_sticky = sticky;
     has_fired = 0;
+    pthread_mutex_unlock(&mutex);
+}
+
+void clfault_only(const char *name)
+{
+    pthread_mutex_lock(&mutex);
+    only = name;
     pthread_mutex_unlock(&mutex);
 }
 

@@ -18,6 +18,9 @@ typedef struct {
     /* The nth call from now fails, with sticky all later ones too; 0 disarms. Queries of counts
      * and releases never fail. */
     void (*arm)(long nth, int sticky);
+    /* From now on only this entry point is counted by arm and made to fail; NULL: all. The name
+     * has to live on. */
+    void (*only)(const char *name);
     /* 1 when a call was made to fail since the last arm. */
     int (*fired)(void);
     /* Calls of one entry point since the start; NULL: all calls that can be made to fail. */
@@ -40,6 +43,7 @@ static int clfault_open(clfault *layer)
     const char *path = getenv("OPENCL_LAYERS");
     void *library = path ? dlopen(path, RTLD_NOW) : NULL;
     return library && clfault_symbol(library, "clfault_arm", &layer->arm) &&
+           clfault_symbol(library, "clfault_only", &layer->only) &&
            clfault_symbol(library, "clfault_fired", &layer->fired) &&
            clfault_symbol(library, "clfault_calls", &layer->calls) &&
            clfault_symbol(library, "clfault_live", &layer->live);
