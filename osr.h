@@ -163,6 +163,7 @@ typedef struct osr_ctx_desc {
     uint64_t seed;           /* of parameters and dropout; every value is a valid seed           */
     const char *kernel_dir;  /* read the .cl files from here; NULL: the embedded ones            */
     osr_kernels kernels;     /* AUTO: $OSR_KERNELS (cpu or gpu), else by the device's type       */
+    int direct;              /* non-zero: direct convolutions only, for comparison               */
     int no_device;           /* non-zero: host functions only (files, metrics); ops are refused  */
     osr_allocator allocator; /* fn NULL: realloc and free                                        */
     osr_logger logger;       /* fn NULL: silent                                                  */
@@ -2029,6 +2030,7 @@ struct osr_ctx {
     char message[512];
     uint64_t seed;
     osr_kernels family;
+    int direct;
     char *kernel_dir;
     osr_device device;
     osr_ctx_stats stats;
@@ -2389,6 +2391,7 @@ OSR_API osr_status osr_ctx_create(const osr_ctx_desc *desc, osr_ctx **out)
     ctx->stats.host_bytes = ctx->stats.host_peak_bytes = sizeof *ctx;
     ctx->stats.allocations = 1;
     ctx->seed = desc->seed;
+    ctx->direct = desc->direct != 0;
     ctx->generation = ctx->version = 1;
     ctx->mark = -1;
     ctx->family = OSR_KERNELS_CPU;
@@ -3081,6 +3084,8 @@ static void osr__step_reset(osr_ctx *ctx)
 
 OSR_API void osr_ctx_clear_error(osr_ctx *ctx)
 {
+    if (ctx->queue != NULL)
+        clFinish(ctx->queue); /* uploads of the failed step still read its staged data */
     ctx->status = OSR_OK;
     ctx->message[0] = '\0';
     osr__step_reset(ctx);
@@ -4905,9 +4910,9 @@ static int osr__wino_group(const osr_ctx *ctx, int in, int tiles)
 /* Winograd F(4x4, 3x3) pays for itself from these sizes on (measured on two AVX-512 cores). */
 static int osr__conv_algorithm(const osr_ctx *ctx, const osr__conv *c)
 {
-    return ctx->family == OSR_KERNELS_CPU && c->kh == 3 && c->kw == 3 && c->stride == 1
-                   && c->pad == 1 && c->oh == c->h && c->ow == c->w && c->c >= 32 && c->o >= 32
-                   && c->h >= 6 && c->w >= 6
+    return ctx->family == OSR_KERNELS_CPU && !ctx->direct && c->kh == 3 && c->kw == 3
+                   && c->stride == 1 && c->pad == 1 && c->oh == c->h && c->ow == c->w
+                   && c->c >= 32 && c->o >= 32 && c->h >= 6 && c->w >= 6
                    && osr__wino_group(ctx, osr__max(c->c, c->o), osr__wino_tiles(c)) > 0
                ? OSR__WINOGRAD
                : OSR__DIRECT;

@@ -28,7 +28,7 @@ enum {
 
 /* What one op of one layer costs in one pass. */
 struct pass_row {
-    const char *op, *pass;
+    const char *op, *pass, *algorithm;
     int layer, launches;
     double seconds, flops;
 };
@@ -251,6 +251,14 @@ static const char *pass_of(const osr_launch_time *t)
     return "backward";
 }
 
+/* What makes the convolution: the launch that does its operations tells. */
+static const char *algorithm_of(const osr_launch_time *t)
+{
+    return strncmp(t->kernel, "wino", 4) == 0   ? "winograd"
+           : strncmp(t->kernel, "conv", 4) == 0 ? "direct"
+                                                : "-";
+}
+
 static struct pass_row *row_of(struct bench *b, const osr_launch_time *t)
 {
     const char *pass = pass_of(t);
@@ -259,7 +267,7 @@ static struct pass_row *row_of(struct bench *b, const osr_launch_time *t)
         if (r->layer == t->layer && strcmp(r->op, t->op) == 0 && strcmp(r->pass, pass) == 0)
             return r;
     b->row_count++;
-    *r = (struct pass_row){t->op, pass, t->layer, 0, 0.0, 0.0};
+    *r = (struct pass_row){t->op, pass, "-", t->layer, 0, 0.0, 0.0};
     return r;
 }
 
@@ -304,6 +312,8 @@ static int bench_profile(struct bench *b)
         r->launches++;
         r->seconds += seconds;
         r->flops += times[i].flops;
+        if (times[i].flops > 0.0)
+            r->algorithm = algorithm_of(&times[i]);
         b->result.step += seconds;
         b->result.flops += times[i].flops;
     }
@@ -384,6 +394,7 @@ static void json_row(struct json *j, const struct bench *b, const struct pass_ro
         json_text(j, "layer", NULL);
     json_text(j, "kind", layer_name(b, r->layer));
     json_text(j, "pass", r->pass);
+    json_text(j, "algorithm", r->algorithm);
     json_integer(j, "launches", r->launches);
     json_real(j, "ms", r->seconds * 1e3);
     json_real(j, "gflops", rate_of(r));
@@ -434,10 +445,11 @@ static int print_json(const struct bench *b, int compare)
  * on. */
 static int print_rows(const struct bench *b)
 {
-    static const char *const heads[] = {"layer", "op", "pass", "ms", "GFLOP/s", "of peak"};
+    static const char *const heads[] = {"layer", "op",      "pass",   "algorithm",
+                                        "ms",    "GFLOP/s", "of peak"};
     struct table t;
-    table_start(&t, 6);
-    for (int i = 0; i < 6; ++i)
+    table_start(&t, 7);
+    for (int i = 0; i < 7; ++i)
         table_cell(&t, "%s", heads[i]);
     for (const struct pass_row *r = b->row; r < b->row + b->row_count; ++r) {
         const char *kind = layer_name(b, r->layer);
@@ -449,6 +461,7 @@ static int print_rows(const struct bench *b)
             table_cell(&t, "-");
         table_cell(&t, "%s", r->op);
         table_cell(&t, "%s", r->pass);
+        table_cell(&t, "%s", r->algorithm);
         table_cell(&t, "%.3f", r->seconds * 1e3);
         if (r->flops > 0.0) {
             table_cell(&t, "%.1f", rate_of(r));

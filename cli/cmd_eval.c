@@ -14,8 +14,46 @@ struct job {
     osr_model *model;
     struct origin origin;
     struct data data;
+    struct data_set other;      /* of --unknown */
+    const struct data_set *unknown; /* the set of the unknown classes: &other or &data.test */
     struct class_split split;
 };
+
+/* The set of the unknown classes: --unknown, else the run's unless there is --data. */
+static int unknown_open(struct job *j, const struct options *o, char *message, size_t size)
+{
+    const osr_model_desc *d = osr_model_get_desc(j->model);
+    struct class_split published;
+    int code;
+    j->unknown = &j->data.test;
+    if (o->command == COMMAND_CALIBRATE)
+        return EXIT_OK;
+    if (option_given(o, "unknown"))
+        snprintf(j->origin.unknown, sizeof j->origin.unknown, "%s", option_text(o, "unknown"));
+    else if (option_given(o, "data"))
+        j->origin.unknown[0] = '\0';
+    if (j->origin.unknown[0] != '\0') {
+        code = data_open_unknown(j->origin.unknown, j->origin.seed >= 0 ? (uint64_t)j->origin.seed
+                                                                        : 0,
+                                 d->height, d->channels == 1 ? 1 : 3, &j->other, message, size);
+        if (code != EXIT_OK)
+            return code;
+        j->unknown = &j->other;
+    }
+    /* where the run's list names classes of another set, they are still meant */
+    if (split_by_name(j->origin.split, &published, message, size) == EXIT_OK
+        && published.unknown_set != NULL
+        && (j->unknown == &j->data.test || j->other.class_count == 100)) {
+        int *swap = j->split.unknown;
+        j->split.unknown = published.unknown;
+        j->split.unknown_count = published.unknown_count;
+        j->split.unknown_set = published.unknown_set;
+        snprintf(j->split.name, sizeof j->split.name, "%s", published.name);
+        published.unknown = swap;
+    }
+    split_free(&published);
+    return split_take_unknown(&j->split, j->unknown == &j->other ? &j->other : NULL, message, size);
+}
 
 /* Opens model (the first operand) and data (--data, else the model's own). Prints the error. */
 static int job_open(struct job *j, const struct options *o)
@@ -41,7 +79,13 @@ static int job_open(struct job *j, const struct options *o)
         message_error("%s", message);
         return code;
     }
-    return split_of_model(j->model, &j->data.test, &j->split);
+    code = split_of_model(j->model, &j->data.test, &j->split);
+    if (code != EXIT_OK)
+        return code;
+    code = unknown_open(j, o, message, sizeof message);
+    if (code != EXIT_OK)
+        message_error("%s", message);
+    return code;
 }
 
 static void job_close(struct job *j)
@@ -49,6 +93,7 @@ static void job_close(struct job *j)
     osr_model_destroy(j->model);
     osr_ctx_destroy(j->ctx);
     split_free(&j->split);
+    data_set_free(&j->other);
     data_close(&j->data);
 }
 
@@ -102,8 +147,8 @@ static int eval(struct options *o, struct job *j)
     const osr_score_row *row = choose_score(o, j, &all);
     if (row == NULL)
         return EXIT_USAGE;
-    code = results_compute(j->model, &j->data.test, &j->split, (int)option_int(o, "batch"),
-                           all ? NULL : row, &j->origin, &r);
+    code = results_compute(j->model, &j->data.test, j->unknown, &j->split,
+                           (int)option_int(o, "batch"), all ? NULL : row, &j->origin, &r);
     if (code == EXIT_OK)
         code = print_results(o, &r, all);
     if (code == EXIT_OK && option_given(o, "min-auroc")
@@ -185,9 +230,9 @@ int cmd_calibrate(struct options *o)
 /* ---- osr jacobian ---- */
 
 /* Norms of the images of a subset, at most `limit`; allocated. */
-static int norms_compute(struct job *j, const struct options *o, const struct subset *s,
-                         const osr_jacobian_desc *d, double **norms, size_t *count,
-                         osr_jacobian_method *used)
+static int norms_compute(struct job *j, const struct options *o, const struct data_set *set,
+                         const struct subset *s, const osr_jacobian_desc *d, double **norms,
+                         size_t *count, osr_jacobian_method *used)
 {
     const size_t limit = (size_t)option_int(o, "limit");
     struct feed f;
@@ -197,7 +242,7 @@ static int norms_compute(struct job *j, const struct options *o, const struct su
         message_error("out of memory");
         return EXIT_MEMORY;
     }
-    int code = feed_start(&f, j->model, &j->data.test, 64);
+    int code = feed_start(&f, j->model, set, 64);
     if (code != EXIT_OK)
         return code;
     for (size_t at = 0; at < *count && code == EXIT_OK; at += 64) {
@@ -228,6 +273,7 @@ static int print_norms(const struct options *o, const struct job *j, const doubl
                        const double *unknown, size_t nu, osr_jacobian_method used)
 {
     double auroc = NAN;
+    char data[ORIGIN_TEXT];
     const char *method = used == OSR_JACOBIAN_EXACT ? "exact" : "fd";
     const double mk = mean_of(known, nk), mu = mean_of(unknown, nu);
     if (nk > 0 && nu > 0 && osr_metric_auroc(j->ctx, known, nk, unknown, nu, &auroc) != OSR_OK)
@@ -253,7 +299,7 @@ static int print_norms(const struct options *o, const struct job *j, const doubl
     json_real(&json, "mean_unknown", mu);
     json_real(&json, "difference", mu - mk);
     json_real(&json, "auroc", auroc);
-    json_text(&json, "data", j->origin.data);
+    json_text(&json, "data", origin_data(&j->origin, data));
     json_text(&json, "split", j->origin.split);
     json_integer(&json, "trial", j->origin.trial);
     json_integer(&json, "seed", j->origin.seed);
@@ -283,13 +329,13 @@ static int jacobian(struct options *o, struct job *j)
     d.seed = (uint64_t)option_int(o, "seed");
     code = subset_known(&j->data.test, &j->split, &known, message, sizeof message);
     if (code == EXIT_OK)
-        code = subset_unknown(&j->data.test, &j->split, &unknown, message, sizeof message);
+        code = subset_unknown(j->unknown, &j->split, &unknown, message, sizeof message);
     if (code != EXIT_OK)
         message_error("%s", message);
     if (code == EXIT_OK)
-        code = norms_compute(j, o, &known, &d, &nk, &known_count, &used);
+        code = norms_compute(j, o, &j->data.test, &known, &d, &nk, &known_count, &used);
     if (code == EXIT_OK)
-        code = norms_compute(j, o, &unknown, &d, &nu, &unknown_count, &used);
+        code = norms_compute(j, o, j->unknown, &unknown, &d, &nu, &unknown_count, &used);
     if (code == EXIT_OK)
         code = print_norms(o, j, nk, known_count, nu, unknown_count, used);
     free(nk);

@@ -108,6 +108,8 @@ int cmd_selftest(struct options *o)
     if (code != EXIT_OK)
         return code;
     s.seed = (uint64_t)option_int(o, "seed");
+    s.op = option_text(o, "op");
+    s.small = option_flag(o, "quick");
     s.report = report;
     failed = selftest_run(ctx, &s, &result);
     code = option_flag(o, "json") ? print_json(ctx, &s, &result, progress_now() - start)

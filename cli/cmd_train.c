@@ -30,6 +30,7 @@ struct train {
     osr_model *model;
     const osr_method_row *method;
     struct data data;
+    struct data_set other; /* test images of the unknown classes, with --unknown */
     struct class_split split;
     struct subset known, train, validation;
     struct origin origin;
@@ -164,6 +165,23 @@ static int choose_classes(struct train *t, char *message, size_t size)
                            &t->split, message, size);
 }
 
+/* The set of --unknown, whose classes become the unknown ones of the split. */
+static int open_unknown(struct train *t, char *message, size_t size)
+{
+    const char *spec = option_text(t->o, "unknown");
+    int code = EXIT_OK;
+    if (spec != NULL) {
+        const int channels = (int)option_int(t->o, "channels");
+        snprintf(t->origin.unknown, sizeof t->origin.unknown, "%s", spec);
+        code = data_open_unknown(spec, (uint64_t)t->origin.seed, (int)option_int(t->o, "size"),
+                                 channels > 0 ? channels : t->data.train.channels, &t->other,
+                                 message, size);
+    }
+    return code != EXIT_OK
+               ? code
+               : split_take_unknown(&t->split, spec != NULL ? &t->other : NULL, message, size);
+}
+
 static int open_data(struct train *t)
 {
     const struct options *o = t->o;
@@ -178,6 +196,8 @@ static int open_data(struct train *t)
         code = choose_classes(t, message, sizeof message);
     if (code == EXIT_OK)
         code = split_check(&t->split, &t->data.train, message, sizeof message);
+    if (code == EXIT_OK)
+        code = open_unknown(t, message, sizeof message);
     if (code == EXIT_OK)
         code = subset_known(&t->data.train, &t->split, &t->known, message, sizeof message);
     if (code == EXIT_OK)
@@ -280,7 +300,6 @@ static int save_checkpoint(struct train *t)
         osr_writer_save(w, run_file(&t->run, "last.safetensors", path, sizeof path));
     osr_writer_destroy(w);
     signals_shield(0);
-    t->save_failed = EXIT_OK;
     if (osr_ctx_status(t->ctx) == OSR_IO) { /* training goes on; the next epoch tries again */
         t->save_failed = session_fail(t->ctx);
         osr_ctx_clear_error(t->ctx);
@@ -310,7 +329,25 @@ static int load_checkpoint(struct train *t)
         t->at.best = sums[3];
     }
     osr_file_close(file);
-    return osr_ctx_status(t->ctx) == OSR_OK ? EXIT_OK : session_fail(t->ctx);
+    if (osr_ctx_status(t->ctx) == OSR_OK)
+        return EXIT_OK;
+    const int code = session_fail(t->ctx);
+    return code == EXIT_IO ? EXIT_DATA : code;
+}
+
+/* After the epoch with the lowest validation loss so far. */
+static int save_best(struct train *t, double loss)
+{
+    char path[1200];
+    int code = session_save(t->model, &t->origin,
+                            run_file(&t->run, "best.safetensors", path, sizeof path));
+    if (code == EXIT_IO) { /* as for a checkpoint; the next better epoch tries again */
+        t->save_failed = code;
+        osr_ctx_clear_error(t->ctx);
+        return EXIT_OK;
+    }
+    t->at.best = loss;
+    return code;
 }
 
 static int write_config(struct train *t)
@@ -357,6 +394,14 @@ static void plan_steps(struct train *t)
         t->optimiser.beta1 = t->optimiser.momentum;
 }
 
+static int diverged(const struct train *t)
+{
+    message_error("training diverged at step %llu; the last good checkpoint is kept (a lower --lr "
+                  "may help)",
+                  (unsigned long long)t->at.step);
+    return EXIT_DIVERGED;
+}
+
 /* One batch; leaves the sums of the epoch up to date. */
 static int train_batch(struct train *t)
 {
@@ -370,12 +415,8 @@ static int train_batch(struct train *t)
     if (osr_model_train(t->model, t->feed.images, t->feed.labels, n, &t->optimiser, &loss, &correct)
         != OSR_OK)
         return session_fail(t->ctx);
-    if (!isfinite(loss)) {
-        message_error("training diverged: the loss of step %llu is not finite; the last good "
-                      "checkpoint is kept (a lower --lr may help)",
-                      (unsigned long long)t->at.step);
-        return EXIT_DIVERGED;
-    }
+    if (!isfinite(loss))
+        return diverged(t);
     t->at.loss += (double)loss * n;
     t->at.correct += (double)correct;
     t->at.images += n;
@@ -427,22 +468,33 @@ static int epoch_line(struct train *t, double val_loss, double val_accuracy, dou
     return code == EXIT_IO ? EXIT_OK : code; /* a full disk must not end the training */
 }
 
+/* On a signal: a checkpoint, and how to go on. */
+static int stop(struct train *t)
+{
+    status_line_end();
+    t->save_failed = EXIT_OK;
+    const int code = save_checkpoint(t);
+    if (code == EXIT_OK && t->save_failed == EXIT_OK)
+        message_note("stopped at epoch %llu, batch %llu; go on with: osr train --resume %s",
+                     (unsigned long long)t->at.epoch + 1, (unsigned long long)t->at.batch,
+                     t->run.path);
+    return code != EXIT_OK ? code : signals_pending();
+}
+
 static int end_epoch(struct train *t, struct progress *p)
 {
     double loss, accuracy;
-    char extra[96] = "", path[1200];
+    char extra[96] = "";
     int code = validate(t, &loss, &accuracy);
     if (code != EXIT_OK)
-        return code;
+        return code == signals_pending() ? stop(t) : code;
     if (isfinite(loss))
         snprintf(extra, sizeof extra, "val loss %.4f acc %.2f%%", loss, 100.0 * accuracy);
     progress_epoch(p, extra[0] != '\0' ? extra : NULL);
     code = epoch_line(t, loss, accuracy, progress_rate(p));
-    if (code == EXIT_OK && option_choice(t->o, "select") == 1 && loss < t->at.best) {
-        t->at.best = loss;
-        code = session_save(t->model, &t->origin,
-                            run_file(&t->run, "best.safetensors", path, sizeof path));
-    }
+    t->save_failed = EXIT_OK;
+    if (code == EXIT_OK && option_choice(t->o, "select") == 1 && loss < t->at.best)
+        code = save_best(t, loss);
     t->at.epoch++;
     t->at.batch = 0;
     t->at.loss = t->at.correct = t->at.images = 0.0;
@@ -459,21 +511,13 @@ static int run_epochs(struct train *t)
                           t->order);
         while (t->at.batch < batches) {
             const double before = t->at.images;
-            int code = train_batch(t);
+            const int code = train_batch(t);
             if (code != EXIT_OK)
                 return code;
             progress_step(&p, (int)t->at.epoch, (long)t->at.batch, t->at.images - before,
                           t->at.loss / t->at.images, t->at.correct / t->at.images);
-            if (signals_pending() != 0) {
-                status_line_end();
-                code = save_checkpoint(t);
-                if (code == EXIT_OK && t->save_failed == EXIT_OK)
-                    message_note("stopped at epoch %llu, batch %llu; go on with: osr train "
-                                 "--resume %s",
-                                 (unsigned long long)t->at.epoch + 1,
-                                 (unsigned long long)t->at.batch, t->run.path);
-                return code != EXIT_OK ? code : signals_pending();
-            }
+            if (signals_pending() != 0)
+                return stop(t);
         }
         const int code = end_epoch(t, &p);
         if (code != EXIT_OK)
@@ -524,7 +568,9 @@ static int write_text(struct train *t, const char *name, char *text)
 static int evaluate(struct train *t)
 {
     struct results r;
-    int code = results_compute(t->model, &t->data.test, &t->split, t->batch, NULL, &t->origin, &r);
+    const struct data_set *test = &t->data.test, *other = t->other.count > 0 ? &t->other : test;
+    int code =
+        results_compute(t->model, test, other, &t->split, t->batch, NULL, &t->origin, &r);
     if (code == EXIT_OK)
         code = write_text(t, "eval.json", results_json(&r, 1));
     if (code == EXIT_OK)
@@ -591,8 +637,8 @@ static int start_new(struct train *t)
     if (code != EXIT_OK)
         return complain(t->run.message, code);
     t->at.best = 1e30; /* above any loss, and finite as every value in a file is */
-    code = write_config(t);
-    return code == EXIT_OK ? save_checkpoint(t) : code;
+    code = save_checkpoint(t); /* config.ini makes it a run, so that comes last */
+    return code == EXIT_OK ? write_config(t) : code;
 }
 
 static int train(struct train *t)
@@ -602,11 +648,11 @@ static int train(struct train *t)
         code = choose_method(t);
     if (code == EXIT_OK)
         code = check_score(t);
+    option_preset_int(t->o, "size", 32); /* before a folder is read at that size, as eval does */
     if (code == EXIT_OK)
         code = open_data(t);
     if (code != EXIT_OK)
         return code;
-    option_preset_int(t->o, "size", 32);
     option_preset_int(t->o, "channels", t->data.train.channels);
     t->batch = (int)option_int(t->o, "batch");
     plan_steps(t);
@@ -619,6 +665,8 @@ static int train(struct train *t)
         code = run_epochs(t);
     if (code == EXIT_OK)
         code = finish(t);
+    if (code == EXIT_DATA && osr_ctx_status(t->ctx) == OSR_NAN)
+        code = diverged(t);
     return code == EXIT_OK ? t->save_failed : code;
 }
 
@@ -639,6 +687,7 @@ int cmd_train(struct options *o)
     subset_free(&t.train);
     subset_free(&t.validation);
     split_free(&t.split);
+    data_set_free(&t.other);
     data_close(&t.data);
     return code;
 }

@@ -10,10 +10,18 @@
 #include "exit_codes.h"
 #include "options.h"
 
-static const struct data_kind kinds[] = {
-    {"glyphs", "glyphs", data_open_glyphs},
-    {"idx", "idx:DIR", data_open_idx},
-    {"folder", "folder:DIR", data_open_folder}};
+static const struct data_kind {
+    const char *name, *form;
+    int bare; /* goes without ":..." */
+    data_reader *open;
+} kinds[] = {
+    {"glyphs", "glyphs", 1, data_open_glyphs},
+    {"idx", "idx:DIR", 0, data_open_idx},
+    {"folder", "folder:DIR", 0, data_open_folder},
+    {"cifar10", "cifar10:DIR", 0, data_open_cifar10},
+    {"cifar100", "cifar100:DIR", 0, data_open_cifar100},
+    {"svhn", "svhn:DIR", 0, data_open_svhn},
+    {"tinyimagenet", "tinyimagenet:DIR[,order=wnids]", 0, data_open_tiny}};
 
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
@@ -36,8 +44,26 @@ static int unknown_kind(const char *spec, size_t length, char *message, size_t s
     return EXIT_USAGE;
 }
 
-int data_open(const char *spec, uint64_t seed, int size, int channels, struct data *out,
-              char *message, size_t message_size)
+static int open_kind(const struct data_kind *kind, const char *spec, const struct data_wish *wish,
+                     struct data *out, char *message, size_t message_size)
+{
+    const char *colon = strchr(spec, ':');
+    int code = EXIT_USAGE;
+    if (!kind->bare && (!colon || !colon[1]))
+        snprintf(message, message_size, "%s wants a directory: %s", kind->name, kind->form);
+    else
+        code = kind->open(colon ? colon + 1 : NULL, wish, out, message, message_size);
+    if (code) {
+        data_close(out);
+        return code;
+    }
+    strcpy(out->train.spec, spec);
+    strcpy(out->test.spec, spec);
+    return EXIT_OK;
+}
+
+static int open_wish(const char *spec, const struct data_wish *wish, struct data *out,
+                     char *message, size_t message_size)
 {
     size_t length = strcspn(spec, ":");
     memset(out, 0, sizeof *out);
@@ -46,21 +72,51 @@ int data_open(const char *spec, uint64_t seed, int size, int channels, struct da
                  DATA_SPEC - 1);
         return EXIT_USAGE;
     }
-    for (size_t i = 0; i < KIND_COUNT; i++) {
-        int code;
-        if (strlen(kinds[i].name) != length || memcmp(kinds[i].name, spec, length) != 0)
-            continue;
-        code = kinds[i].open(spec[length] ? spec + length + 1 : NULL, seed, size, channels, out,
-                             message, message_size);
-        if (code) {
-            data_close(out);
-            return code;
-        }
-        strcpy(out->train.spec, spec);
-        strcpy(out->test.spec, spec);
-        return EXIT_OK;
-    }
+    for (size_t i = 0; i < KIND_COUNT; i++)
+        if (strlen(kinds[i].name) == length && memcmp(kinds[i].name, spec, length) == 0)
+            return open_kind(&kinds[i], spec, wish, out, message, message_size);
     return unknown_kind(spec, length, message, message_size);
+}
+
+int data_open(const char *spec, uint64_t seed, int size, int channels, struct data *out,
+              char *message, size_t message_size)
+{
+    struct data_wish wish = {0};
+    wish.seed = seed;
+    wish.size = size;
+    wish.channels = channels;
+    return open_wish(spec, &wish, out, message, message_size);
+}
+
+int data_open_unknown(const char *spec, uint64_t seed, int size, int channels,
+                      struct data_set *out, char *message, size_t message_size)
+{
+    struct data_wish wish = {0};
+    struct data data;
+    int code, kind = (int)strcspn(spec, ":");
+    wish.seed = seed;
+    wish.size = size;
+    wish.channels = channels;
+    wish.test_only = 1;
+    memset(out, 0, sizeof *out);
+    code = open_wish(spec, &wish, &data, message, message_size);
+    if (code)
+        return code;
+    data_set_free(&data.train);
+    *out = data.test;
+    for (int c = 0; c < out->class_count; c++) {
+        size_t bytes = strlen(out->class_names[c]) + (size_t)kind + sizeof "unknown /";
+        char *name = malloc(bytes);
+        if (!name) {
+            snprintf(message, message_size, "out of memory");
+            data_set_free(out);
+            return EXIT_MEMORY;
+        }
+        snprintf(name, bytes, "unknown %.*s/%s", kind, spec, out->class_names[c]);
+        free(out->class_names[c]);
+        out->class_names[c] = name;
+    }
+    return EXIT_OK;
 }
 
 void data_close(struct data *data)

@@ -23,7 +23,8 @@ struct data {
     struct data_set train, test; /* the same classes, in the same order */
 };
 
-/* Reads "glyphs", "glyphs:TRAIN,TEST" (numbers of images), "idx:DIR", "folder:DIR".
+/* Reads "glyphs", "glyphs:TRAIN,TEST" (numbers of images), "idx:DIR", "folder:DIR", "cifar10:DIR",
+ * "cifar100:DIR", "svhn:DIR", "tinyimagenet:DIR", "tinyimagenet:DIR,order=wnids".
  *
  *   seed      of drawn data
  *   size      side in pixels of the images of a folder; 0: the shorter side of the first image.
@@ -34,19 +35,25 @@ int data_open(const char *spec, uint64_t seed, int size, int channels, struct da
               char *message, size_t message_size);
 void data_close(struct data *data);
 
-/* One row for each kind of data; size and channels as for data_open. rest: what follows "kind:",
- * NULL without ':'. */
-struct data_kind {
-    const char *name, *form;
-    int (*open)(const char *rest, uint64_t seed, int size, int channels, struct data *out,
-                char *message, size_t message_size);
+/* As data_open, the test images only, as unknown ones: every class is called "unknown KIND/NAME",
+ * which no class of data_open is. */
+int data_open_unknown(const char *spec, uint64_t seed, int size, int channels,
+                      struct data_set *out, char *message, size_t message_size);
+
+/* ---- kinds of data ---- */
+
+struct data_wish {
+    uint64_t seed;
+    int size, channels; /* as for data_open */
+    int test_only;      /* out->train is not looked at, and may stay empty */
 };
-int data_open_glyphs(const char *rest, uint64_t seed, int size, int channels, struct data *out,
-                     char *message, size_t message_size);
-int data_open_idx(const char *rest, uint64_t seed, int size, int channels, struct data *out,
-                  char *message, size_t message_size);
-int data_open_folder(const char *rest, uint64_t seed, int size, int channels, struct data *out,
-                     char *message, size_t message_size);
+
+/* rest: what follows "kind:", not empty unless the kind goes without (then NULL). On failure the
+ * caller frees what out holds. */
+typedef int data_reader(const char *rest, const struct data_wish *wish, struct data *out,
+                        char *message, size_t message_size);
+data_reader data_open_glyphs, data_open_idx, data_open_folder, data_open_cifar10,
+    data_open_cifar100, data_open_svhn, data_open_tiny;
 
 /* For readers: pixels, labels and names of the counts set in the struct, zeroed. EXIT_OK or
  * EXIT_MEMORY with message. class_names holds class_count NULL pointers. */

@@ -6,87 +6,20 @@
 
 #include "data.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "data_files.h"
 #include "exit_codes.h"
 
-enum { PATH_BYTES = 4096, MAX_CLASSES = 10000 };
-
-struct names {
-    char **name;
-    size_t count, capacity;
-};
-
-static void names_free(struct names *n)
-{
-    for (size_t i = 0; i < n->count; i++)
-        free(n->name[i]);
-    free(n->name);
-    memset(n, 0, sizeof *n);
-}
-
-static int names_add(struct names *n, const char *name)
-{
-    if (n->count == n->capacity) {
-        size_t capacity = n->capacity ? n->capacity * 2 : 64;
-        char **more = realloc(n->name, capacity * sizeof *more);
-        if (!more)
-            return -1;
-        n->name = more;
-        n->capacity = capacity;
-    }
-    n->name[n->count] = strdup(name);
-    return n->name[n->count] ? (n->count++, 0) : -1;
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* Appends the sorted names of the directories (or of the files) in path. */
-static int list(const char *path, int directories, struct names *out, char *message, size_t size)
-{
-    DIR *folder = opendir(path);
-    struct dirent *entry;
-    size_t before = out->count;
-    int code = EXIT_OK;
-    if (!folder) {
-        snprintf(message, size, "%s: %s", path, strerror(errno));
-        return EXIT_DATA;
-    }
-    while (code == EXIT_OK && (entry = readdir(folder)) != NULL) {
-        char whole[PATH_BYTES];
-        struct stat info;
-        int length = snprintf(whole, sizeof whole, "%s/%s", path, entry->d_name);
-        if (entry->d_name[0] == '.')
-            continue;
-        if (length >= PATH_BYTES || stat(whole, &info) != 0) {
-            snprintf(message, size, "%s: %s", whole, strerror(length < PATH_BYTES ? errno
-                                                                                  : ENAMETOOLONG));
-            code = EXIT_DATA;
-        } else if ((S_ISDIR(info.st_mode) ? 1 : 0) == directories &&
-                   names_add(out, entry->d_name)) {
-            snprintf(message, size, "out of memory");
-            code = EXIT_MEMORY;
-        }
-    }
-    closedir(folder);
-    if (out->count > before)
-        qsort(out->name + before, out->count - before, sizeof *out->name, by_bytes);
-    return code;
-}
+enum { MAX_CLASSES = 10000 };
 
 static void drop_duplicates(struct names *n)
 {
     size_t kept = 0;
-    if (n->count)
-        qsort(n->name, n->count, sizeof *n->name, by_bytes);
+    names_sort(n);
     for (size_t i = 0; i < n->count; i++) {
         if (kept && strcmp(n->name[kept - 1], n->name[i]) == 0)
             free(n->name[i]);
@@ -98,7 +31,7 @@ static void drop_duplicates(struct names *n)
 
 /* The files of one part, class after class; first[c] is the first file of class c. */
 struct part {
-    char path[PATH_BYTES / 2];
+    char path[DATA_PATH / 2];
     struct names files;
     size_t *first;
 };
@@ -111,12 +44,12 @@ static int list_part(struct part *p, const struct names *classes, char *message,
         return EXIT_MEMORY;
     }
     for (size_t c = 0; c < classes->count; c++) {
-        char path[PATH_BYTES];
+        char path[DATA_PATH];
         struct stat info;
         snprintf(path, sizeof path, "%s/%s", p->path, classes->name[c]);
         p->first[c] = p->files.count;
         if (stat(path, &info) == 0) {
-            int code = list(path, 0, &p->files, message, size);
+            int code = names_of_directory(path, 0, NULL, &p->files, message, size);
             if (code)
                 return code;
         }
@@ -137,14 +70,11 @@ static int read_part(const struct part *p, const struct names *classes, struct d
     set->count = p->files.count;
     set->class_count = (int)classes->count;
     code = data_set_allocate(set, message, size);
+    if (code == EXIT_OK)
+        code = data_set_name(set, classes, message, size);
     for (size_t c = 0; code == EXIT_OK && c < classes->count; c++) {
-        set->class_names[c] = strdup(classes->name[c]);
-        if (!set->class_names[c]) {
-            snprintf(message, size, "out of memory");
-            return EXIT_MEMORY;
-        }
         for (size_t i = p->first[c]; code == EXIT_OK && i < p->first[c + 1]; i++) {
-            char path[PATH_BYTES + 512];
+            char path[DATA_PATH + 512];
             snprintf(path, sizeof path, "%s/%s/%s", p->path, classes->name[c], p->files.name[i]);
             set->labels[i] = (int32_t)c;
             code = image_load(path, set->width, set->channels, set->pixels + i * image, message,
@@ -159,7 +89,7 @@ static int settle_shape(const struct part *p, const struct names *classes, int s
                         struct data *out, char *message, size_t message_size)
 {
     if (size == 0 || channels == 0) {
-        char path[PATH_BYTES + 512];
+        char path[DATA_PATH + 512];
         struct image image;
         size_t c = 0;
         int code;
@@ -180,46 +110,49 @@ static int settle_shape(const struct part *p, const struct names *classes, int s
     return EXIT_OK;
 }
 
+/* The classes below both parts, or below test alone (train NULL). */
 static int list_classes(const struct part *train, const struct part *test, struct names *classes,
                         char *message, size_t size)
 {
-    int code = list(train->path, 1, classes, message, size);
+    int code = EXIT_OK;
+    if (train)
+        code = names_of_directory(train->path, 1, NULL, classes, message, size);
     if (code == EXIT_OK)
-        code = list(test->path, 1, classes, message, size);
+        code = names_of_directory(test->path, 1, NULL, classes, message, size);
     drop_duplicates(classes);
     if (code == EXIT_OK && (classes->count == 0 || classes->count > MAX_CLASSES)) {
-        snprintf(message, size, "%s: %zu classes (1 to %d are read)", train->path, classes->count,
+        snprintf(message, size, "%s: %zu classes (1 to %d are read)", test->path, classes->count,
                  MAX_CLASSES);
         code = EXIT_DATA;
     }
     return code;
 }
 
-int data_open_folder(const char *rest, uint64_t seed, int size, int channels, struct data *out,
+int data_open_folder(const char *rest, const struct data_wish *wish, struct data *out,
                      char *message, size_t message_size)
 {
     struct names classes = {0};
-    struct part train, test;
-    int code;
-    (void)seed;
-    if (!rest || !*rest || size < 0 || size > DATA_MAX_SIDE ||
-        (channels != 0 && channels != 1 && channels != 3)) {
-        snprintf(message, message_size, "folder wants a directory (folder:DIR), sides up to %d and "
-                 "1 or 3 channels", DATA_MAX_SIDE);
+    struct part train, test, *first = wish->test_only ? &test : &train;
+    int code, both = !wish->test_only;
+    if (wish->size < 0 || wish->size > DATA_MAX_SIDE ||
+        (wish->channels != 0 && wish->channels != 1 && wish->channels != 3)) {
+        snprintf(message, message_size, "a folder has sides up to %d and 1 or 3 channels",
+                 DATA_MAX_SIDE);
         return EXIT_USAGE;
     }
     memset(&train, 0, sizeof train);
     memset(&test, 0, sizeof test);
     snprintf(train.path, sizeof train.path, "%s/train", rest);
     snprintf(test.path, sizeof test.path, "%s/test", rest);
-    code = list_classes(&train, &test, &classes, message, message_size);
-    if (code == EXIT_OK)
+    code = list_classes(both ? &train : NULL, &test, &classes, message, message_size);
+    if (code == EXIT_OK && both)
         code = list_part(&train, &classes, message, message_size);
     if (code == EXIT_OK)
         code = list_part(&test, &classes, message, message_size);
     if (code == EXIT_OK)
-        code = settle_shape(&train, &classes, size, channels, out, message, message_size);
-    if (code == EXIT_OK)
+        code = settle_shape(first, &classes, wish->size, wish->channels, out, message,
+                            message_size);
+    if (code == EXIT_OK && both)
         code = read_part(&train, &classes, &out->train, message, message_size);
     if (code == EXIT_OK)
         code = read_part(&test, &classes, &out->test, message, message_size);

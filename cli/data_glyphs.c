@@ -272,20 +272,19 @@ static int read_counts(const char *rest, size_t counts[2])
     return 0;
 }
 
-int data_open_glyphs(const char *rest, uint64_t seed, int size, int channels, struct data *out,
+int data_open_glyphs(const char *rest, const struct data_wish *wish, struct data *out,
                      char *message, size_t message_size)
 {
     size_t counts[2] = {TRAIN_COUNT, TEST_COUNT};
-    int code;
-    (void)size;
-    (void)channels;
+    int code = EXIT_OK;
     if (rest && read_counts(rest, counts)) {
         snprintf(message, message_size, "glyphs:%s: wants glyphs:TRAIN,TEST with numbers of images "
                  "in [%d,%d]", rest, CLASSES, MAX_COUNT);
         return EXIT_USAGE;
     }
-    code = draw_set(&out->train, seed, 0, counts[0], message, message_size);
+    if (!wish->test_only)
+        code = draw_set(&out->train, wish->seed, 0, counts[0], message, message_size);
     if (code == EXIT_OK)
-        code = draw_set(&out->test, seed, 1, counts[1], message, message_size);
+        code = draw_set(&out->test, wish->seed, 1, counts[1], message, message_size);
     return code;
 }

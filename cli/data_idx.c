@@ -250,23 +250,17 @@ static int idx_classes(struct data *out, char *message, size_t size)
     return EXIT_OK;
 }
 
-int data_open_idx(const char *rest, uint64_t seed, int size, int channels, struct data *out,
-                  char *message, size_t message_size)
+int data_open_idx(const char *rest, const struct data_wish *wish, struct data *out, char *message,
+                  size_t message_size)
 {
-    int code;
-    (void)seed;
-    (void)size;
-    (void)channels;
-    if (!rest || !*rest) {
-        snprintf(message, message_size, "idx wants a directory: idx:DIR");
-        return EXIT_USAGE;
-    }
-    code = idx_part(rest, "train", &out->train, message, message_size);
+    int code = EXIT_OK;
+    if (!wish->test_only)
+        code = idx_part(rest, "train", &out->train, message, message_size);
     if (code == EXIT_OK)
         code = idx_part(rest, "t10k", &out->test, message, message_size);
-    if (code == EXIT_OK && (out->train.width != out->test.width ||
-                            out->train.height != out->test.height ||
-                            out->train.channels != out->test.channels)) {
+    if (code == EXIT_OK && !wish->test_only && (out->train.width != out->test.width ||
+                                                out->train.height != out->test.height ||
+                                                out->train.channels != out->test.channels)) {
         snprintf(message, message_size, "%s: training and test images differ in size", rest);
         code = EXIT_DATA;
     }

@@ -291,9 +291,9 @@ static unsigned wanted_rows(const osr_model *model, const osr_score_row *row,
     return needs;
 }
 
-int results_compute(osr_model *model, const struct data_set *test, const struct class_split *split,
-                    int batch, const osr_score_row *row, const struct origin *origin,
-                    struct results *r)
+int results_compute(osr_model *model, const struct data_set *test, const struct data_set *other,
+                    const struct class_split *split, int batch, const osr_score_row *row,
+                    const struct origin *origin, struct results *r)
 {
     const osr_score_row *rows[RESULT_MOST];
     struct outputs known = {0}, unknown = {0};
@@ -307,7 +307,7 @@ int results_compute(osr_model *model, const struct data_set *test, const struct 
     const unsigned needs = wanted_rows(model, row, rows, &count);
     int code = subset_known(test, split, &r->known_images, message, sizeof message);
     if (code == EXIT_OK)
-        code = subset_unknown(test, split, &r->unknown_images, message, sizeof message);
+        code = subset_unknown(other, split, &r->unknown_images, message, sizeof message);
     if (code != EXIT_OK) {
         message_error("%s", message);
         return code;
@@ -319,7 +319,7 @@ int results_compute(osr_model *model, const struct data_set *test, const struct 
     }
     code = outputs_compute(model, test, &r->known_images, batch, needs, "eval known", &known);
     if (code == EXIT_OK)
-        code = outputs_compute(model, test, &r->unknown_images, batch, needs, "eval unknown",
+        code = outputs_compute(model, other, &r->unknown_images, batch, needs, "eval unknown",
                                &unknown);
     r->classes = malloc((nk + nu + 1) * sizeof *r->classes);
     correct = malloc(nk);
@@ -351,6 +351,7 @@ void results_free(struct results *r)
 
 static void result_json(struct json *j, const struct results *r, const struct result *x)
 {
+    char data[ORIGIN_TEXT];
     const osr_open_metrics *m = &x->metrics;
     const osr_model_desc *d = osr_model_get_desc(r->model);
     json_open(j, NULL, '{');
@@ -371,7 +372,7 @@ static void result_json(struct json *j, const struct results *r, const struct re
     json_text(j, "score", x->row->name);
     json_text(j, "method", d->method->name);
     json_text(j, "net", d->net_name);
-    json_text(j, "data", r->origin.data);
+    json_text(j, "data", origin_data(&r->origin, data));
     json_text(j, "split", r->origin.split);
     json_integer(j, "trial", r->origin.trial);
     json_integer(j, "seed", r->origin.seed);
@@ -408,10 +409,11 @@ int results_table(const struct results *r)
     static const char *const heads[] = {"score", "accuracy", "AUROC",     "+-",   "AUPR unk",
                                         "AUPR kn", "FPR95 kn", "FPR95 unk", "OSCR", "macro-F1"};
     struct table t;
+    char data[ORIGIN_TEXT];
     const osr_model_desc *d = osr_model_get_desc(r->model);
     printf("%s on %s, %s: %zu known and %zu unknown test images, seed %ld\n%s\n", d->method->name,
-           r->origin.data, r->origin.split, r->row[0].known, r->row[0].unknown, r->origin.seed,
-           r->device);
+           origin_data(&r->origin, data), r->origin.split, r->row[0].known, r->row[0].unknown,
+           r->origin.seed, r->device);
     table_start(&t, 10);
     for (int i = 0; i < 10; ++i)
         table_cell(&t, "%s", heads[i]);

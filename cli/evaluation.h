@@ -75,17 +75,19 @@ struct results {
     int32_t *classes;            /* [known + unknown] */
 };
 
-/* Scores all test images under `row`, or under every score that the method allows (NULL). */
-int results_compute(osr_model *model, const struct data_set *test, const struct class_split *split,
-                    int batch, const osr_score_row *row, const struct origin *origin,
-                    struct results *r);
+/* Scores the images of the known classes of `test` and of the unknown ones of `other` (which may
+ * be the same set) under `row`, or under every score that the method allows (NULL). */
+int results_compute(osr_model *model, const struct data_set *test, const struct data_set *other,
+                    const struct class_split *split, int batch, const osr_score_row *row,
+                    const struct origin *origin, struct results *r);
 void results_free(struct results *r);
 
 /* An object, or with `array` an array of them: the keys of osr eval --json. Allocated text. */
 char *results_json(const struct results *r, int array);
 int results_table(const struct results *r); /* on stdout */
 
-/* index,label,prediction,known,<every score>: one line a test image. Allocated text. */
+/* index,label,prediction,known,<every score>: one line a test image, numbered as in its set.
+ * Allocated text. */
 char *results_csv(const struct results *r);
 
 #endif

@@ -31,9 +31,17 @@ const struct command_row command_table[COMMAND_COUNT] = {
 const struct option_row option_table[] = {
     /* data */
     {"data", 0, OPTION_TEXT, "glyphs", NULL, NULL, TRAIN, FIX,
-     "images: glyphs (drawn, no files needed), idx:DIR (MNIST files), folder:DIR (train/CLASS/*)"},
+     "images: glyphs (drawn, no files needed), idx:DIR (MNIST files), folder:DIR (train/CLASS/*), "
+     "cifar10:DIR or cifar100:DIR (binary version), svhn:DIR (*_32x32.mat), tinyimagenet:DIR "
+     "(classes by sorted names; tinyimagenet:DIR,order=wnids: as in wnids.txt)"},
     {"data", 0, OPTION_TEXT, NULL, NULL, NULL, EVAL | CALIBRATE | JACOBIAN, 0,
-     "images: glyphs, idx:DIR or folder:DIR; unset: those of the run"},
+     "images, as in osr help train; unset: those of the run"},
+    {"unknown", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
+     "other data, such as svhn:DIR: its test images are the unknown ones, instead of the classes "
+     "of --data that are not known"},
+    {"unknown", 0, OPTION_TEXT, NULL, NULL, NULL, EVAL | JACOBIAN, 0,
+     "other data whose test images are the unknown ones; unset: as the run, or, with --data, its "
+     "own classes"},
     {"known", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
      "known classes, numbers or names, by commas: 0,1,2,5; the others are unknown"},
     {"split", 0, OPTION_CHOICE, NULL, NULL, "neal|arpl", TRAIN, FIX,
@@ -125,6 +133,10 @@ const struct option_row option_table[] = {
      "device by number or part of its name, as osr devices prints them; unset: the first"},
     {"kernels", 0, OPTION_CHOICE, "auto", NULL, "auto|cpu|gpu", COMPUTE, 0,
      "family of kernels; auto: by the kind of device"},
+    {"op", 0, OPTION_TEXT, NULL, NULL, NULL, SELFTEST, NOW, "this op only"},
+    {"quick", 0, OPTION_FLAG, "false", NULL, NULL, SELFTEST, NOW, "small shapes only"},
+    {"algorithm", 0, OPTION_CHOICE, "auto", NULL, "auto|direct", SELFTEST | TRAIN | BENCH, FIX,
+     "convolutions: auto (Winograd where it is faster) or direct"},
     {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
      "directory of the run; unset: runs/DATA-METHOD-N"},
     {"resume", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,

@@ -220,14 +220,19 @@ int run_create(struct run_dir *run, const char *path, const char *data, const ch
     return fail(run, EXIT_IO, "runs: no free number left");
 }
 
-/* ".NAME.tmp.PID" of a process that is gone. */
+/* ".NAME.tmp.PID" (file_write) or "NAME.safetensors.tmp.PID.N" (osr_writer_save) of a process
+ * that is gone. */
 static int is_stale(const char *name)
 {
-    const char *mark = strstr(name, ".tmp.");
-    int64_t pid;
-    if (name[0] != '.' || !mark || integer_parse(mark + 5, &pid) || pid <= 0)
+    const char *mark = strstr(name, ".tmp."), *model = strstr(name, ".safetensors.tmp.");
+    char *end;
+    long pid;
+    if (!mark || (name[0] != '.' && !model))
         return 0;
-    return pid == (int64_t)getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH);
+    pid = strtol(mark + 5, &end, 10);
+    if (pid <= 0 || (*end != '\0' && *end != '.'))
+        return 0;
+    return pid == (long)getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH);
 }
 
 static void remove_stale(const struct run_dir *run)

@@ -55,7 +55,8 @@ static osr_tensor vector_input(struct check *c, const float *v, int n)
 
 enum { TINY_H = 6, TINY_W = 7, TINY_C = 3, TINY_O = 6, TINY_K = 4, TINY_BATCH = 8 };
 enum { TINY_FEATURES = (TINY_H / 2) * (TINY_W / 2) * TINY_O, TINY_PARAMETERS = 5 };
-enum { TINY_IMAGE = TINY_H * TINY_W * TINY_C, TINY_LARGEST = TINY_BATCH * TINY_H * TINY_W * TINY_O };
+enum { TINY_IMAGE = TINY_H * TINY_W * TINY_C };
+enum { TINY_LARGEST = TINY_BATCH * TINY_H * TINY_W * TINY_O };
 
 struct tiny {
     osr_tensor parameter[TINY_PARAMETERS]; /* filters, bias, gamma, beta, weights */
@@ -371,7 +372,8 @@ static void tower_start(struct check *c, struct tower *t, const struct tower *fr
         if (from != NULL)
             osr_read(c->ctx, from->part[i], v, tower_count(t, i));
         else
-            fill_random(c, 20 + (uint64_t)i, v, tower_count(t, i), i == 0 ? -0.2 : 0.5, i ? 1.5 : 0.2);
+            fill_random(c, 20 + (uint64_t)i, v, tower_count(t, i), i == 0 ? -0.2 : 0.5,
+                        i == 0 ? 0.2 : 1.5);
         osr_write(c->ctx, t->part[i], v, tower_count(t, i));
     }
 }
@@ -578,7 +580,8 @@ static const char *check_ties(struct check *c)
     static const int32_t labels[2] = {0, 1};
     float correct[2], g[8];
     osr_tensor x = osr_input(c->ctx, matrix(2, 4), ties), l = osr_labels(c->ctx, 2, 4, labels);
-    osr_tensor most = osr_count_correct(c->ctx, x, l, 1), least = osr_count_correct(c->ctx, x, l, -1);
+    osr_tensor most = osr_count_correct(c->ctx, x, l, 1);
+    osr_tensor least = osr_count_correct(c->ctx, x, l, -1);
     osr_tensor gradient = osr_grad(c->ctx, osr_loss_movr(c->ctx, x, l, 32.0f, 0.5f), none, x);
     osr_read(c->ctx, most, &correct[0], 1);
     osr_read(c->ctx, least, &correct[1], 1);
@@ -859,6 +862,8 @@ static osr_tensor use_lost(osr_ctx *c, const struct fixture *f)
     X("moment", ARG, osr_moment(c, f->vector3, 3))                                                 \
     X("keep dead", HANDLE, osr_keep(c, f->old))                                                    \
     X("optimiser", ARG, expect(optimise(c, OSR_SGD, -1.0f, none, 0), OSR_ARG))                     \
+    X("optimiser NULL", ARG, expect(osr_optimiser_step(c, NULL, none, 0), OSR_ARG))                \
+    X("perturb NULL", ARG, osr_perturb(c, f->image, NULL))                                         \
     X("optimiser step", ARG, expect(optimise(c, OSR_ADAM, 0.1f, none, 0), OSR_ARG))                \
     X("optimiser state", HANDLE, expect(optimise(c, OSR_SGD, 1.0f, f->state3, 1), OSR_HANDLE))     \
     X("optimiser count", ARG, expect(optimise(c, OSR_SGD, 1.0f, f->vector3, 0), OSR_ARG))          \

@@ -33,6 +33,8 @@ int session_open(const struct options *o, osr_ctx **ctx)
     desc.device = option_text(o, "device");
     desc.kernels = (osr_kernels)option_choice(o, "kernels");
     desc.logger.fn = log_line;
+    if (has_option(o, "algorithm"))
+        desc.direct = option_choice(o, "algorithm") == 1;
     if (has_option(o, "seed"))
         desc.seed = (uint64_t)option_int(o, "seed");
     if (osr_ctx_create(&desc, ctx) == OSR_OK)
@@ -96,6 +98,7 @@ int session_model(osr_ctx *ctx, const char *run_or_model, osr_model **model, str
         snprintf(path, sizeof path, "%s/model.safetensors", run_or_model);
     if (osr_file_open(ctx, path, NULL, &file) == OSR_OK) {
         copy_meta(file, "run.data", origin->data, sizeof origin->data);
+        copy_meta(file, "run.unknown", origin->unknown, sizeof origin->unknown);
         copy_meta(file, "run.split", origin->split, sizeof origin->split);
         origin->trial = number_meta(file, "run.trial");
         origin->seed = number_meta(file, "run.seed");
@@ -109,10 +112,19 @@ int session_model(osr_ctx *ctx, const char *run_or_model, osr_model **model, str
     return code == EXIT_IO ? EXIT_DATA : code;
 }
 
+char *origin_data(const struct origin *origin, char *text)
+{
+    snprintf(text, ORIGIN_TEXT, "%s%s%s", origin->data, origin->unknown[0] != '\0' ? " + " : "",
+             origin->unknown);
+    return text;
+}
+
 int origin_write(const struct origin *origin, osr_writer *writer)
 {
     char number[32];
     osr_writer_meta(writer, "run.data", origin->data);
+    if (origin->unknown[0] != '\0')
+        osr_writer_meta(writer, "run.unknown", origin->unknown);
     osr_writer_meta(writer, "run.split", origin->split);
     snprintf(number, sizeof number, "%ld", origin->trial);
     osr_writer_meta(writer, "run.trial", number);

@@ -21,8 +21,14 @@ char *device_text(const osr_ctx *ctx, char *text, size_t size);
 /* What a model file says about its training; "" or -1 where it says nothing. */
 struct origin {
     char data[1024], split[96];
+    char unknown[1024]; /* the set of the unknown classes, "" where they are of data */
     long trial, seed;
 };
+
+enum { ORIGIN_TEXT = 2080 };
+
+/* "DATA", or "DATA + UNKNOWN", into text [ORIGIN_TEXT]; returns text. */
+char *origin_data(const struct origin *origin, char *text);
 
 /* Loads the model of a RUN directory (its model.safetensors) or of a MODEL file. Prints the error.
  * An exit code. */

@@ -3,7 +3,8 @@
 #define CLI_SIGNALS_H
 
 /* From now on the first SIGINT, SIGTERM or SIGHUP only sets a flag; a second one ends the process
- * at once with status 130. Writing beyond a limit on file sizes is an error of the write. SIGPIPE keeps its default, which ends "osr eval | head" silently. */
+ * at once with status 130. A file that would grow beyond the limit on file sizes fails to be
+ * written, as on a full disk. SIGPIPE keeps its default, which ends "osr eval | head" silently. */
 void signals_install(void);
 
 /* 0, or the status to exit with: EXIT_INTERRUPT, EXIT_TERMINATE. Asked between batches; says

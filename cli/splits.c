@@ -13,7 +13,8 @@
 #include "philox.h"
 #include "splits_table.h"
 
-enum { SPLITS = sizeof published_splits / sizeof published_splits[0], GLYPHS_KNOWN = 6 };
+enum { SPLITS = sizeof published_splits / sizeof published_splits[0], GLYPHS_KNOWN = 6,
+       CIFAR100_CLASSES = 100 };
 
 static int no_memory(char *message, size_t size)
 {
@@ -88,6 +89,40 @@ int split_published(const char *family, const char *set, int trial, struct class
     return EXIT_OK;
 }
 
+int split_by_name(const char *name, struct class_split *out, char *message, size_t size)
+{
+    char family[16], set[32];
+    int trial;
+    memset(out, 0, sizeof *out);
+    if (sscanf(name, "%15s %31s trial %d", family, set, &trial) == 3)
+        return split_published(family, set, trial, out, message, size);
+    snprintf(message, size, "'%.80s' is no published split", name);
+    return EXIT_USAGE;
+}
+
+int split_take_unknown(struct class_split *split, const struct data_set *set, char *message,
+                       size_t size)
+{
+    int *all;
+    if (split->unknown_set && (!set || set->class_count != CIFAR100_CLASSES)) {
+        snprintf(message, size, "split %s: its unknown classes are of %s, so name that with "
+                 "--unknown %s:DIR%s%s", split->name, split->unknown_set, split->unknown_set,
+                 set ? "; not " : "", set ? set->spec : "");
+        return EXIT_USAGE;
+    }
+    if (split->unknown_set || !set)
+        return EXIT_OK;
+    all = calloc((size_t)set->class_count + 1, sizeof *all);
+    if (!all)
+        return no_memory(message, size);
+    for (int c = 0; c < set->class_count; c++)
+        all[c] = c;
+    free(split->unknown);
+    split->unknown = all;
+    split->unknown_count = set->class_count;
+    return EXIT_OK;
+}
+
 static int contains(const char *text, const char *word)
 {
     size_t n = strlen(word);
@@ -103,8 +138,13 @@ const char *split_guess_set(const struct data_set *set)
         {"svhn", "svhn"}, {"tiny", "tinyimagenet"}, {"cifar100", NULL}, {"cifar-100", NULL},
         {"cifar", "cifar10"}, {"fashion", NULL}, {"emnist", NULL}, {"kmnist", NULL},
         {"mnist", "mnist"}};
+    static const char *const kinds[] = {"svhn", "tinyimagenet", "cifar100", "cifar10"};
     const char *found = NULL;
     size_t i = 0, count = sizeof words / sizeof words[0];
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
+        if (strncmp(set->spec, kinds[k], strlen(kinds[k])) == 0 &&
+            set->spec[strlen(kinds[k])] == ':') /* the path does not matter */
+            return strcmp(kinds[k], "cifar100") == 0 ? NULL : kinds[k];
     if (strncmp(set->spec, "glyphs", 6) == 0)
         return NULL;
     while (i < count && !contains(set->spec, words[i][0]))

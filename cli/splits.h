@@ -23,6 +23,15 @@ struct class_split {
 int split_published(const char *family, const char *set, int trial, struct class_split *out,
                     char *message, size_t size);
 
+/* The published split that is called name in a class_split. EXIT_USAGE when there is none. */
+int split_by_name(const char *name, struct class_split *out, char *message, size_t size);
+
+/* Makes the classes of another set the unknown ones: those that the published list names (the set
+ * must then have the 100 classes of cifar100), else all. set NULL: EXIT_USAGE when the list needs
+ * another set, else nothing changes. */
+int split_take_unknown(struct class_split *split, const struct data_set *set, char *message,
+                       size_t size);
+
 /* The published set that data most likely is, by its name, kind and number of classes; or NULL. */
 const char *split_guess_set(const struct data_set *set);
 

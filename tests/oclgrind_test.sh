@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Runs a program under oclgrind: out of bounds, then data races, then uninitialised memory, each a
-# run of its own, because many findings of one kind hide the others. Oclgrind exits 0 on findings:
-# what counts is that its log is there and empty.
+# Runs a program under oclgrind: out of bounds, then data races, each a run of its own, because many
+# findings of one kind hide the others. Oclgrind exits 0 on findings: what counts is that its log is
+# there and empty. Uninitialised memory is left to the guarded runs, which fill new buffers with
+# NaN: oclgrind 21.10 does not know LLVM's `freeze`, and at -O0, where there is none, it crashes on
+# the wide vectors of the CPU kernels and takes minutes for the others.
 #   oclgrind_test.sh run COMMAND...
 #   oclgrind_test.sh control PROBE        the faulty kernels of clfault_probe must be caught
 set -euo pipefail
@@ -19,7 +21,7 @@ under() { # OPTION COMMAND...: the findings, if any, are in $log
 action=$1
 shift
 if [ "$action" = run ]; then
-    for option in "" --data-races --uninitialized; do
+    for option in "" --data-races; do
         echo "oclgrind $option $*"
         under "$option" "$@"
         if [ -s "$log" ]; then

@@ -1,6 +1,6 @@
-/* test_alloc - every request for host memory fails in turn, once or from there on, from the making of
- * a context to a saved model: status MEMORY, no crash, no leak, and after osr_ctx_clear_error the
- * context works again */
+/* test_alloc - every request for host memory fails in turn, once or from there on, from the making
+ * of a context to a saved model: status MEMORY, no crash, no leak, and after osr_ctx_clear_error
+ * the context works again */
 #include "osr.h"
 #include "test.h"
 #include "tiny.h"
@@ -90,8 +90,8 @@ static void fail_in_new_contexts(const osr_method_row *method)
     CHECK(fail > 20);
 }
 
-/* A whole life over and over in one context, request 1, 2, ... of it failing. After each failure the
- * next life, in which nothing fails until its turn, must be good: the last one is to its end. */
+/* A whole life over and over in one context, request 1, 2, ... of it failing. After each failure
+ * the next life must be good until its turn; the last one is to its end. */
 static void fail_in_one_context(const osr_method_row *method, const char *path, int sticky)
 {
     struct memory m = {0, 0, 0, 0, 0};

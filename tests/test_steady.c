@@ -1,5 +1,5 @@
-/* test_steady - after the first steps of each batch size, training and prediction ask for no memory,
- * make no plan and, seen by the layer clfault, no OpenCL object */
+/* test_steady - after the first steps of each batch size, training and prediction ask for no
+ * memory, make no plan and, seen by the layer clfault, no OpenCL object */
 #include "clfault.h"
 #include "osr.h"
 #include "test.h"

@@ -71,8 +71,10 @@ static inline osr_status tiny_create(tiny *t, osr_ctx *ctx, const osr_method_row
     for (int i = 0; i < TINY_CHANNELS; i++)
         desc.std[i] = 0.5f;
     desc.classes = TINY_CLASSES;
-    desc.layer_count = strcmp(method->name, "difair") == 0 ? tiny_filters(layers, width)
-                                                            : tiny_layers(layers, width ? width : 8);
+    if (strcmp(method->name, "difair") == 0)
+        desc.layer_count = tiny_filters(layers, width);
+    else
+        desc.layer_count = tiny_layers(layers, width > 0 ? width : 8);
     desc.layers = layers;
     return osr_model_create(ctx, &desc, &t->model);
 }
