@@ -31,16 +31,16 @@ OSR_KERNEL norm_plane_stats(__global const float *x, const int4 xl, __global flo
 {
     const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;
     __local float8 tmp[LS];
-    float8 s = (float8)(0.0f), d = (float8)(0.0f);
-    FOR_PIXELS(y, c, H, W)
-    s += LOAD8(x + image_at(xl, n, cb, y, c));
-    const float8 mean = group_sum8(s, tmp) / (float)(H * W);
-    FOR_PIXELS(y, c, H, W)
-    {
+    float8 s[SUM_PARTS], d;
+    clear8(s);
+    SUM_PIXELS(y, c, k, H, W, s[k] += LOAD8(x + image_at(xl, n, cb, y, c)))
+    const float8 mean = group_sum8(add_up8(s), tmp) / (float)(H * W);
+    clear8(s);
+    SUM_PIXELS(y, c, k, H, W, {
         const float8 v = LOAD8(x + image_at(xl, n, cb, y, c)) - mean;
-        d += v * v;
-    }
-    d = group_sum8(d, tmp);
+        s[k] += v * v;
+    })
+    d = group_sum8(add_up8(s), tmp);
     if (get_local_id(0) == 0) {
         STORE8(part + ((size_t)n * CB + cb) * 8, mean);
         STORE8(part + ((size_t)(N + n) * CB + cb) * 8, d);
