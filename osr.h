@@ -157,12 +157,17 @@ typedef struct osr_logger {
 
 typedef enum osr_kernels { OSR_KERNELS_AUTO, OSR_KERNELS_CPU, OSR_KERNELS_GPU } osr_kernels;
 
+/* Whether built kernels are kept on disk. AUTO: not on PoCL and NVIDIA, whose drivers do that. */
+typedef enum osr_cache { OSR_CACHE_AUTO, OSR_CACHE_OFF, OSR_CACHE_ON } osr_cache;
+
 typedef struct osr_ctx_desc {
     const char *device;      /* "cpu", "gpu", an index of osr_device_list, or part of a device's
                                 name; NULL: $OSR_DEVICE, else the first GPU, else the first one  */
     uint64_t seed;           /* of parameters and dropout; every value is a valid seed           */
     const char *kernel_dir;  /* read the .cl files from here; NULL: the embedded ones            */
     osr_kernels kernels;     /* AUTO: $OSR_KERNELS (cpu or gpu), else by the device's type       */
+    osr_cache cache;         /* of built kernels                                                 */
+    const char *cache_dir;   /* NULL: $XDG_CACHE_HOME/osr, else $HOME/.cache/osr                 */
     int direct;              /* non-zero: direct convolutions only, for comparison               */
     int no_device;           /* non-zero: host functions only (files, metrics); ops are refused  */
     osr_allocator allocator; /* fn NULL: realloc and free                                        */
@@ -2031,7 +2036,7 @@ struct osr_ctx {
     uint64_t seed;
     osr_kernels family;
     int direct;
-    char *kernel_dir;
+    char *kernel_dir, *cache_dir; /* cache_dir NULL: no cache */
     osr_device device;
     osr_ctx_stats stats;
     cl_device_id id;
@@ -2340,6 +2345,28 @@ static osr_status osr__device_choose(osr_ctx *ctx, const char *wanted)
     return OSR_OK;
 }
 
+/* Where built kernels are kept; no place, no cache. */
+static osr_status osr__cache_open(osr_ctx *ctx, const osr_ctx_desc *desc)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char path[1024];
+    if (desc->cache == OSR_CACHE_OFF
+        || (desc->cache == OSR_CACHE_AUTO
+            && (osr__contains(ctx->device.platform, "portable computing language")
+                || osr__contains(ctx->device.platform, "nvidia"))))
+        return ctx->status;
+    path[0] = '\0';
+    if (desc->cache_dir != NULL)
+        snprintf(path, sizeof path, "%s", desc->cache_dir);
+    else if (xdg != NULL && xdg[0] == '/')
+        snprintf(path, sizeof path, "%s/osr", xdg);
+    else if (home != NULL && home[0] == '/')
+        snprintf(path, sizeof path, "%s/.cache/osr", home);
+    if (path[0] != '\0')
+        ctx->cache_dir = osr__copy_text(ctx, path);
+    return ctx->status;
+}
+
 static osr_status osr__device_open(osr_ctx *ctx, const osr_ctx_desc *desc)
 {
     const char *wanted = desc->device, *family = getenv("OSR_KERNELS");
@@ -2358,6 +2385,8 @@ static osr_status osr__device_open(osr_ctx *ctx, const osr_ctx_desc *desc)
     }
     if (ctx->family == OSR_KERNELS_AUTO)
         ctx->family = ctx->device.kind == OSR_DEVICE_CPU ? OSR_KERNELS_CPU : OSR_KERNELS_GPU;
+    if (osr__cache_open(ctx, desc) != OSR_OK)
+        return ctx->status;
     ctx->cl = clCreateContext(NULL, 1, &ctx->id, NULL, NULL, &code);
     if (ctx->cl == NULL)
         return osr__cl_fail(ctx, "clCreateContext", ctx->device.name, code);
@@ -2461,6 +2490,8 @@ OSR_API void osr_ctx_destroy(osr_ctx *ctx)
         clReleaseContext(ctx->cl);
     if (ctx->kernel_dir != NULL)
         osr__free(ctx, ctx->kernel_dir, strlen(ctx->kernel_dir) + 1, 1);
+    if (ctx->cache_dir != NULL)
+        osr__free(ctx, ctx->cache_dir, strlen(ctx->cache_dir) + 1, 1);
     osr__free(ctx, ctx->persists, ctx->persist_capacity, sizeof *ctx->persists);
     osr__free(ctx, ctx->nodes, ctx->node_capacity, sizeof *ctx->nodes);
     osr__free(ctx, ctx->staging, ctx->staging_capacity, 1);
@@ -2602,63 +2633,199 @@ static int osr__local_size(const osr_ctx *ctx)
     return ctx->family == OSR_KERNELS_GPU ? 64 : 1;
 }
 
-static cl_program osr__program_create(osr_ctx *ctx, const char *name, cl_int *code)
+/* The text of a kernel file with common.cl before it, in one allocated string. */
+static char *osr__program_text(osr_ctx *ctx, const char *name, size_t *size)
 {
-    cl_program program = NULL;
-    if (ctx->kernel_dir != NULL) {
-        size_t a = 0, b = 0;
-        char *common = osr__file_text(ctx, "common", &a), *text = osr__file_text(ctx, name, &b);
-        const char *both[2];
-        both[0] = common;
-        both[1] = text;
-        if (common != NULL && text != NULL)
-            program = clCreateProgramWithSource(ctx->cl, 2, both, NULL, code);
-        osr__free(ctx, common, a, 1);
-        osr__free(ctx, text, b, 1);
-    } else {
-        const osr__cl_file *common = osr__cl_find("common"), *file = osr__cl_find(name);
-        const char **lines;
-        size_t n;
-        if (common == NULL || file == NULL) {
-            osr__fail(ctx, OSR_UNSUPPORTED, "kernels/%s.cl is not embedded", name);
-            return NULL;
+    static const char common_name[] = "common";
+    const char *names[2];
+    char *text = NULL, *part;
+    size_t length = 0, n = 0;
+    unsigned i, k;
+    names[0] = common_name;
+    names[1] = name;
+    *size = 0;
+    for (k = 0; k < 2 && ctx->status == OSR_OK; ++k) {
+        const osr__cl_file *file = ctx->kernel_dir == NULL ? osr__cl_find(names[k]) : NULL;
+        part = NULL;
+        n = 0;
+        if (ctx->kernel_dir != NULL)
+            part = osr__file_text(ctx, names[k], &n);
+        else if (file == NULL)
+            osr__fail(ctx, OSR_UNSUPPORTED, "kernels/%s.cl is not embedded", names[k]);
+        for (i = 0; file != NULL && i < file->count; ++i)
+            n += strlen(file->lines[i]);
+        if (ctx->status == OSR_OK && osr__grow(ctx, &text, size, length + n + 1, 1)) {
+            if (part != NULL)
+                memcpy(text + length, part, n - 1);
+            length += part != NULL ? n - 1 : 0;
+            for (i = 0; file != NULL && i < file->count; ++i) {
+                memcpy(text + length, file->lines[i], strlen(file->lines[i]));
+                length += strlen(file->lines[i]);
+            }
+            text[length] = '\0';
         }
-        n = (size_t)common->count + file->count;
-        lines = (const char **)osr__alloc(ctx, n, sizeof *lines);
-        if (lines == NULL)
-            return NULL;
-        memcpy(lines, common->lines, common->count * sizeof *lines);
-        memcpy(lines + common->count, file->lines, file->count * sizeof *lines);
-        program = clCreateProgramWithSource(ctx->cl, (cl_uint)n, lines, NULL, code);
-        osr__free(ctx, (void *)lines, n, sizeof *lines);
+        osr__free(ctx, part, n, 1);
     }
-    if (program == NULL && ctx->status == OSR_OK)
-        osr__cl_fail(ctx, "clCreateProgramWithSource", name, *code);
+    if (ctx->status != OSR_OK) {
+        osr__free(ctx, text, *size, 1);
+        return NULL;
+    }
+    return text;
+}
+
+static uint64_t osr__xxh64(const unsigned char *p, size_t bytes);
+
+/* A built program on disk: "OSRBIN1" and a zero, bytes, hash of the bytes, the bytes. */
+typedef struct osr__cache_head {
+    char magic[8];
+    uint64_t bytes, hash;
+} osr__cache_head;
+
+/* The file of a program: named after its text, options, device and driver. */
+static void osr__cache_path(osr_ctx *ctx, const char *text, const char *options, char *path,
+                            size_t size)
+{
+    uint64_t h[8];
+    memset(h, 0, sizeof h);
+    h[0] = osr__xxh64((const unsigned char *)text, strlen(text));
+    h[1] = osr__xxh64((const unsigned char *)options, strlen(options));
+    h[2] = osr__xxh64((const unsigned char *)ctx->device.name, sizeof ctx->device.name);
+    h[3] = osr__xxh64((const unsigned char *)ctx->device.platform, sizeof ctx->device.platform);
+    h[4] = osr__xxh64((const unsigned char *)ctx->device.driver, sizeof ctx->device.driver);
+    h[5] = osr__xxh64((const unsigned char *)ctx->device.version, sizeof ctx->device.version);
+    h[6] = osr__xxh64((const unsigned char *)OSR_VERSION, sizeof OSR_VERSION);
+    h[7] = osr__xxh64((const unsigned char *)h, sizeof h);
+    snprintf(path, size, "%s/%08lx%08lx.bin", ctx->cache_dir, (unsigned long)(h[7] >> 32),
+             (unsigned long)(h[7] & 0xFFFFFFFFu));
+}
+
+/* The program in a cache file, built; NULL where there is none that is whole and fits. */
+static cl_program osr__cache_load(osr_ctx *ctx, const char *path, const char *options)
+{
+    osr__cache_head head;
+    unsigned char *bytes = NULL;
+    const unsigned char *binary;
+    cl_program program = NULL;
+    cl_int code = CL_SUCCESS, state = CL_SUCCESS;
+    size_t n = 0;
+    FILE *f = fopen(path, "rb");
+    if (f == NULL)
+        return NULL;
+    if (fread(&head, sizeof head, 1, f) == 1 && memcmp(head.magic, "OSRBIN1", 8) == 0
+        && head.bytes > 0 && head.bytes < (uint64_t)1 << 30) {
+        n = (size_t)head.bytes;
+        bytes = (unsigned char *)osr__alloc(ctx, n, 1);
+    }
+    if (bytes != NULL && fread(bytes, 1, n, f) == n && osr__xxh64(bytes, n) == head.hash) {
+        binary = bytes;
+        program = clCreateProgramWithBinary(ctx->cl, 1, &ctx->id, &n, &binary, &state, &code);
+        if (program != NULL
+            && (state != CL_SUCCESS
+                || clBuildProgram(program, 1, &ctx->id, options, NULL, NULL) != CL_SUCCESS)) {
+            clReleaseProgram(program);
+            program = NULL;
+        }
+    }
+    osr__free(ctx, bytes, n, 1);
+    fclose(f);
     return program;
 }
 
+/* Keep a built program. A cache that cannot be written is a warning, no more: a file is complete
+ * under its name or not there, so that processes may share the directory. */
+static void osr__cache_save(osr_ctx *ctx, const char *path, cl_program program)
+{
+    char temporary[1200], line[1300];
+    osr__cache_head head;
+    unsigned char *bytes;
+    size_t n = 0, i;
+    int whole = 0;
+    FILE *f;
+    if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof n, &n, NULL) != CL_SUCCESS
+        || n == 0)
+        return;
+    bytes = (unsigned char *)osr__alloc(ctx, n, 1);
+    if (bytes == NULL)
+        return;
+    snprintf(temporary, sizeof temporary, "%s", path);
+#ifndef _WIN32
+    for (i = 1; temporary[i] != '\0'; ++i)
+        if (temporary[i] == '/') {
+            temporary[i] = '\0';
+            mkdir(temporary, 0777);
+            temporary[i] = '/';
+        }
+    i = (size_t)getpid();
+#else
+    i = (size_t)bytes;
+#endif
+    snprintf(temporary, sizeof temporary, "%s.%lu.tmp", path, (unsigned long)i);
+    memcpy(head.magic, "OSRBIN1", 8);
+    head.bytes = n;
+    f = fopen(temporary, "wb");
+    if (f != NULL
+        && clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof bytes, &bytes, NULL)
+               == CL_SUCCESS) {
+        head.hash = osr__xxh64(bytes, n);
+        whole = fwrite(&head, sizeof head, 1, f) == 1 && fwrite(bytes, 1, n, f) == n;
+    }
+    if (f != NULL && fclose(f) != 0)
+        whole = 0;
+    if (!whole || rename(temporary, path) != 0) {
+        snprintf(line, sizeof line, "kernels are not kept for the next start: %s cannot be written",
+                 path);
+        osr__log(ctx, 1, line);
+        remove(temporary);
+    }
+    osr__free(ctx, bytes, n, 1);
+}
+
+static cl_program osr__program_build(osr_ctx *ctx, const char *name, const char *text,
+                                     const char *options)
+{
+    char line[256];
+    cl_int code = CL_SUCCESS;
+    cl_program program = clCreateProgramWithSource(ctx->cl, 1, &text, NULL, &code);
+    if (program == NULL) {
+        osr__cl_fail(ctx, "clCreateProgramWithSource", name, code);
+        return NULL;
+    }
+    code = clBuildProgram(program, 1, &ctx->id, options, NULL, NULL);
+    if (code == CL_SUCCESS)
+        return program;
+    osr__build_error(ctx, program, line, sizeof line);
+    osr__fail(ctx, OSR_DEVICE, "clBuildProgram (kernels/%s.cl): %s (%d): %s", name,
+              osr__cl_name(code), (int)code,
+              line[0] != '\0' ? line : "no log; is the driver's cache directory writable?");
+    clReleaseProgram(program);
+    return NULL;
+}
+
+/* The program of a kernel file: from this context, from the cache, or built. */
 static cl_program osr__program(osr_ctx *ctx, osr__file file)
 {
-    char name[64], options[128], line[256];
-    cl_int code = CL_SUCCESS;
-    cl_program program;
+    char name[64], options[128], path[1100];
+    cl_program program = NULL;
+    size_t size = 0;
+    char *text;
     if (ctx->programs[file] != NULL)
         return ctx->programs[file];
     osr__file_name(ctx, file, name, sizeof name);
-    program = osr__program_create(ctx, name, &code);
-    if (program == NULL)
-        return NULL;
     snprintf(options, sizeof options, "-cl-std=CL1.2 -DOSR_GPU=%d -DLS=%d",
              ctx->family == OSR_KERNELS_GPU, osr__local_size(ctx));
-    code = clBuildProgram(program, 1, &ctx->id, options, NULL, NULL);
-    if (code != CL_SUCCESS) {
-        osr__build_error(ctx, program, line, sizeof line);
-        osr__fail(ctx, OSR_DEVICE, "clBuildProgram (kernels/%s.cl): %s (%d): %s", name,
-                  osr__cl_name(code), (int)code,
-                  line[0] != '\0' ? line : "no log; is the driver's cache directory writable?");
-        clReleaseProgram(program);
+    text = osr__program_text(ctx, name, &size);
+    if (text == NULL)
         return NULL;
+    if (ctx->cache_dir != NULL) {
+        osr__cache_path(ctx, text, options, path, sizeof path);
+        program = osr__cache_load(ctx, path, options);
     }
+    if (program == NULL && ctx->status == OSR_OK) {
+        program = osr__program_build(ctx, name, text, options);
+        if (program != NULL && ctx->cache_dir != NULL)
+            osr__cache_save(ctx, path, program);
+    }
+    osr__free(ctx, text, size, 1);
     ctx->programs[file] = program;
     return program;
 }

@@ -1,0 +1,132 @@
+/* test_cache - built kernels on disk: made once, used again, rebuilt when damaged, shared by
+ * processes, and no more than a warning where they cannot be written. */
+#define _XOPEN_SOURCE 700
+#include "osr.h"
+#include "test.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int warnings;
+
+static void count_warnings(void *user, int level, const char *message)
+{
+    (void)user;
+    warnings += level == 1 && strstr(message, "kernels are not kept") != NULL;
+}
+
+/* softmax of a row through a context with its cache in `folder`; 1 when it is right. */
+static int compute(const char *folder)
+{
+    static const float x[3] = {0.0f, 1.0f, 2.0f};
+    static const double wanted[3] = {0.09003057, 0.24472847, 0.66524096};
+    osr_ctx_desc desc = {0};
+    osr_ctx *ctx = NULL;
+    float y[3] = {0};
+    int right = 1;
+    desc.cache = OSR_CACHE_ON;
+    desc.cache_dir = folder;
+    desc.logger.fn = count_warnings;
+    if (osr_ctx_create(&desc, &ctx) == OSR_OK)
+        osr_read(ctx, osr_softmax(ctx, osr_input(ctx, osr_shape_make(2, 1, 3, 0, 0), x)), y, 3);
+    for (int i = 0; i < 3; ++i)
+        right &= y[i] > wanted[i] - 1e-5 && y[i] < wanted[i] + 1e-5;
+    right &= osr_ctx_status(ctx) == OSR_OK;
+    osr_ctx_destroy(ctx);
+    return right;
+}
+
+/* The only file ending in .bin; its size in *size. 0 when there is not exactly one file. */
+static int only_file(const char *folder, char *path, size_t room, long *size)
+{
+    DIR *d = opendir(folder);
+    int count = 0;
+    struct stat s;
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
+        if (e->d_name[0] != '.') {
+            ++count;
+            snprintf(path, room, "%s/%s", folder, e->d_name);
+        }
+    if (d != NULL)
+        closedir(d);
+    if (count != 1 || strcmp(path + strlen(path) - 4, ".bin") != 0 || stat(path, &s) != 0)
+        return 0;
+    *size = (long)s.st_size;
+    return 1;
+}
+
+/* Flips a bit at `at`, or cuts the file there. */
+static void damage(const char *path, long at, int cut)
+{
+    FILE *f = fopen(path, "rb+");
+    if (f == NULL)
+        return;
+    if (cut) {
+        CHECK(ftruncate(fileno(f), at) == 0);
+    } else {
+        fseek(f, at, SEEK_SET);
+        const int c = fgetc(f);
+        fseek(f, at, SEEK_SET);
+        fputc(c ^ 1, f);
+    }
+    fclose(f);
+}
+
+/* A process of its own: a fork of one that has used OpenCL would lack the driver's threads. */
+static pid_t start_process(char *program, char *folder)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        execl(program, program, folder, (char *)NULL);
+        _exit(127);
+    }
+    return child;
+}
+
+int main(int argc, char **argv)
+{
+    char folder[] = "/tmp/osr-cache-XXXXXX", deep[64], path[4096], again[4096];
+    long size = 0;
+    if (argc > 1)
+        return compute(argv[1]) ? 0 : 1;
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(deep, sizeof deep, "%s/a/b", folder); /* made as needed */
+    CHECK(compute(deep));
+    CHECK(only_file(deep, path, sizeof path, &size) && size > 100);
+
+    struct stat first, second;
+    CHECK(stat(path, &first) == 0);
+    CHECK(compute(deep)); /* used, not written again */
+    CHECK(stat(path, &second) == 0 && first.st_ino == second.st_ino);
+
+    for (int i = 0; i < 4; ++i) { /* damaged: built again and replaced */
+        damage(path, i == 0 ? 0 : i == 1 ? 20 : size / 2, i == 3);
+        CHECK(compute(deep));
+        CHECK(only_file(deep, again, sizeof again, &size) && size > 100);
+        CHECK(strcmp(path, again) == 0);
+    }
+
+    CHECK(remove(path) == 0); /* two processes, one cold directory */
+    for (int i = 0; i < 2; ++i)
+        CHECK(start_process(argv[0], deep) > 0);
+    for (int i = 0; i < 2; ++i) {
+        int status = 1;
+        CHECK(wait(&status) > 0 && status == 0);
+    }
+    CHECK(only_file(deep, path, sizeof path, &size));
+
+    CHECK(warnings == 0);
+    CHECK(compute("/dev/null/nowhere")); /* no place: a warning, the result is right */
+    CHECK(warnings == 1);
+
+    remove(path);
+    rmdir(deep);
+    snprintf(path, sizeof path, "%s/a", folder);
+    rmdir(path);
+    rmdir(folder);
+    return test_end();
+}

@@ -1,0 +1,544 @@
+/* test_cli - the program as a user meets it: every command, its exit codes and messages, runs that
+ * are killed and go on with the same bits, damaged files, missing devices, full disks */
+#define _XOPEN_SOURCE 700
+#include "data.h"
+#include "exit_codes.h"
+#include "test.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TEXT = 1 << 17 };
+
+/* What a small run is trained with; about a second. */
+#define SMALL "train --data glyphs:240,100 --size 16 --batch 32 --seed 3"
+
+static char out[TEXT], err[TEXT]; /* of the last command */
+static char command[4096];
+
+/* ---- running the program ---- */
+
+static void slurp(const char *path, char *text)
+{
+    FILE *f = fopen(path, "rb");
+    const size_t n = f != NULL ? fread(text, 1, TEXT - 1, f) : 0;
+    text[n] = '\0';
+    if (f != NULL)
+        fclose(f);
+}
+
+static int code_of(int status)
+{
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* A shell command; its exit status, 128 + N after signal N. */
+static int shell(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    const int n = vsnprintf(command, sizeof command - 16, format, arguments);
+    va_end(arguments);
+    if (!CHECK(n > 0 && n < (int)sizeof command - 16))
+        return -1;
+    strcat(command, " >out 2>err");
+    const int code = code_of(system(command));
+    slurp("out", out);
+    slurp("err", err);
+    return code;
+}
+
+static void expect(int code, int wanted, int line)
+{
+    if (test_check(code == wanted, "exit status", __FILE__, line))
+        return;
+    fprintf(stderr, "    %d, not %d: %s\n%.2000s", code, wanted, command, err);
+}
+
+/* EXPECT(code, format, ...): "osr <format>" ends with this code. WITH: with shell text before. */
+#define WITH(code, before, ...)                                                                    \
+    expect(shell(before " \"$OSR_PROGRAM\" " __VA_ARGS__), code, __LINE__)
+#define EXPECT(code, ...) WITH(code, "", __VA_ARGS__)
+#define SAYS(text) says(text, __LINE__)
+
+/* The last command ended with one line on stderr: an error that has this text in it. */
+static void says(const char *text, int line)
+{
+    const char *end = strchr(err, '\n');
+    if (!test_check(strncmp(err, "osr: error: ", 12) == 0 && end != NULL && end[1] == '\0'
+                        && strstr(err, text) != NULL,
+                    text, __FILE__, line))
+        fprintf(stderr, "    %s:\n%.2000s", command, err);
+}
+
+static int has(const char *text, const char *part)
+{
+    return strstr(text, part) != NULL;
+}
+
+static int exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+static int lines(const char *text)
+{
+    int n = 0;
+    for (; *text != '\0'; text++)
+        n += *text == '\n';
+    return n;
+}
+
+static int same(const char *a, const char *b)
+{
+    return shell("cmp %s %s", a, b) == 0;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void pause_for(double seconds)
+{
+    struct timespec t;
+    t.tv_sec = (time_t)seconds;
+    t.tv_nsec = (long)((seconds - (double)t.tv_sec) * 1e9);
+    nanosleep(&t, NULL);
+}
+
+/* Starts "osr <arguments>" beside the test; stderr to the file err. */
+static pid_t start(const char *arguments)
+{
+    snprintf(command, sizeof command, "exec \"$OSR_PROGRAM\" %s >out 2>err", arguments);
+    const pid_t child = fork();
+    if (child == 0) {
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    return child;
+}
+
+static int finish(pid_t child)
+{
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    slurp("out", out);
+    slurp("err", err);
+    return code_of(status);
+}
+
+static int runs(pid_t child)
+{
+    siginfo_t info;
+    info.si_pid = 0;
+    return waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+}
+
+/* Waits for a file to appear; 0 when the child ended without it. */
+static int wait_for(const char *path, pid_t child)
+{
+    while (!exists(path) && runs(child))
+        pause_for(0.005);
+    return exists(path);
+}
+
+/* ---- files ---- */
+
+static char *read_bytes(const char *path, size_t *count)
+{
+    struct stat s;
+    FILE *f = fopen(path, "rb");
+    char *bytes = f != NULL && stat(path, &s) == 0 ? malloc((size_t)s.st_size + 1) : NULL;
+    *count = bytes != NULL ? fread(bytes, 1, (size_t)s.st_size, f) : 0;
+    if (f != NULL)
+        fclose(f);
+    CHECK(*count > 0);
+    return bytes;
+}
+
+static void write_bytes(const char *path, const char *bytes, size_t count)
+{
+    FILE *f = fopen(path, "wb");
+    CHECK(f != NULL && fwrite(bytes, 1, count, f) == count && fclose(f) == 0);
+}
+
+/* Pictures PART/CLASS/N.png of the first classes of drawn glyphs, each `count` a class. */
+static void write_pictures(const char *folder, int classes, int count)
+{
+    struct data data;
+    char message[256], path[512];
+    if (!CHECK(data_open("glyphs:240,100", 3, 0, 0, &data, message, sizeof message) == EXIT_OK))
+        return;
+    const struct data_set *set = &data.test;
+    const size_t image = (size_t)set->width * (size_t)set->height * (size_t)set->channels;
+    for (int c = 0; c < classes; c++) {
+        int n = 0;
+        snprintf(path, sizeof path, "mkdir -p %s/%s", folder, set->class_names[c]);
+        CHECK(system(path) == 0);
+        for (size_t i = 0; i < set->count && n < count; i++) {
+            if (set->labels[i] != c)
+                continue;
+            snprintf(path, sizeof path, "%s/%s/%d.png", folder, set->class_names[c], n++);
+            CHECK(image_write_grid(path, set->pixels + i * image, 1, set->width, set->height,
+                                   set->channels, 1, message, sizeof message) == EXIT_OK);
+        }
+    }
+    data_close(&data);
+}
+
+/* ---- the checks ---- */
+
+static void usage(void)
+{
+    static const char *const commands[] = {"devices", "selftest", "train", "eval", "calibrate",
+                                           "predict", "jacobian", "bench", "inspect"};
+    EXPECT(0, "help");
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        CHECK(has(out, commands[i]));
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        EXPECT(0, "help %s", commands[i]);
+        CHECK(has(out, commands[i]) && err[0] == '\0');
+    }
+    EXPECT(0, "--version");
+    CHECK(strncmp(out, "osr 0.", 6) == 0);
+    EXPECT(2, "");
+    EXPECT(2, "trian");
+    SAYS("did you mean 'train'?");
+    EXPECT(2, "train --epoch 3");
+    SAYS("did you mean 'epochs'?");
+    EXPECT(2, "train --schedule cosin");
+    SAYS("constant|step|cosine");
+    EXPECT(2, "train --lr 0,1");
+    SAYS("--lr wants a number");
+    EXPECT(2, "train --lr nan");
+    SAYS("--lr wants a number");
+    EXPECT(2, "train --epochs 0");
+    SAYS("--epochs wants");
+    EXPECT(2, "train --method cax");
+    SAYS("did you mean cac?");
+    EXPECT(2, "train --method ce --score cac");
+    SAYS("score cac needs what method ce does not give");
+    EXPECT(2, "predict base");
+    SAYS("predict wants");
+    EXPECT(2, "predict base x.png --threshold nan");
+    SAYS("--threshold wants a number");
+    EXPECT(2, "eval base --min-auroc 2");
+    SAYS("--min-auroc wants");
+}
+
+/* The run `base` of two epochs; the other checks read it. */
+static void training(void)
+{
+    EXPECT(0, SMALL " --epochs 2 --out base");
+    CHECK(has(out, "AUROC") && has(err, "epoch 2/2") && has(err, "seed 3"));
+    CHECK(exists("base/config.ini") && exists("base/eval.json") && exists("base/scores.csv"));
+    EXPECT(0, SMALL " --epochs 2 --out again --quiet");
+    CHECK(err[0] == '\0' || !has(err, "epoch"));
+    CHECK(same("base/model.safetensors", "again/model.safetensors"));
+    CHECK(same("base/last.safetensors", "again/last.safetensors"));
+    CHECK(same("base/scores.csv", "again/scores.csv"));
+    CHECK(shell("cat base/metrics.jsonl") == 0 && lines(out) == 2);
+    EXPECT(2, SMALL " --epochs 2 --out base");
+    CHECK(has(err, "base holds a run already"));
+    EXPECT(0, "train --resume again");
+    CHECK(same("base/model.safetensors", "again/model.safetensors"));
+    EXPECT(2, "train --resume again --lr 0.5");
+    SAYS("lr");
+    EXPECT(3, "train --resume nosuch");
+    SAYS("nosuch: not a run");
+}
+
+static void evaluation(void)
+{
+    static const char *const keys[] = {
+        "closed_accuracy", "auroc", "aupr_unknown", "aupr_known", "fpr95_known_pos",
+        "fpr95_unknown_pos", "oscr", "openness", "n_known", "n_unknown", "score", "method", "net",
+        "data", "split", "trial", "seed", "device", "version"};
+    char key[64];
+    EXPECT(0, "eval base --json");
+    CHECK(err[0] == '\0' && out[0] == '{' && lines(out) == 1);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        snprintf(key, sizeof key, "\"%s\":", keys[i]);
+        if (!CHECK(has(out, key)))
+            fprintf(stderr, "    %s\n", key);
+    }
+    CHECK(has(out, "\"seed\":3") && has(out, "\"score\":\"cac\""));
+    EXPECT(0, "eval base/model.safetensors --score all --json");
+    CHECK(out[0] == '[' && has(out, "\"score\":\"msp\"") && has(out, "\"score\":\"cac\""));
+    EXPECT(8, "eval base --min-auroc 1");
+    SAYS("AUROC");
+    EXPECT(2, "eval base --score nope");
+    SAYS("no score is called \"nope\"");
+    EXPECT(3, "eval base --data idx:nosuch");
+    SAYS("nosuch");
+    EXPECT(3, "eval nosuch");
+    SAYS("nosuch: No such file");
+    CHECK(shell("cp base/model.safetensors mine.safetensors") == 0);
+    EXPECT(0, "calibrate mine.safetensors --data glyphs:240,100 --accept 0.5");
+    CHECK(has(out, "accepts 50%"));
+    CHECK(!same("base/model.safetensors", "mine.safetensors"));
+    EXPECT(2, "calibrate mine.safetensors");
+    SAYS("calibrate needs --data");
+    EXPECT(0, "inspect base/model.safetensors");
+    CHECK(has(out, "osr.method") && has(out, "the hash is right"));
+    EXPECT(0, "bench --steps 1 --batch 2 --json");
+    CHECK(out[0] == '{');
+    EXPECT(0, "devices --json");
+    CHECK(has(out, "\"works\":true"));
+}
+
+/* The norm by exact derivatives and by central differences, over the same few images. */
+static void jacobian(void)
+{
+    double mean[2] = {0.0, 0.0};
+    for (int i = 0; i < 2; i++) {
+        EXPECT(0, "jacobian base --limit 4 --json --step 0.002 --method %s", i ? "exact" : "fd");
+        const char *at = strstr(out, "\"mean_known\":");
+        if (CHECK(at != NULL && err[0] == '\0'))
+            mean[i] = atof(at + 13);
+        else
+            fprintf(stderr, "    %s%s", out, err);
+    }
+    CHECK(mean[0] > 0.0 && fabs(mean[0] - mean[1]) < 0.05 * mean[1]);
+}
+
+static void prediction(void)
+{
+    write_pictures("pictures", 3, 2);
+    EXPECT(0, "predict base pictures");
+    CHECK(lines(out) == 6);
+    EXPECT(0, "predict base/model.safetensors pictures --threshold -1e30 --json");
+    CHECK(out[0] == '[' && has(out, "\"class\":\"unknown\"") && !has(out, "\"known\":true"));
+    write_bytes("pictures/broken.png", "\x89PNG\r\n\x1a\nno picture", 18);
+    EXPECT(3, "predict base pictures nosuch.png");
+    CHECK(lines(out) == 6 && lines(err) == 2);
+    CHECK(has(err, "pictures/broken.png") && has(err, "nosuch.png"));
+    EXPECT(2, "predict base pictures --score msp");
+    SAYS("give --threshold");
+}
+
+static void folders(void)
+{
+    write_pictures("folder/train", 4, 8);
+    write_pictures("folder/test", 4, 2);
+    EXPECT(0, "train --data folder:folder --known 0,1 --size 16 --batch 4 --epochs 1 --out mine");
+    EXPECT(0, "eval mine --json");
+    CHECK(has(out, "\"n_known\":4") && has(out, "\"n_unknown\":4"));
+    CHECK(shell("for i in folder/train/*/1.png; do truncate -s 50 $i; done") == 0);
+    EXPECT(3, "train --data folder:folder --known 0,1 --epochs 1 --out broken");
+    SAYS("/1.png");
+    CHECK(!exists("broken/config.ini"));
+}
+
+/* ---- stopped and killed runs ---- */
+
+#define LONGER SMALL " --epochs 5 --select best"
+enum { MOST_KILLS = 6 }; /* of one run */
+
+/* A signal after the first epoch: a checkpoint, from which the run ends as one never stopped. */
+static void interrupted(int number, int code)
+{
+    const pid_t child = start(LONGER " --out stopped");
+    if (CHECK(wait_for("stopped/metrics.jsonl", child))) {
+        EXPECT(2, "train --resume stopped");
+        SAYS("another process is writing to this run");
+        EXPECT(2, LONGER " --out stopped");
+        CHECK(has(err, "another process is writing to this run"));
+    }
+    kill(child, number);
+    expect(finish(child), code, __LINE__);
+    EXPECT(0, "inspect stopped/last.safetensors");
+    write_bytes("stopped/last.safetensors.tmp.999999999.0", "left by a killed process", 24);
+    write_bytes("stopped/.eval.json.tmp.999999999", "and this", 8);
+    EXPECT(0, "train --resume stopped --quiet");
+    CHECK(shell("ls -A stopped") == 0 && !has(out, "tmp"));
+    CHECK(same("stopped/model.safetensors", "whole/model.safetensors"));
+    CHECK(same("stopped/eval.json", "whole/eval.json"));
+    CHECK(shell("rm -r stopped") == 0);
+}
+
+/* Killed at random times until it ends; each time what is on disk has to be good. Returns the
+ * number of kills. */
+static int killed(uint64_t *random, double longest)
+{
+    for (int kills = 0;; kills++) {
+        const int resume = exists("killed/config.ini");
+        const double until = now() + longest * test_uniform(random);
+        const pid_t child = start(resume ? "train --resume killed" : LONGER " --out killed");
+        while (runs(child) && (kills == MOST_KILLS || now() < until))
+            pause_for(0.002);
+        kill(child, SIGKILL);
+        const int code = finish(child);
+        if (code != 128 + SIGKILL) {
+            expect(code, 0, __LINE__);
+            return kills;
+        }
+        if (exists("killed/config.ini"))
+            EXPECT(0, "inspect killed/last.safetensors");
+    }
+}
+
+static void stopping(void)
+{
+    uint64_t random = test_seed();
+    int kills = 0;
+    const double began = now();
+    EXPECT(0, LONGER " --out whole --quiet");
+    const double longest = now() - began;
+    interrupted(SIGINT, 130);
+    interrupted(SIGTERM, 143);
+    for (int i = 0; i < 2; i++) {
+        kills += killed(&random, 0.6 * longest);
+        CHECK(same("killed/model.safetensors", "whole/model.safetensors"));
+        CHECK(same("killed/last.safetensors", "whole/last.safetensors"));
+        CHECK(shell("rm -r killed") == 0);
+    }
+    printf("%d runs killed\n", kills);
+    CHECK(kills > 0);
+}
+
+/* ---- damage ---- */
+
+/* Is byte `at` within the name of the hash's key? Without it a file counts as another tool's. */
+static int in_hash_key(const char *bytes, size_t count, size_t at)
+{
+    for (size_t i = 0; i + 9 <= count && i <= at; i++)
+        if (at - i < 9 && memcmp(bytes + i, "osr.xxh64", 9) == 0)
+            return 1;
+    return 0;
+}
+
+static void damaged(void)
+{
+    uint64_t random = test_seed();
+    size_t count, header;
+    char *bytes = read_bytes("base/last.safetensors", &count);
+    CHECK(shell("cp -r base broken-run && cp base/last.safetensors good") == 0);
+    const size_t cuts[] = {0, 7, 8, 100, count / 2, count - 1};
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+        write_bytes("cut.safetensors", bytes, cuts[i]);
+        EXPECT(3, "inspect cut.safetensors");
+        SAYS("cut.safetensors");
+    }
+    EXPECT(3, "eval cut.safetensors");
+    SAYS("cut.safetensors");
+    EXPECT(3, "predict cut.safetensors pictures");
+    SAYS("cut.safetensors");
+    header = 8 + ((size_t)(unsigned char)bytes[1] << 8 | (unsigned char)bytes[0]);
+    for (int i = 0; i < 40; i++) {
+        const size_t at = (size_t)(test_random(&random) % (i % 2 ? header : count));
+        if (in_hash_key(bytes, count < header ? count : header, at))
+            continue;
+        bytes[at] = (char)(bytes[at] ^ 1 << (i % 8));
+        write_bytes("flip.safetensors", bytes, count);
+        EXPECT(3, "inspect flip.safetensors");
+        SAYS("flip.safetensors");
+        bytes[at] = (char)(bytes[at] ^ 1 << (i % 8));
+    }
+    CHECK(shell("cp flip.safetensors broken-run/last.safetensors") == 0);
+    EXPECT(3, "train --resume broken-run --epochs 3");
+    CHECK(has(err, "broken-run/last.safetensors"));
+    CHECK(same("flip.safetensors", "broken-run/last.safetensors"));
+    CHECK(shell("rm broken-run/last.safetensors") == 0);
+    EXPECT(3, "train --resume broken-run --epochs 3");
+    CHECK(has(err, "broken-run/last.safetensors: No such file"));
+    CHECK(same("base/model.safetensors", "broken-run/model.safetensors"));
+    CHECK(shell("cp good broken-run/last.safetensors") == 0);
+    EXPECT(0, "train --resume broken-run --epochs 3 --quiet");
+    free(bytes);
+}
+
+/* ---- the machine ---- */
+
+static void devices(void)
+{
+    EXPECT(4, "eval base --device nope");
+    SAYS("no OpenCL device matches \"nope\"");
+    CHECK(mkdir("no-drivers", 0777) == 0);
+    WITH(4, "OCL_ICD_VENDORS=$PWD/no-drivers", "eval base");
+    SAYS("install a driver");
+    WITH(4, "OCL_ICD_VENDORS=$PWD/no-drivers", "devices");
+    CHECK(has(err, "no-drivers"));
+    WITH(4, "POCL_CACHE_DIR=$PWD/base/config.ini/cache", "eval base");
+    SAYS("cache directory (POCL_CACHE_DIR");
+    WITH(4, "POCL_CACHE_DIR=$PWD/base/config.ini/cache", "devices");
+    CHECK(has(err, "config.ini/cache cannot be written"));
+}
+
+static void full_disks(void)
+{
+    const char *const loss[] = {"eval base", "eval base --json", "predict base pictures/alu",
+                                "inspect base/model.safetensors", "help train", "devices"};
+    for (size_t i = 0; i < sizeof loss / sizeof loss[0] && exists("/dev/full"); i++) {
+        CHECK(shell("(\"$OSR_PROGRAM\" %s >/dev/full)", loss[i]) == 6);
+        SAYS("standard output: ");
+    }
+    /* A limit on the size of files, in blocks of 512 bytes: no checkpoint fits. */
+    WITH(6, "ulimit -f 9000; exec", SMALL " --epochs 2 --out limited");
+    CHECK(has(err, "limited/last.safetensors") && has(err, "epoch 2/2"));
+    CHECK(!exists("limited/last.safetensors"));
+    /* A disk on which one checkpoint and the model fit, but not two checkpoints. */
+    CHECK(mkdir("disk", 0777) == 0);
+    if (shell("unshare -rm mount -t tmpfs none disk") != 0) {
+        printf("no name space of its own for a small disk: that check is left out\n");
+        return;
+    }
+    expect(shell("unshare -rm sh -c 'mount -t tmpfs -o size=13m none disk && \"$OSR_PROGRAM\" "
+                 SMALL " --epochs 3 --select best --out disk/run; code=$?;"
+                 "cp disk/run/last.safetensors small.safetensors; ls -A disk/run; exit $code'"),
+           6, __LINE__);
+    CHECK(has(err, "No space left on device") && has(err, "epoch 3/3") && !has(out, "tmp"));
+    EXPECT(0, "inspect small.safetensors");
+    CHECK(has(out, "the hash is right"));
+}
+
+static void divergence(void)
+{
+    EXPECT(7, SMALL " --epochs 3 --lr 1000 --out diverged");
+    CHECK(has(err, "training diverged"));
+    EXPECT(0, "inspect diverged/last.safetensors");
+    EXPECT(7, SMALL " --epochs 3 --val 0 --lr 1000 --out diverged2");
+    CHECK(has(err, "training diverged"));
+    EXPECT(0, "inspect diverged2/last.safetensors");
+}
+
+int main(void)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } parts[] = {{"usage", usage}, {"training", training}, {"evaluation", evaluation},
+                 {"jacobian", jacobian}, {"prediction", prediction}, {"folders", folders},
+                 {"stopping", stopping}, {"damaged", damaged}, {"devices", devices},
+                 {"full_disks", full_disks}, {"divergence", divergence}};
+    char work[] = "/tmp/osr-cli-XXXXXX";
+    if (getenv("OSR_PROGRAM") == NULL)
+        return test_skip("OSR_PROGRAM does not name the program");
+    /* Looking for leaks at exit now and then crashes in LeakSanitizer itself, while PoCL's threads
+     * end; the tests of the library look for them. */
+    setenv("ASAN_OPTIONS", "detect_leaks=0", 0);
+    if (!CHECK(mkdtemp(work) != NULL && chdir(work) == 0))
+        return test_end();
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        const int before = test_failures;
+        const double began = now();
+        parts[i].run();
+        printf("%s %s: %.1f s\n", test_failures == before ? "passed" : "failed", parts[i].name,
+               now() - began);
+        fflush(stdout);
+    }
+    CHECK(chdir("/") == 0);
+    snprintf(command, sizeof command, "rm -r %s", work);
+    CHECK(system(command) == 0);
+    return test_end();
+}
