@@ -78,7 +78,7 @@ const struct option_row option_table[] = {
      "drop before or after each block"},
     {"init", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX, "model file to start from"},
     /* training */
-    {"epochs", 0, OPTION_INTEGER, "10", "epochs", "[1,100000]", TRAIN, 0,
+    {"epochs", 0, OPTION_INTEGER, "6", "epochs", "[1,100000]", TRAIN, 0,
      "passes through the training images"},
     {"batch", 0, OPTION_INTEGER, "64", "images", "[1,65536]",
      TRAIN | EVAL | CALIBRATE | JACOBIAN | BENCH, FIX, "images of one step"},
