@@ -5749,20 +5749,28 @@ OSR_API osr_tensor osr_dropout(osr_ctx *ctx, osr_tensor tx, float p, int channel
     return osr__handle(ctx, i);
 }
 
-/* Join norm_act nodes that follow each other: normalise, then activate, then drop. The first of
- * the two must have no other reader and not be kept. */
-static void osr__fuse(osr_ctx *ctx)
+/* How many nodes from `first` on read each node, into walk[]; 0 on failure. */
+static int osr__count_readers(osr_ctx *ctx, uint32_t first)
 {
-    uint32_t i, first = (uint32_t)ctx->fused;
+    uint32_t i;
     int k;
-    if (first >= ctx->node_count
-        || !osr__grow(ctx, &ctx->walk, &ctx->walk_capacity, ctx->node_count, sizeof *ctx->walk))
-        return;
+    if (!osr__grow(ctx, &ctx->walk, &ctx->walk_capacity, ctx->node_count, sizeof *ctx->walk))
+        return 0;
     memset(ctx->walk, 0, ctx->node_count * sizeof *ctx->walk);
     for (i = first; i < ctx->node_count; ++i)
         for (k = 0; k < 6; ++k)
             if (osr__rec(ctx, i)->in[k] != 0 && !osr__is_persist(osr__rec(ctx, i)->in[k]))
                 ctx->walk[osr__rec(ctx, i)->in[k]]++;
+    return 1;
+}
+
+/* Join norm_act nodes that follow each other: normalise, then activate, then drop. The first of
+ * the two must have no other reader and not be kept. */
+static void osr__fuse(osr_ctx *ctx)
+{
+    uint32_t i, first = (uint32_t)ctx->fused;
+    if (first >= ctx->node_count || !osr__count_readers(ctx, first))
+        return;
     for (i = first; i < ctx->node_count; ++i) {
         osr__record *b = osr__rec(ctx, i), *a;
         uint32_t j = b->in[0];
@@ -5787,14 +5795,8 @@ static void osr__fuse(osr_ctx *ctx)
 static void osr__fuse_inference(osr_ctx *ctx)
 {
     uint32_t i, first = (uint32_t)ctx->done;
-    int k;
-    if (!osr__grow(ctx, &ctx->walk, &ctx->walk_capacity, ctx->node_count, sizeof *ctx->walk))
+    if (!osr__count_readers(ctx, first))
         return;
-    memset(ctx->walk, 0, ctx->node_count * sizeof *ctx->walk);
-    for (i = first; i < ctx->node_count; ++i)
-        for (k = 0; k < 6; ++k)
-            if (osr__rec(ctx, i)->in[k] != 0 && !osr__is_persist(osr__rec(ctx, i)->in[k]))
-                ctx->walk[osr__rec(ctx, i)->in[k]]++;
     for (i = first; i < ctx->node_count; ++i) {
         osr__record *b = osr__rec(ctx, i), *a;
         const uint32_t j = b->in[0];
@@ -10073,8 +10075,8 @@ static const char *const osr__cl_common[] = {
 "        for (int x = 0; x < (w); ++x)\n",
 "#endif\n",
 "\n",
-"/* total[k] += what `each` makes of pixel (y, x): on a CPU four sums side by side, so that one need not\n",
-" * wait for another; add_up8 brings them together. `each` is a statement with y, x and k in scope. */\n",
+"/* Runs the statement `each` for every pixel (y, x), with k in 0..SUM_PARTS-1 in scope: sums kept\n",
+" * apart by k need not wait for each other on a CPU; add_up8 brings them together. */\n",
 "#if OSR_GPU\n",
 "#define SUM_PARTS 1\n",
 "#define SUM_PIXELS(y, x, k, h, w, each)                                                            \\\n",

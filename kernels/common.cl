@@ -40,8 +40,8 @@ static inline size_t image_at(const int4 l, int n, int cb, int y, int x)
         for (int x = 0; x < (w); ++x)
 #endif
 
-/* total[k] += what `each` makes of pixel (y, x): on a CPU four sums side by side, so that one need not
- * wait for another; add_up8 brings them together. `each` is a statement with y, x and k in scope. */
+/* Runs the statement `each` for every pixel (y, x), with k in 0..SUM_PARTS-1 in scope: sums kept
+ * apart by k need not wait for each other on a CPU; add_up8 brings them together. */
 #if OSR_GPU
 #define SUM_PARTS 1
 #define SUM_PIXELS(y, x, k, h, w, each)                                                            \
