@@ -1878,8 +1878,8 @@ OSR_API const char *osr_version(void)
 
 /* One row a kernel file: whether the families differ (Winograd is for CPUs so far). */
 #define OSR__FILES(X)                                                                              \
-    X(conv, 1) X(matmul, 1) X(winograd, 1) X(norm, 0) X(element, 0) X(layout, 0) X(pool, 0)        \
-    X(rows, 0) X(loss, 0) X(optimiser, 0) X(jacobian, 0) X(peak, 0)
+    X(conv, 1) X(matmul, 1) X(winograd, 1) X(winograd2, 1) X(norm, 0) X(element, 0) X(layout, 0)   \
+    X(pool, 0) X(rows, 0) X(loss, 0) X(optimiser, 0) X(jacobian, 0) X(peak, 0)
 
 typedef enum osr__file {
 #define OSR__FILE_ENUM(name, split) OSR__FILE_##name,
@@ -1894,6 +1894,7 @@ typedef enum osr__file {
     X(conv_wgrad_reduce, conv)                                                                     \
     X(wino_pack, winograd) X(wino_conv, winograd) X(wino_wgrad_tiles, winograd)                    \
     X(wino_wgrad_product, winograd) X(wino_wgrad_filter, winograd)                                 \
+    X(wino2_pack, winograd2) X(wino2_conv, winograd2)                                              \
     X(matmul_nn, matmul) X(matmul_nt, matmul) X(matmul_tn, matmul)                                 \
     X(norm_plane_stats, norm) X(norm_merge, norm) X(norm_fixed, norm) X(norm_act, norm)            \
     X(norm_act_sums, norm) X(norm_merge_sums, norm) X(norm_act_dx, norm) X(dense_act, norm)        \
@@ -4996,7 +4997,7 @@ typedef struct osr__conv {
 } osr__conv;
 
 /* What makes a convolution; chosen when it is recorded, so that a plan never changes it. */
-enum { OSR__DIRECT, OSR__WINOGRAD };
+enum { OSR__DIRECT, OSR__WINOGRAD, OSR__WINOGRAD2 };
 
 /* ia of conv2d, conv2d_dx, conv2d_dw: stride, padding above and left, (dw:) whether to add, what
  * follows, algorithm. in of conv2d: x, w, coefficients of what follows, packed weights; of
@@ -5074,6 +5075,31 @@ static int osr__wino_group(const osr_ctx *ctx, int in, int tiles)
     return t;
 }
 
+/* Work-groups, and bytes of local memory each, of wino2_conv: stride 2 by parity decomposition, 8
+ * tiles of 4x4 outputs (input gradient: 8x8) at a time. */
+static int osr__wino2_groups(const osr__conv *c, int transpose)
+{
+    const int tiles = transpose ? c->n * ((c->h + 7) / 8) * ((c->w + 7) / 8)
+                                : c->n * ((c->oh + 3) / 4) * ((c->ow + 3) / 4);
+    return (tiles + 7) / 8;
+}
+
+static size_t osr__wino2_bytes(int in)
+{
+    return (size_t)4 * 81 * (8 * ((size_t)osr__round16(in) + 32) + 32);
+}
+
+/* Stride 2: where tiles are mostly full (forward and input gradient 1.3 of the multiply-add peak in
+ * direct terms against 0.9; the weight gradient stays direct). */
+static int osr__wino2_fits(const osr_ctx *ctx, const osr__conv *c)
+{
+    const int full = 16 * ((c->oh + 3) / 4) * ((c->ow + 3) / 4);
+    return ctx->family == OSR_KERNELS_CPU && !ctx->direct && c->kh == 3 && c->kw == 3
+           && c->stride == 2 && c->pad <= 1 && c->c >= 32 && c->o >= 32
+           && osr__wino2_bytes(osr__max(c->c, c->o)) <= (size_t)ctx->device.local_bytes / 2
+           && 10 * c->oh * c->ow >= 7 * full && osr__wino2_groups(c, 0) >= 2;
+}
+
 /* Winograd F(4x4, 3x3) pays for itself from these sizes on (measured on two AVX-512 cores). */
 static int osr__conv_algorithm(const osr_ctx *ctx, const osr__conv *c)
 {
@@ -5082,7 +5108,8 @@ static int osr__conv_algorithm(const osr_ctx *ctx, const osr__conv *c)
                    && c->c >= 32 && c->o >= 32 && c->h >= 6 && c->w >= 6
                    && osr__wino_group(ctx, osr__max(c->c, c->o), osr__wino_tiles(c)) > 0
                ? OSR__WINOGRAD
-               : OSR__DIRECT;
+           : osr__wino2_fits(ctx, c) ? OSR__WINOGRAD2
+                                     : OSR__DIRECT;
 }
 
 /* Halo that reading x (forward, weight gradient) or dy (input gradient) wants in one dimension. */
@@ -5105,6 +5132,8 @@ static int osr__halo_wanted(osr_ctx *ctx, const osr__record *r, int input)
     c = osr__conv_of(ctx, r);
     if (input != 0)
         return input == 1 && r->op == OSR__OP_conv2d_dw && c.algorithm == OSR__WINOGRAD;
+    if (c.algorithm == OSR__WINOGRAD2)
+        return 1;
     if (r->op == OSR__OP_conv2d_dx)
         halo = osr__max(osr__halo_gradient(c.h, c.oh, c.kh, c.stride, c.pad),
                         osr__halo_gradient(c.w, c.ow, c.kw, c.stride, c.pad));
@@ -5176,7 +5205,7 @@ static void osr__emit_wino_pack(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape w = osr__ref_shape(ctx, r->in[0]);
     const int out = w.dim[r->ia[2] ? 1 : 0], in = w.dim[r->ia[2] ? 0 : 1];
-    osr__begin(ctx, OSR__K_wino_pack);
+    osr__begin(ctx, r->ia[OSR__ALGORITHM] == OSR__WINOGRAD2 ? OSR__K_wino2_pack : OSR__K_wino_pack);
     osr__args(ctx, "ddiiii", r->in[0], i, w.dim[0], w.dim[1], r->ia[2], osr__round16(out));
     osr__run3(ctx, (size_t)osr__round16(out) / 16, (size_t)osr__blocks(in), 1, 1, 1);
 }
@@ -5190,7 +5219,7 @@ static void osr__lower_conv_pack(osr_ctx *ctx, uint32_t i)
     osr__grid g;
     size_t offset = 0;
     int py, px;
-    if (r->ia[OSR__ALGORITHM] == OSR__WINOGRAD) {
+    if (r->ia[OSR__ALGORITHM] != OSR__DIRECT) {
         osr__emit_wino_pack(ctx, i);
         return;
     }
@@ -5221,8 +5250,8 @@ static uint32_t osr__conv_packed(osr_ctx *ctx, uint32_t w, const osr__conv *c, i
 {
     const int out = transpose ? c->c : c->o, in = transpose ? c->o : c->c;
     const size_t each = (size_t)osr__round16(out) * 8 * (size_t)osr__blocks(in);
-    const size_t count = osr__mul(each, c->algorithm == OSR__WINOGRAD ? 36
-                                                                      : (size_t)(c->kh * c->kw));
+    const size_t count = osr__mul(each, c->algorithm != OSR__DIRECT ? 36
+                                                                    : (size_t)(c->kh * c->kw));
     osr__node *node;
     const uint32_t i = osr__append(ctx, OSR__OP_conv_pack,
                                    osr_shape_make(1, count > INT_MAX ? 0 : (int)count, 0, 0, 0), w,
@@ -5283,13 +5312,32 @@ static void osr__emit_wino(osr_ctx *ctx, uint32_t i, const osr__conv *c, int tra
     osr__count_flops(ctx, osr__conv_flops(c));
 }
 
+/* The same for stride 2. */
+static void osr__emit_wino2(osr_ctx *ctx, uint32_t i, const osr__conv *c, int transpose)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const int in = transpose ? c->o : c->c, out = transpose ? c->c : c->o;
+    const int groups = osr__wino2_groups(c, transpose);
+    osr__begin(ctx, OSR__K_wino2_conv);
+    osr__args(ctx, "gdg", r->in[0], r->in[3], i);
+    osr__args(ctx, "iii", c->n, osr__blocks(in), out);
+    osr__args(ctx, "I", transpose ? c->ow : c->w, transpose ? c->oh : c->h);
+    osr__args(ctx, "I", transpose ? c->w : c->ow, transpose ? c->h : c->oh);
+    osr__args(ctx, "Ii", c->pad, c->pad, transpose);
+    osr__arg_after(ctx, i);
+    osr__arg_i(ctx, 8);
+    osr__arg(ctx, osr__wino2_bytes(in), NULL);
+    osr__run3(ctx, (size_t)groups, groups < 8 ? (size_t)((out + 31) / 32) : 1, 1, 1, 1);
+    osr__count_flops(ctx, osr__conv_flops(c));
+}
+
 static void osr__lower_conv2d(osr_ctx *ctx, uint32_t i)
 {
     const osr__conv c = osr__conv_of(ctx, osr__rec(ctx, i));
     osr__taps t;
     osr__grid g;
-    if (c.algorithm == OSR__WINOGRAD) {
-        osr__emit_wino(ctx, i, &c, 0);
+    if (c.algorithm != OSR__DIRECT) {
+        (c.algorithm == OSR__WINOGRAD ? osr__emit_wino : osr__emit_wino2)(ctx, i, &c, 0);
         return;
     }
     t.first_y = t.first_x = 0;
@@ -5325,8 +5373,8 @@ static void osr__lower_conv2d_dx(osr_ctx *ctx, uint32_t i)
     const osr__conv c = osr__conv_of(ctx, osr__rec(ctx, i));
     size_t offset = 0;
     int py, px;
-    if (c.algorithm == OSR__WINOGRAD) {
-        osr__emit_wino(ctx, i, &c, 1);
+    if (c.algorithm != OSR__DIRECT) {
+        (c.algorithm == OSR__WINOGRAD ? osr__emit_wino : osr__emit_wino2)(ctx, i, &c, 1);
         return;
     }
     if (ctx->family == OSR_KERNELS_CPU) {
@@ -12551,6 +12599,398 @@ static const char *const osr__cl_rows[] = {
 "    }\n",
 "}\n",
 };
+static const char *const osr__cl_winograd2_cpu[] = {
+"#line 1 \"kernels/winograd2_cpu.cl\"\n",
+"/* winograd2_cpu.cl - Winograd for 3x3 convolutions of stride 2 and their input gradients, CPU\n",
+" *\n",
+" * With padding p, output r of one dimension is w0 x[2r-p] + w1 x[2r+1-p] + w2 x[2r+2-p]. The even\n",
+" * samples (from -p on) meet two taps: F(4, 2) needs 5 products for 4 outputs, at the points 0, 1,\n",
+" * -1, 2 and infinity. The odd samples meet one tap: 4 products, no transformation. Both together\n",
+" * are one algorithm of 9 points, used in both dimensions: 81 products for 4x4 outputs instead of\n",
+" * 144. The 4 odd points share one filter value, so that only 6x6 filter values are distinct.\n",
+" * The input gradient is the same algorithm from 5x5 inputs dy to 8x8 outputs dx.\n",
+" *\n",
+" * Point k of (a, b), a, b < 9, odd from 5 on: the 25 even ones, then even rows with odd columns,\n",
+" * odd rows with even columns, and the 16 odd ones, so that points of one filter value follow one\n",
+" * another. Tiles are numbered through all images, so that small maps fill a register block too.\n",
+" * Images need a halo of 1 or more; what lies beyond a map is read from it. A float16 holds 16\n",
+" * channels; C16 is the input channels rounded up to 16. Offsets of U are multiples of 16 floats.\n",
+" * Every kernel has local size 1, 1, 1. pad: 0 or 1 above (y) and left (x).\n",
+" *\n",
+" *   U  [ceil(O/16)][36][8*ceil(C/8)][16]           transformed filters\n",
+" *\n",
+" * Launch geometry (global size):\n",
+" *   wino2_pack   ceil(O'/16), ceil(I'/8), 1        O', I': after the transposition\n",
+" *   wino2_conv   ceil(NT / T), G, 1                NT = N * ceil(OH/4) * ceil(OW/4), transposed\n",
+" *                                                  N * ceil(H/8) * ceil(W/8); G groups share the\n",
+" *                                                  outputs; usually 1. T: a multiple of 8 */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"/* 32 vector registers of 512 bits hold 2 x 8 accumulators; 16 of 256 bits hold 1 x 4. */\n",
+"#ifndef WINO2_PX\n",
+"#ifdef __AVX512F__\n",
+"#define WINO2_OB 2\n",
+"#define WINO2_PX 8\n",
+"#else\n",
+"#define WINO2_OB 1\n",
+"#define WINO2_PX 4\n",
+"#endif\n",
+"#endif\n",
+"\n",
+"/* Hints to bring a line of 64 bytes into the second-level cache, to read or to write it. */\n",
+"#if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))\n",
+"#define WINO2_HINT(p, write) __builtin_prefetch((const void *)(size_t)(p), write, 2)\n",
+"#else\n",
+"#define WINO2_HINT(p, write) ((void)(p))\n",
+"#endif\n",
+"\n",
+"#define WINO2_UNROLL _Pragma(\"unroll\")\n",
+"#define WINO2_LOOP _Pragma(\"unroll 1\")\n",
+"#define WINO2_LOAD16(p) (*(__global const float16 *)(p))\n",
+"\n",
+"/* o = B' d (5 of 5), A' d (4 of 5). */\n",
+"#define WINO2_B(o, d0, d1, d2, d3, d4)                                                             \\\n",
+"    do {                                                                                           \\\n",
+"        const float16 t_ = d3 - d1;                                                                \\\n",
+"        o[0] = 2.0f * (d0 - d2) + t_;                                                              \\\n",
+"        o[1] = t_ - d1 - d2;                                                                       \\\n",
+"        o[2] = 3.0f * (d1 - d2) + t_;                                                              \\\n",
+"        o[3] = t_;                                                                                 \\\n",
+"        o[4] = d4 - d2 - 2.0f * t_;                                                                \\\n",
+"    } while (0)\n",
+"#define WINO2_AT(o, d0, d1, d2, d3, d4)                                                            \\\n",
+"    do {                                                                                           \\\n",
+"        const float16 p_ = d1 + d2, q_ = d1 - d2;                                                  \\\n",
+"        o[0] = d0 + p_ + d3;                                                                       \\\n",
+"        o[1] = q_ + 2.0f * d3;                                                                     \\\n",
+"        o[2] = p_ + 4.0f * d3;                                                                     \\\n",
+"        o[3] = q_ + 8.0f * d3 + d4;                                                                \\\n",
+"    } while (0)\n",
+"/* o = G d (6 of 3); the middle tap is the odd one. */\n",
+"#define WINO2_G(o, d0, d1, d2)                                                                     \\\n",
+"    do {                                                                                           \\\n",
+"        o[0] = 0.5f * d0;                                                                          \\\n",
+"        o[1] = -0.5f * (d0 + d2);                                                                  \\\n",
+"        o[2] = (d2 - d0) * (1.0f / 6.0f);                                                          \\\n",
+"        o[3] = (d0 + 2.0f * d2) * (1.0f / 6.0f);                                                   \\\n",
+"        o[4] = d2;                                                                                 \\\n",
+"        o[5] = d1;                                                                                 \\\n",
+"    } while (0)\n",
+"\n",
+"/* Where filter value (a, b), a, b < 6, lies; 5 is the odd one. */\n",
+"#define WINO2_VALUE(a, b) ((a) == 5 ? 30 + (b) : (b) == 5 ? 25 + (a) : (a) * 5 + (b))\n",
+"/* Point k of even and odd columns b = 0 of row a (step EROW, 1) and rows a = 0 of column b (step\n",
+" * ECOL, OCOL); the filter value of point k. */\n",
+"#define WINO2_EROW0(a) ((a) < 5 ? (a) * 5 : 40 + (a))\n",
+"#define WINO2_EROW(a) ((a) < 5 ? 1 : 4)\n",
+"#define WINO2_OROW0(a) ((a) < 5 ? 25 + (a) * 4 : 45 + (a) * 4)\n",
+"#define WINO2_ECOL0(b) ((b) < 5 ? (b) : 20 + (b))\n",
+"#define WINO2_ECOL(b) ((b) < 5 ? 5 : 4)\n",
+"#define WINO2_OCOL0(b) ((b) < 5 ? 45 + (b) * 4 : 60 + (b))\n",
+"#define WINO2_OCOL(b) ((b) < 5 ? 1 : 4)\n",
+"#define WINO2_FILTER(k) ((k) < 25 ? (k) : (k) < 65 ? 25 + ((k) - 25) / 4 : 35)\n",
+"\n",
+"/* Tile number t of an image set: image n, tile row y, tile column x. */\n",
+"typedef struct wino2_tile {\n",
+"    int n, y, x;\n",
+"} wino2_tile;\n",
+"\n",
+"static inline wino2_tile wino2_at(int t, int2 grid)\n",
+"{\n",
+"    const wino2_tile w = {t / (grid.x * grid.y), t / grid.x % grid.y, t % grid.x};\n",
+"\n",
+"    return w;\n",
+"}\n",
+"\n",
+"static inline wino2_tile wino2_next(wino2_tile w, int2 grid)\n",
+"{\n",
+"    if (++w.x == grid.x) {\n",
+"        w.x = 0;\n",
+"        if (++w.y == grid.y) {\n",
+"            w.y = 0;\n",
+"            ++w.n;\n",
+"        }\n",
+"    }\n",
+"    return w;\n",
+"}\n",
+"\n",
+"/* 16 channels: 8 at p and 8 at p + upper. */\n",
+"static inline float16 wino2_load(__global const float *p, int upper)\n",
+"{\n",
+"    return (float16)(LOAD8(p), LOAD8(p + upper));\n",
+"}\n",
+"\n",
+"/* Hints at the size x size pixels of tile w, 8 floats each, of two 8-blocks. */\n",
+"static inline void wino2_hint(__global const float *x, int4 xl, int upper, wino2_tile w, int size,\n",
+"                              int write)\n",
+"{\n",
+"    __global const float *p = x + (size_t)w.n * xl.w + xl.x + w.y * size * xl.y + w.x * size * 8;\n",
+"\n",
+"    for (int i = 0; i < size; ++i, p += xl.y)\n",
+"        for (int j = 0; j < size * 8; j += 16) {\n",
+"            if (write) {\n",
+"                WINO2_HINT(p + j, 1);\n",
+"                WINO2_HINT(p + j + upper, 1);\n",
+"            } else {\n",
+"                WINO2_HINT(p + j, 0);\n",
+"                WINO2_HINT(p + j + upper, 0);\n",
+"            }\n",
+"        }\n",
+"}\n",
+"\n",
+"/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x from pad above and\n",
+" * left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and left of (4y, 4x).\n",
+" * HW: the size of the map. */\n",
+"static inline void wino2_input(__global const float *x, int4 xl, int upper, wino2_tile w, int2 HW,\n",
+"                               int2 pad, int transpose, __local float *out, int step)\n",
+"{\n",
+"    const int2 at = (int2)(w.x, w.y) * (transpose ? 4 : 8) - (transpose ? 1 - pad : pad);\n",
+"    const int size = transpose ? 5 : 9;\n",
+"    float16 r[9][9];\n",
+"\n",
+"    x += (size_t)w.n * xl.w + xl.x;\n",
+"    WINO2_LOOP for (int j = 0; j < size; ++j)\n",
+"    {\n",
+"        __global const float *p = x + min(at.x + j, HW.x) * 8;\n",
+"        float16 d[9], e[5];\n",
+"        if (transpose) {\n",
+"            WINO2_UNROLL for (int i = 0; i < 5; ++i) d[i] =\n",
+"                wino2_load(p + min(at.y + i, HW.y) * xl.y, upper);\n",
+"            WINO2_B(e, d[0], d[1], d[2], d[3], d[4]);\n",
+"            WINO2_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = pad.y ? d[i] : d[i + 1];\n",
+"        } else {\n",
+"            WINO2_UNROLL for (int i = 0; i < 9; ++i) d[i] =\n",
+"                wino2_load(p + min(at.y + i, HW.y) * xl.y, upper);\n",
+"            WINO2_B(e, d[0], d[2], d[4], d[6], d[8]);\n",
+"            WINO2_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = d[2 * i + 1];\n",
+"        }\n",
+"        WINO2_UNROLL for (int i = 0; i < 5; ++i) r[i][j] = e[i];\n",
+"    }\n",
+"    WINO2_LOOP for (int a = 0; a < 9; ++a)\n",
+"    {\n",
+"        __local float *even = out + WINO2_EROW0(a) * step, *odd = out + WINO2_OROW0(a) * step;\n",
+"        const int estep = WINO2_EROW(a) * step;\n",
+"        const int first = transpose ? 1 - pad.x : 1, by = transpose ? 1 : 2;\n",
+"        float16 e[5];\n",
+"        if (transpose)\n",
+"            WINO2_B(e, r[a][0], r[a][1], r[a][2], r[a][3], r[a][4]);\n",
+"        else\n",
+"            WINO2_B(e, r[a][0], r[a][2], r[a][4], r[a][6], r[a][8]);\n",
+"        WINO2_UNROLL for (int b = 0; b < 5; ++b) *(__local float16 *)(even + b * estep) = e[b];\n",
+"        WINO2_UNROLL for (int b = 0; b < 4; ++b)\n",
+"            *(__local float16 *)(odd + b * step) = r[a][first + b * by];\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Transformed filters; transpose swaps inputs and outputs and turns the filters by 180 degrees,\n",
+" * which is what the input gradient needs. */\n",
+"OSR_KERNEL wino2_pack(__global const float *restrict w, int woff, __global float *restrict out,\n",
+"                      int ooff, int O, int I, int transpose, int OP)\n",
+"{\n",
+"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1);\n",
+"    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8 * 8;\n",
+"    const int so = transpose ? 9 : I * 9, si = transpose ? I * 9 : 9;\n",
+"\n",
+"    if (og * 16 >= OP)\n",
+"        return;\n",
+"    for (int i = ib * 8; i < ib * 8 + 8; ++i) {\n",
+"        __global float *p = out + ooff + ((size_t)og * 36 * i8 + i) * 16;\n",
+"        float16 g[9], r[3][6];\n",
+"\n",
+"        for (int k = 0; k < 9; ++k) {\n",
+"            float v[16];\n",
+"            for (int o = 0; o < 16; ++o)\n",
+"                v[o] = i < ci && og * 16 + o < co\n",
+"                           ? w[woff + (og * 16 + o) * so + i * si + (transpose ? 8 - k : k)]\n",
+"                           : 0.0f;\n",
+"            g[k] = vload16(0, v);\n",
+"        }\n",
+"        for (int j = 0; j < 3; ++j)\n",
+"            WINO2_G(r[j], g[j], g[3 + j], g[6 + j]);\n",
+"        for (int a = 0; a < 6; ++a) {\n",
+"            float16 u[6];\n",
+"            WINO2_G(u, r[0][a], r[1][a], r[2][a]);\n",
+"            for (int b = 0; b < 6; ++b)\n",
+"                *(__global float16 *)(p + (size_t)WINO2_VALUE(a, b) * i8 * 16) = u[b];\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* m[o][t] = sum over c < C of v[t][c] times u[c] of 16-block o, for WINO2_PX tiles. */\n",
+"#define WINO2_PRODUCT(NAME, OB)                                                                    \\\n",
+"    static inline void NAME(__local const float *v, int vstep, __global const float *u,            \\\n",
+"                            long ustep, int C, __local float *m)                                   \\\n",
+"    {                                                                                              \\\n",
+"        float16 acc[OB][WINO2_PX];                                                                 \\\n",
+"        WINO2_UNROLL for (int o = 0; o < OB; ++o)                                                  \\\n",
+"            WINO2_UNROLL for (int t = 0; t < WINO2_PX; ++t) acc[o][t] = (float16)(0.0f);           \\\n",
+"        _Pragma(\"unroll 4\") for (int c = 0; c < C; ++c) {                                          \\\n",
+"            float16 w[OB];                                                                         \\\n",
+"            WINO2_UNROLL for (int o = 0; o < OB; ++o) w[o] = WINO2_LOAD16(u + o * ustep + c * 16); \\\n",
+"            WINO2_UNROLL for (int t = 0; t < WINO2_PX; ++t) {                                      \\\n",
+"                const float16 b = (float16)(v[t * vstep + c]);                                     \\\n",
+"                WINO2_UNROLL for (int o = 0; o < OB; ++o) acc[o][t] += w[o] * b;                   \\\n",
+"            }                                                                                      \\\n",
+"        }                                                                                          \\\n",
+"        WINO2_UNROLL for (int t = 0; t < WINO2_PX; ++t)                                            \\\n",
+"            WINO2_UNROLL for (int o = 0; o < OB; ++o)                                              \\\n",
+"                *(__local float16 *)(m + t * 32 + o * 16) = acc[o][t];                             \\\n",
+"    }\n",
+"WINO2_PRODUCT(wino2_product1, 1)\n",
+"#if WINO2_OB > 1\n",
+"WINO2_PRODUCT(wino2_product2, 2)\n",
+"#endif\n",
+"\n",
+"/* m[t][32] = V U for one point k and one 16-block of outputs, or two (pair), of `used` tiles. */\n",
+"static inline void wino2_products(__local const float *v, int C16, __global const float *u,\n",
+"                                  long ustep, int C, int used, int pair, __local float *m)\n",
+"{\n",
+"    for (int t = 0; t < used; t += WINO2_PX) {\n",
+"#if WINO2_OB > 1\n",
+"        if (pair)\n",
+"            wino2_product2(v + t * C16, C16, u, ustep, C, m + t * 32);\n",
+"        else\n",
+"            wino2_product1(v + t * C16, C16, u, ustep, C, m + t * 32);\n",
+"#else\n",
+"        wino2_product1(v + t * C16, C16, u, ustep, C, m + t * 32);\n",
+"        if (pair)\n",
+"            wino2_product1(v + t * C16, C16, u + ustep, ustep, C, m + t * 32 + 16);\n",
+"#endif\n",
+"    }\n",
+"}\n",
+"\n",
+"/* What wino2_output writes to: y of HW pixels and C channels; the epilogue of a convolution. */\n",
+"typedef struct wino2_result {\n",
+"    __global float *y;\n",
+"    int4 yl;\n",
+"    int2 HW, pad;\n",
+"    int C, transpose, after;\n",
+"    __global const float *coef;\n",
+"    float slope;\n",
+"} wino2_result;\n",
+"\n",
+"/* v in the lanes of 8-block cb that are real channels, zeros beyond. */\n",
+"static inline float8 wino2_mask(float8 v, int cb, int oc)\n",
+"{\n",
+"    const int8 lane = (int8)(0, 1, 2, 3, 4, 5, 6, 7) + cb * 8;\n",
+"    return cb * 8 + 8 <= oc ? v : select((float8)(0.0f), v, lane < oc);\n",
+"}\n",
+"\n",
+"static inline void wino2_store(const wino2_result *s, __global float *p, int cb, float16 v)\n",
+"{\n",
+"    const int C = s->C, CB = (C + 7) / 8;\n",
+"\n",
+"    STORE8(p, wino2_mask(conv_epilogue8(v.lo, s->coef, CB, cb, s->after, s->slope), cb, C));\n",
+"    if (cb + 1 < CB)\n",
+"        STORE8(p + s->yl.z,\n",
+"               wino2_mask(conv_epilogue8(v.hi, s->coef, CB, cb + 1, s->after, s->slope), cb + 1,\n",
+"                          C));\n",
+"}\n",
+"\n",
+"/* Writes 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map: 4x4, or\n",
+" * (transposed) 8x8, of which the even points make the rows and columns 2i + pad. */\n",
+"static inline void wino2_output(__local const float *m, int step, const wino2_result *s,\n",
+"                                wino2_tile w, int cb)\n",
+"{\n",
+"    const int size = s->transpose ? 8 : 4, h = s->HW.y - w.y * size, v = s->HW.x - w.x * size;\n",
+"    const int4 l = s->yl;\n",
+"    const int2 pad = s->pad;\n",
+"    __global float *p =\n",
+"        s->y + (size_t)w.n * l.w + l.x + cb * l.z + w.y * size * l.y + w.x * size * 8;\n",
+"    float16 r[8][9];\n",
+"\n",
+"    WINO2_LOOP for (int b = 0; b < 9; ++b)\n",
+"    {\n",
+"        __local const float *even = m + WINO2_ECOL0(b) * step, *odd = m + WINO2_OCOL0(b) * step;\n",
+"        const int es = WINO2_ECOL(b) * step, os = WINO2_OCOL(b) * step;\n",
+"        float16 d[5], e[4];\n",
+"        WINO2_UNROLL for (int i = 0; i < 5; ++i) d[i] = *(__local const float16 *)(even + i * es);\n",
+"        WINO2_AT(e, d[0], d[1], d[2], d[3], d[4]);\n",
+"        WINO2_UNROLL for (int i = 0; i < 4; ++i)\n",
+"        {\n",
+"            const float16 o = *(__local const float16 *)(odd + i * os);\n",
+"            r[i][b] = s->transpose ? e[i] : e[i] + o;\n",
+"            if (s->transpose)\n",
+"                r[4 + i][b] = o;\n",
+"        }\n",
+"    }\n",
+"    WINO2_LOOP for (int i = 0; i < size; ++i)\n",
+"    {\n",
+"        const int y = !s->transpose ? i : i < 4 ? 2 * i + pad.y : 2 * (i - 4) + 1 - pad.y;\n",
+"        float16 e[4];\n",
+"        if (y >= h)\n",
+"            continue;\n",
+"        WINO2_AT(e, r[i][0], r[i][1], r[i][2], r[i][3], r[i][4]);\n",
+"        if (s->transpose) {\n",
+"            WINO2_UNROLL for (int j = 0; j < 4; ++j)\n",
+"            {\n",
+"                if (2 * j + pad.x < v)\n",
+"                    wino2_store(s, p + y * l.y + (2 * j + pad.x) * 8, cb, e[j]);\n",
+"                if (2 * j + 1 - pad.x < v)\n",
+"                    wino2_store(s, p + y * l.y + (2 * j + 1 - pad.x) * 8, cb, r[i][5 + j]);\n",
+"            }\n",
+"        } else {\n",
+"            WINO2_UNROLL for (int j = 0; j < 4; ++j)\n",
+"                if (j < v)\n",
+"                    wino2_store(s, p + y * l.y + j * 8, cb, e[j] + r[i][5 + j]);\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx) its\n",
+" * input gradient. XHW, YHW: the sizes of x and y. T: tiles a work-group, a multiple of 8. scratch:\n",
+" * 81 * (T * (C16 + 32) + 32) floats: the transformed tiles [81][T][C16] and, of 32 outputs at a\n",
+" * time, the products [81][T][32]; 16 floats more in each of 81 keep them off one cache set. */\n",
+"OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,\n",
+"                      int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC,\n",
+"                      int2 XHW, int2 YHW, int2 pad, int transpose,\n",
+"                      __global const float *restrict coef, int after, float slope, int T,\n",
+"                      __local float16 *restrict scratch)\n",
+"{\n",
+"    const int size = transpose ? 8 : 4, isize = transpose ? 4 : 8;\n",
+"    const int2 grid = (YHW + size - 1) / size;\n",
+"    const int t0 = (int)get_group_id(0) * T, live = min(T, N * grid.x * grid.y - t0);\n",
+"    const int used = (live + 7) / 8 * 8, C16 = (IB + 1) / 2 * 16, vk = T * C16 + 16;\n",
+"    const int mk = T * 32 + 16, o16 = (OC + 15) / 16, og = (int)get_group_id(1);\n",
+"    const int ng = (int)get_num_groups(1), pairs = (o16 + 1) / 2;\n",
+"    const long ustep = (long)36 * IB * 128;\n",
+"    const wino2_result s = {y, yl, YHW, pad, OC, transpose, after, coef, slope};\n",
+"    __local float *v = (__local float *)scratch, *m = v + 81 * vk;\n",
+"    const wino2_tile first = wino2_at(t0, grid);\n",
+"\n",
+"    for (int c = 0; c < IB; c += 2) {\n",
+"        wino2_tile w = first;\n",
+"        for (int t = 0; t < used; ++t) {\n",
+"            if (c + 2 < IB)\n",
+"                wino2_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, isize, 0);\n",
+"            wino2_input(x + c * xl.z, xl, c + 1 < IB ? xl.z : 0, w, XHW, pad, transpose,\n",
+"                        v + t * C16 + c * 8, vk);\n",
+"            if (t + 1 < live)\n",
+"                w = wino2_next(w, grid);\n",
+"        }\n",
+"    }\n",
+"    for (int o = pairs * og / ng * 2; o < min(pairs * (og + 1) / ng * 2, o16); o += 2) {\n",
+"        wino2_tile w = first;\n",
+"        for (int k = 0; k < 81; ++k) {\n",
+"            if (k < live) {\n",
+"                for (int b = o; b < min(o + 2, o16); ++b)\n",
+"                    wino2_hint(y + b * 2 * yl.z, yl, b * 16 + 8 < OC ? yl.z : 0, w, size, 1);\n",
+"                w = wino2_next(w, grid);\n",
+"            }\n",
+"            wino2_products(v + k * vk, C16,\n",
+"                           u + uoff + o * ustep + (long)WINO2_FILTER(k) * IB * 128, ustep, IB * 8,\n",
+"                           used, o + 1 < o16, m + k * mk);\n",
+"        }\n",
+"        for (int b = o; b < min(o + 2, o16); ++b) {\n",
+"            w = first;\n",
+"            for (int t = 0; t < live; ++t, w = wino2_next(w, grid))\n",
+"                wino2_output(m + t * 32 + (b - o) * 16, mk, &s, w, b * 2);\n",
+"        }\n",
+"    }\n",
+"}\n",
+};
 static const char *const osr__cl_winograd_cpu[] = {
 "#line 1 \"kernels/winograd_cpu.cl\"\n",
 "/* winograd_cpu.cl - Winograd F(4x4, 3x3): 3x3 convolutions of stride 1 and padding 1, CPU family\n",
@@ -13053,9 +13493,10 @@ static const osr__cl_file osr__cl_files[] = {
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
     {"rows", osr__cl_rows, 181},
+    {"winograd2_cpu", osr__cl_winograd2_cpu, 390},
     {"winograd_cpu", osr__cl_winograd_cpu, 485},
 };
-static const unsigned osr__cl_file_count = 15;
+static const unsigned osr__cl_file_count = 16;
 /* <<< kernels */
 
 static const osr__cl_file *osr__cl_find(const char *name)
