@@ -1,24 +1,37 @@
-/* winograd_cpu.cl - Winograd F(4x4, 3x3): 3x3 convolutions of stride 1 and padding 1, CPU family
+/* winograd_cpu.cl - Winograd for 3x3 convolutions and their gradients, CPU family
  *
- * Y = A' ((G g G') * (B' d B)) A for each 6x6 input tile d and filter g, points 0, 1, -1, 2, -2 and
- * infinity. An image has ceil(H/4) x ceil(W/4) tiles, numbered through all images, so that small
- * maps fill a register block too. Images need a halo of 1 or more; rows and columns beyond H and W
- * are read from the halo, so H and W need not be multiples of 4. A float16 holds 16 channels; C16
- * and O16 are the channels rounded up to 16. Offsets of U are multiples of 16 floats. Every kernel
- * has local size 1, 1, 1.
+ * Stride 1, padding 1: F(4x4, 3x3), Y = A' ((G g G') * (B' d B)) A for each 6x6 input tile d and
+ * filter g, at the points 0, 1, -1, 2, -2 and infinity: 36 products instead of 144.
+ *
+ * Stride 2: with padding p (0 or 1 above, y, and left, x), output r of one dimension is w0 x[2r-p]
+ * + w1 x[2r+1-p] + w2 x[2r+2-p]. The even samples (from -p on) meet two taps: F(4, 2) needs 5
+ * products for 4 outputs, at the points 0, 1, -1, 2 and infinity. The odd samples meet one tap: 4
+ * products, no transformation. Both together are one algorithm of 9 points, used in both
+ * dimensions: 81 products for 4x4 outputs. The 4 odd points share one filter value, so that only
+ * 6x6 filter values are distinct. The input gradient is the same algorithm from 5x5 inputs dy to
+ * 8x8 outputs dx. Point k of (a, b), a, b < 9, odd from 5 on: the 25 even ones, then even rows with
+ * odd columns, odd rows with even columns, and the 16 odd ones, so that points of one filter value
+ * follow one another.
+ *
+ * Tiles are numbered through all images, so that small maps fill a register block too. Images need
+ * a halo of 1 or more; what lies beyond a map is read from it, so no size need be a multiple of a
+ * tile's. A float16 holds 16 channels; C16 and O16 are the channels rounded up to 16. Offsets of U
+ * are multiples of 16 floats. Every kernel has local size 1, 1, 1.
  *
  *   U  [O16/16][36][8*ceil(C/8)][16]               transformed filters
+ *   dU [S][36][C16][O16]                           their gradient, in S parts
  *   V  [36][C16/16][T][16], 16 floats after each of the 36    transformed tiles of x, in `vd`
  *   D  [36][O16/16][T][16], 16 floats after each of the 36    transformed tiles of dy, after V
- *   dU [O16/16][C16][36][16]                       gradient of U
  *
- * Launch geometry (global size), NT = N * ceil(H/4) * ceil(W/4):
- *   wino_pack            O16'/16, ceil(I'/8), 1    O', I': after the transposition
- *   wino_conv            ceil(NT / T), G, 1        G groups share the outputs; usually 1
- *   wino_wgrad_tiles     ceil(T / 16), C16/16 + O16/16, 1      for t0 = 0, T, 2T, ... below NT;
- *   wino_wgrad_product   ceil(C / 32), 36, 1                   the last T is what is left
- *   wino_wgrad_filter    O16/16, ceil(C / 8), 1    once, after the last chunk of tiles
- * T is any number of tiles for the weight gradient and a multiple of 8 for wino_conv. */
+ * Launch geometry (global size), NT = N * ceil(OH/4) * ceil(OW/4), for the input gradient of stride
+ * 2 N * ceil(H/8) * ceil(W/8):
+ *   wino_pack                 O'16/16, ceil(I'/32), 1   O', I': after the transposition
+ *   wino_conv, wino2_conv     ceil(NT / T), G, 1        G groups share the outputs; usually 1; T: a
+ *                                                       multiple of 8
+ *   wino_wgrad_tiles          ceil(T / 16), C16/16 + O16/16, 1     for t0 = 0, T, 2T, ... below
+ *   wino_wgrad_product        ceil(C / 32), 36, 1                  NT; the last T is what is left
+ *   wino2_wgrad               S, 3, 1                   S <= NT
+ *   wino_wgrad_filter         O16/16, ceil(C / 8), 1    after them; stride 1: S = 1 */
 #ifndef OSR_COMMON
 #include "common.cl"
 #endif
@@ -44,6 +57,7 @@
 #define WINO_AHEAD 2
 
 #define WINO_UNROLL _Pragma("unroll")
+#define WINO_LOOP _Pragma("unroll 1")
 #define WINO_LOAD16(p) (*(__global const float16 *)(p))
 #define WINO_STORE16(p, v) (*(__global float16 *)(p) = (v))
 
@@ -127,26 +141,22 @@ static inline float16 wino_load(__global const float *p, int upper)
     return (float16)(LOAD8(p), LOAD8(p + upper));
 }
 
-/* Hints at the 4 x 4 pixels of tile w, 128 bytes a row, of two 8-blocks. */
-static inline void wino_hint(__global const float *x, int4 xl, int upper, wino_tile w,
+/* Hints at the size x size pixels of tile w, 8 floats each, of two 8-blocks. */
+static inline void wino_hint(__global const float *x, int4 xl, int upper, wino_tile w, int size,
                              int write)
 {
-    __global const float *p = x + (size_t)w.n * xl.w + xl.x + w.y * 4 * xl.y + w.x * 32;
+    __global const float *p = x + (size_t)w.n * xl.w + xl.x + w.y * size * xl.y + w.x * size * 8;
 
-    WINO_UNROLL for (int i = 0; i < 4; ++i)
-    {
-        if (write) {
-            WINO_HINT(p + i * xl.y, 1);
-            WINO_HINT(p + i * xl.y + 16, 1);
-            WINO_HINT(p + i * xl.y + upper, 1);
-            WINO_HINT(p + i * xl.y + upper + 16, 1);
-        } else {
-            WINO_HINT(p + i * xl.y, 0);
-            WINO_HINT(p + i * xl.y + 16, 0);
-            WINO_HINT(p + i * xl.y + upper, 0);
-            WINO_HINT(p + i * xl.y + upper + 16, 0);
+    for (int i = 0; i < size; ++i, p += xl.y)
+        for (int j = 0; j < size * 8; j += 16) {
+            if (write) {
+                WINO_HINT(p + j, 1);
+                WINO_HINT(p + j + upper, 1);
+            } else {
+                WINO_HINT(p + j, 0);
+                WINO_HINT(p + j + upper, 0);
+            }
         }
-    }
 }
 
 /* B' d B of 16 channels of tile w, to out[k * step], k < 36. A 6x6 tile begins one pixel above and
@@ -174,41 +184,6 @@ static inline void wino_hint(__global const float *x, int4 xl, int upper, wino_t
         }                                                                                          \
     }
 WINO_INPUT(wino_input_local, __local)
-WINO_INPUT(wino_input_global, __global)
-
-/* Transformed filters; transpose swaps inputs and outputs and turns the filters by 180 degrees,
- * which is what the input gradient needs. */
-OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,
-                     int ooff, int O, int I, int transpose, int OP)
-{
-    const int og = (int)get_group_id(0), ib = (int)get_group_id(1);
-    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8 * 8;
-    const int so = transpose ? 9 : I * 9, si = transpose ? I * 9 : 9;
-
-    if (og * 16 >= OP)
-        return;
-    for (int i = ib * 8; i < ib * 8 + 8; ++i) {
-        __global float *p = out + ooff + ((size_t)og * 36 * i8 + i) * 16;
-        float16 g[9], r[6][3];
-
-        for (int k = 0; k < 9; ++k) {
-            float v[16];
-            for (int o = 0; o < 16; ++o)
-                v[o] = i < ci && og * 16 + o < co
-                           ? w[woff + (og * 16 + o) * so + i * si + (transpose ? 8 - k : k)]
-                           : 0.0f;
-            g[k] = vload16(0, v);
-        }
-        for (int j = 0; j < 3; ++j)
-            WINO_G(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], g[j], g[3 + j], g[6 + j]);
-        for (int k = 0; k < 6; ++k) {
-            float16 u[6];
-            WINO_G(u[0], u[1], u[2], u[3], u[4], u[5], r[k][0], r[k][1], r[k][2]);
-            for (int j = 0; j < 6; ++j)
-                WINO_STORE16(p + (size_t)(k * 6 + j) * i8 * 16, u[j]);
-        }
-    }
-}
 
 /* m[o][t] = sum over c < C of v[t][c] times u[c] of 16-block o, for WINO_PX tiles. */
 #define WINO_PRODUCT(NAME, OB)                                                                     \
@@ -278,23 +253,20 @@ static inline void wino_output(__local const float *m, int step,
     }
 }
 
-/* m[t][32] = V U for one k < 36 and one 16-block of outputs, or two (pair), of `used` tiles. */
-static inline void wino_products(__local const float *v, int vk, int C16,
-                                 __global const float *u, long ustep, int C, int used,
-                                 int pair, __local float *m, int k)
+/* m[t][32] = V U for one point and one 16-block of outputs, or two (pair), of `used` tiles. */
+static inline void wino_products(__local const float *v, int C16, __global const float *u,
+                                 long ustep, int C, int used, int pair, __local float *m)
 {
-    for (int t = 0; t < used; t += WINO_PX) {
-        __local const float *vt = v + k * vk + t * C16;
-        __global const float *uk = u + (long)k * C * 16;
+    for (int t = 0; t < used; t += WINO_PX, v += WINO_PX * C16, m += WINO_PX * 32) {
 #if WINO_OB > 1
         if (pair)
-            wino_product2(vt, C16, uk, ustep, C, m + t * 32);
+            wino_product2(v, C16, u, ustep, C, m);
         else
-            wino_product1(vt, C16, uk, ustep, C, m + t * 32);
+            wino_product1(v, C16, u, ustep, C, m);
 #else
-        wino_product1(vt, C16, uk, ustep, C, m + t * 32);
+        wino_product1(v, C16, u, ustep, C, m);
         if (pair)
-            wino_product1(vt, C16, uk + ustep, ustep, C, m + t * 32 + 16);
+            wino_product1(v, C16, u + ustep, ustep, C, m + 16);
 #endif
     }
 }
@@ -320,7 +292,7 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
         wino_tile w = first;
         for (int t = 0; t < used; ++t) {
             if (c + 2 < IB)
-                wino_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, 0);
+                wino_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, 4, 0);
             wino_input_local(x + c * xl.z, xl, c + 1 < IB ? xl.z : 0, w, HW, v + t * C16 + c * 8,
                              vk);
             if (t + 1 < live)
@@ -332,11 +304,11 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
         for (int k = 0; k < 36; ++k) {
             if (k < live) {
                 for (int b = o; b < min(o + 2, o16); ++b)
-                    wino_hint(y + b * 2 * yl.z, yl, b * 16 + 8 < OC ? yl.z : 0, w, 1);
+                    wino_hint(y + b * 2 * yl.z, yl, b * 16 + 8 < OC ? yl.z : 0, w, 4, 1);
                 w = wino_next(w, grid);
             }
-            wino_products(v, vk, C16, u + uoff + o * ustep, ustep, IB * 8, used, o + 1 < o16,
-                          m + k * mk, k);
+            wino_products(v + k * vk, C16, u + uoff + o * ustep + (long)k * IB * 128, ustep, IB * 8,
+                          used, o + 1 < o16, m + k * mk);
         }
         for (int b = o; b < min(o + 2, o16); ++b) {
             w = first;
@@ -347,68 +319,404 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
     }
 }
 
-/* A d A' of 16 channels of tile w of dy, to out[k * step], k < 36. */
-static inline void wino_grad(__global const float *dy, int4 dyl, int upper, wino_tile w,
-                             int2 HW, __global float *out, int step)
+/* ---- stride 2 ---- */
+
+/* o = B' d (5 of 5), A' d (4 of 5). */
+#define WINO2_B(o, d0, d1, d2, d3, d4)                                                             \
+    do {                                                                                           \
+        const float16 t_ = d3 - d1;                                                                \
+        o[0] = 2.0f * (d0 - d2) + t_;                                                              \
+        o[1] = t_ - d1 - d2;                                                                       \
+        o[2] = 3.0f * (d1 - d2) + t_;                                                              \
+        o[3] = t_;                                                                                 \
+        o[4] = d4 - d2 - 2.0f * t_;                                                                \
+    } while (0)
+#define WINO2_AT(o, d0, d1, d2, d3, d4)                                                            \
+    do {                                                                                           \
+        const float16 p_ = d1 + d2, q_ = d1 - d2;                                                  \
+        o[0] = d0 + p_ + d3;                                                                       \
+        o[1] = q_ + 2.0f * d3;                                                                     \
+        o[2] = p_ + 4.0f * d3;                                                                     \
+        o[3] = q_ + 8.0f * d3 + d4;                                                                \
+    } while (0)
+/* o = G d (6 of 3); the middle tap is the odd one. */
+#define WINO2_G(o, d0, d1, d2)                                                                     \
+    do {                                                                                           \
+        o[0] = 0.5f * d0;                                                                          \
+        o[1] = -0.5f * (d0 + d2);                                                                  \
+        o[2] = (d2 - d0) * (1.0f / 6.0f);                                                          \
+        o[3] = (d0 + 2.0f * d2) * (1.0f / 6.0f);                                                   \
+        o[4] = d2;                                                                                 \
+        o[5] = d1;                                                                                 \
+    } while (0)
+
+/* Where filter value (a, b), a, b < 6, lies; 5 is the odd one. */
+#define WINO2_VALUE(a, b) ((a) == 5 ? 30 + (b) : (b) == 5 ? 25 + (a) : (a) * 5 + (b))
+/* Point k of even and odd columns b = 0 of row a (step EROW, 1) and rows a = 0 of column b (step
+ * ECOL, OCOL); the filter value of point k. */
+#define WINO2_EROW0(a) ((a) < 5 ? (a) * 5 : 40 + (a))
+#define WINO2_EROW(a) ((a) < 5 ? 1 : 4)
+#define WINO2_OROW0(a) ((a) < 5 ? 25 + (a) * 4 : 45 + (a) * 4)
+#define WINO2_ECOL0(b) ((b) < 5 ? (b) : 20 + (b))
+#define WINO2_ECOL(b) ((b) < 5 ? 5 : 4)
+#define WINO2_OCOL0(b) ((b) < 5 ? 45 + (b) * 4 : 60 + (b))
+#define WINO2_OCOL(b) ((b) < 5 ? 1 : 4)
+#define WINO2_FILTER(k) ((k) < 25 ? (k) : (k) < 65 ? 25 + ((k) - 25) / 4 : 35)
+
+/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x from pad above and
+ * left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and left of (4y, 4x).
+ * HW: the size of the map. */
+static inline void wino2_input(__global const float *x, int4 xl, int upper, wino_tile w, int2 HW,
+                               int2 pad, int transpose, __local float *out, int step)
 {
-    __global const float *p = dy + (size_t)w.n * dyl.w + dyl.x;
+    const int2 at = (int2)(w.x, w.y) * (transpose ? 4 : 8) - (transpose ? 1 - pad : pad);
+    const int size = transpose ? 5 : 9;
+    float16 r[9][9];
+
+    x += (size_t)w.n * xl.w + xl.x;
+    WINO_LOOP for (int j = 0; j < size; ++j)
+    {
+        __global const float *p = x + min(at.x + j, HW.x) * 8;
+        float16 d[9], e[5];
+        if (transpose) {
+            WINO_UNROLL for (int i = 0; i < 5; ++i) d[i] =
+                wino_load(p + min(at.y + i, HW.y) * xl.y, upper);
+            WINO2_B(e, d[0], d[1], d[2], d[3], d[4]);
+            WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = pad.y ? d[i] : d[i + 1];
+        } else {
+            WINO_UNROLL for (int i = 0; i < 9; ++i) d[i] =
+                wino_load(p + min(at.y + i, HW.y) * xl.y, upper);
+            WINO2_B(e, d[0], d[2], d[4], d[6], d[8]);
+            WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = d[2 * i + 1];
+        }
+        WINO_UNROLL for (int i = 0; i < 5; ++i) r[i][j] = e[i];
+    }
+    WINO_LOOP for (int a = 0; a < 9; ++a)
+    {
+        __local float *even = out + WINO2_EROW0(a) * step, *odd = out + WINO2_OROW0(a) * step;
+        const int estep = WINO2_EROW(a) * step;
+        const int first = transpose ? 1 - pad.x : 1, by = transpose ? 1 : 2;
+        float16 e[5];
+        if (transpose)
+            WINO2_B(e, r[a][0], r[a][1], r[a][2], r[a][3], r[a][4]);
+        else
+            WINO2_B(e, r[a][0], r[a][2], r[a][4], r[a][6], r[a][8]);
+        WINO_UNROLL for (int b = 0; b < 5; ++b) *(__local float16 *)(even + b * estep) = e[b];
+        WINO_UNROLL for (int b = 0; b < 4; ++b)
+            *(__local float16 *)(odd + b * step) = r[a][first + b * by];
+    }
+}
+
+/* What wino2_output writes to: y of HW pixels and C channels; the epilogue of a convolution. */
+typedef struct wino2_result {
+    __global float *y;
+    int4 yl;
+    int2 HW, pad;
+    int C, transpose, after;
+    __global const float *coef;
+    float slope;
+} wino2_result;
+
+static inline void wino2_store(const wino2_result *s, __global float *p, int cb, float16 v)
+{
+    const int C = s->C, CB = (C + 7) / 8;
+
+    STORE8(p, wino_mask(conv_epilogue8(v.lo, s->coef, CB, cb, s->after, s->slope), cb, C));
+    if (cb + 1 < CB)
+        STORE8(p + s->yl.z,
+               wino_mask(conv_epilogue8(v.hi, s->coef, CB, cb + 1, s->after, s->slope), cb + 1,
+                          C));
+}
+
+/* Writes 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map: 4x4, or
+ * (transposed) 8x8, of which the even points make the rows and columns 2i + pad. */
+static inline void wino2_output(__local const float *m, int step, const wino2_result *s,
+                                wino_tile w, int cb)
+{
+    const int size = s->transpose ? 8 : 4, h = s->HW.y - w.y * size, v = s->HW.x - w.x * size;
+    const int4 l = s->yl;
+    const int2 pad = s->pad;
+    __global float *p =
+        s->y + (size_t)w.n * l.w + l.x + cb * l.z + w.y * size * l.y + w.x * size * 8;
+    float16 r[8][9];
+
+    WINO_LOOP for (int b = 0; b < 9; ++b)
+    {
+        __local const float *even = m + WINO2_ECOL0(b) * step, *odd = m + WINO2_OCOL0(b) * step;
+        const int es = WINO2_ECOL(b) * step, os = WINO2_OCOL(b) * step;
+        float16 d[5], e[4];
+        WINO_UNROLL for (int i = 0; i < 5; ++i) d[i] = *(__local const float16 *)(even + i * es);
+        WINO2_AT(e, d[0], d[1], d[2], d[3], d[4]);
+        WINO_UNROLL for (int i = 0; i < 4; ++i)
+        {
+            const float16 o = *(__local const float16 *)(odd + i * os);
+            r[i][b] = s->transpose ? e[i] : e[i] + o;
+            if (s->transpose)
+                r[4 + i][b] = o;
+        }
+    }
+    WINO_LOOP for (int i = 0; i < size; ++i)
+    {
+        const int y = !s->transpose ? i : i < 4 ? 2 * i + pad.y : 2 * (i - 4) + 1 - pad.y;
+        float16 e[4];
+        if (y >= h)
+            continue;
+        WINO2_AT(e, r[i][0], r[i][1], r[i][2], r[i][3], r[i][4]);
+        if (s->transpose) {
+            WINO_UNROLL for (int j = 0; j < 4; ++j)
+            {
+                if (2 * j + pad.x < v)
+                    wino2_store(s, p + y * l.y + (2 * j + pad.x) * 8, cb, e[j]);
+                if (2 * j + 1 - pad.x < v)
+                    wino2_store(s, p + y * l.y + (2 * j + 1 - pad.x) * 8, cb, r[i][5 + j]);
+            }
+        } else {
+            WINO_UNROLL for (int j = 0; j < 4; ++j)
+                if (j < v)
+                    wino2_store(s, p + y * l.y + j * 8, cb, e[j] + r[i][5 + j]);
+        }
+    }
+}
+
+/* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx) its
+ * input gradient. XHW, YHW: the sizes of x and y. T: tiles a work-group, a multiple of 8. scratch:
+ * 81 * (T * (C16 + 32) + 32) floats: the transformed tiles [81][T][C16] and, of 32 outputs at a
+ * time, the products [81][T][32]; 16 floats more in each of 81 keep them off one cache set. */
+OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,
+                      int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC,
+                      int2 XHW, int2 YHW, int2 pad, int transpose,
+                      __global const float *restrict coef, int after, float slope, int T,
+                      __local float16 *restrict scratch)
+{
+    const int size = transpose ? 8 : 4, isize = transpose ? 4 : 8;
+    const int2 grid = (YHW + size - 1) / size;
+    const int t0 = (int)get_group_id(0) * T, live = min(T, N * grid.x * grid.y - t0);
+    const int used = (live + 7) / 8 * 8, C16 = (IB + 1) / 2 * 16, vk = T * C16 + 16;
+    const int mk = T * 32 + 16, o16 = (OC + 15) / 16, og = (int)get_group_id(1);
+    const int ng = (int)get_num_groups(1), pairs = (o16 + 1) / 2;
+    const long ustep = (long)36 * IB * 128;
+    const wino2_result s = {y, yl, YHW, pad, OC, transpose, after, coef, slope};
+    __local float *v = (__local float *)scratch, *m = v + 81 * vk;
+    const wino_tile first = wino_at(t0, grid);
+
+    for (int c = 0; c < IB; c += 2) {
+        wino_tile w = first;
+        for (int t = 0; t < used; ++t) {
+            if (c + 2 < IB)
+                wino_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, isize, 0);
+            wino2_input(x + c * xl.z, xl, c + 1 < IB ? xl.z : 0, w, XHW, pad, transpose,
+                        v + t * C16 + c * 8, vk);
+            if (t + 1 < live)
+                w = wino_next(w, grid);
+        }
+    }
+    for (int o = pairs * og / ng * 2; o < min(pairs * (og + 1) / ng * 2, o16); o += 2) {
+        wino_tile w = first;
+        for (int k = 0; k < 81; ++k) {
+            if (k < live) {
+                for (int b = o; b < min(o + 2, o16); ++b)
+                    wino_hint(y + b * 2 * yl.z, yl, b * 16 + 8 < OC ? yl.z : 0, w, size, 1);
+                w = wino_next(w, grid);
+            }
+            wino_products(v + k * vk, C16,
+                           u + uoff + o * ustep + (long)WINO2_FILTER(k) * IB * 128, ustep, IB * 8,
+                           used, o + 1 < o16, m + k * mk);
+        }
+        for (int b = o; b < min(o + 2, o16); ++b) {
+            w = first;
+            for (int t = 0; t < live; ++t, w = wino_next(w, grid))
+                wino2_output(m + t * 32 + (b - o) * 16, mk, &s, w, b * 2);
+        }
+    }
+}
+
+/* ---- filters and their gradient, both strides ---- */
+
+/* o = G' d (3 of 6) of stride 2. */
+#define WINO2_GT(o0, o1, o2, d0, d1, d2, d3, d4, d5)                                               \
+    do {                                                                                           \
+        o0 = 0.5f * (d0 - d1) + (d3 - d2) * (1.0f / 6.0f);                                         \
+        o1 = d5;                                                                                   \
+        o2 = d4 - 0.5f * d1 + d2 * (1.0f / 6.0f) + d3 * (1.0f / 3.0f);                             \
+    } while (0)
+
+/* G g G' of 16 filters, to u[k * step]; stride 2 in the order of WINO2_VALUE. */
+static inline void wino_filter(const float16 *g, int stride, __global float *u, size_t step)
+{
+    float16 r[3][6], o[6];
+
+    for (int j = 0; j < 3; ++j)
+        if (stride == 1)
+            WINO_G(r[j][0], r[j][1], r[j][2], r[j][3], r[j][4], r[j][5], g[j], g[3 + j], g[6 + j]);
+        else
+            WINO2_G(r[j], g[j], g[3 + j], g[6 + j]);
+    for (int a = 0; a < 6; ++a) {
+        if (stride == 1)
+            WINO_G(o[0], o[1], o[2], o[3], o[4], o[5], r[0][a], r[1][a], r[2][a]);
+        else
+            WINO2_G(o, r[0][a], r[1][a], r[2][a]);
+        for (int b = 0; b < 6; ++b)
+            WINO_STORE16(u + (stride == 1 ? a * 6 + b : WINO2_VALUE(a, b)) * step, o[b]);
+    }
+}
+
+/* Transformed filters of 16 outputs and 32 inputs; transpose swaps outputs and inputs and turns the
+ * filters by 180 degrees, which is what the input gradient needs. */
+OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,
+                     int ooff, int O, int I, int transpose, int stride)
+{
+    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8 * 8;
+    const int so = transpose ? 9 : I * 9, si = transpose ? I * 9 : 9;
+    const int o0 = (int)get_group_id(0) * 16, no = min(16, co - o0);
+    const int first = (int)get_group_id(1) * 32, last = min(first + 32, i8);
+    __global float *u = out + ooff + ((size_t)o0 / 16 * 36 * i8 + first) * 16;
+    float t[8][9][16];
+
+    for (int i = 0; i < 72; ++i)
+        vstore16((float16)(0.0f), i, t[0][0]);
+    for (int i0 = first; i0 < last; i0 += 8) {
+        const int ni = max(min(8, ci - i0), 0);
+        for (int o = 0; o < no; ++o)
+            for (int i = 0; i < ni; ++i) {
+                __global const float *p = w + woff + (o0 + o) * so + (i0 + i) * si;
+                WINO_UNROLL for (int k = 0; k < 9; ++k) t[i][k][o] = p[transpose ? 8 - k : k];
+            }
+        for (int i = 0; i < 8; ++i, u += 16) {
+            float16 g[9];
+            WINO_UNROLL for (int k = 0; k < 9; ++k)
+                g[k] = i < ni ? vload16(k, t[i][0]) : (float16)(0.0f);
+            wino_filter(g, stride, u, (size_t)i8 * 16);
+        }
+    }
+}
+
+/* One image set that the weight gradient transforms, 16 channels of one image at a time: dy, or x,
+ * which enters as leaky(x scale + shift). */
+typedef struct wino_source {
+    __global const float *all, *p, *coef; /* p: of the image and channels */
+    int4 l;
+    int2 HW;
+    int C, cstep, upper;
+    float slope;
+    float16 scale, shift;
+} wino_source;
+
+/* Moves to 16-block c of image n. coef: [2][8*ceil(C/8)], scale and shift, of each image, cstep
+ * floats apart; 0: the same for all; -1: scale 1, shift 0. */
+static inline void wino_source_at(wino_source *s, int n, int c)
+{
+    s->p = s->all + (size_t)n * s->l.w + s->l.x + c * 2 * s->l.z;
+    s->upper = c * 16 + 8 < s->C ? s->l.z : 0;
+    if (s->cstep >= 0) {
+        __global const float *k = s->coef + (size_t)n * s->cstep + c * 16;
+        const int C8 = (s->C + 7) / 8 * 8, up = s->upper != 0 ? 8 : 0;
+        s->scale = (float16)(LOAD8(k), LOAD8(k + up));
+        s->shift = (float16)(LOAD8(k + C8), LOAD8(k + C8 + up));
+    }
+}
+
+static inline float16 wino_value(const wino_source *s, int y, int x)
+{
+    return wino_load(s->p + min(y, s->HW.y) * s->l.y + min(x, s->HW.x) * 8, s->upper);
+}
+
+static inline float wino_inside(int i, int size)
+{
+    return (uint)i < (uint)size ? 1.0f : 0.0f;
+}
+
+/* The same activated, 0 <= slope <= 1. The halo is zero, so only the shift has to be kept out of it. */
+static inline float16 wino_active(const wino_source *s, int y, int x, float16 shift)
+{
+    const float16 v = wino_value(s, y, x) * s->scale + shift, low = v * s->slope;
+    return select(low, v, v > low);
+}
+
+/* B' d B of a 6x6 tile of x, A d A' of a 4x4 tile of dy, to out[k * step], k < 36. */
+static inline void wino_x_points(const wino_source *s, wino_tile w, __global float *out, int step)
+{
+    float16 r[6][6];
+
+    WINO_UNROLL for (int j = 0; j < 6; ++j)
+    {
+        const int y = w.y * 4 - 1, x = w.x * 4 - 1 + j;
+        const float16 shift = s->shift * wino_inside(x, s->HW.x);
+        float16 d[6];
+        WINO_UNROLL for (int i = 0; i < 6; ++i) d[i] =
+            wino_active(s, y + i, x, shift * wino_inside(y + i, s->HW.y));
+        WINO_B(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], d[0], d[1], d[2], d[3], d[4],
+               d[5]);
+    }
+    WINO_UNROLL for (int i = 0; i < 6; ++i)
+    {
+        float16 o[6];
+        WINO_B(o[0], o[1], o[2], o[3], o[4], o[5], r[i][0], r[i][1], r[i][2], r[i][3], r[i][4],
+               r[i][5]);
+        WINO_UNROLL for (int j = 0; j < 6; ++j) WINO_STORE16(out + (i * 6 + j) * step, o[j]);
+    }
+}
+
+static inline void wino_dy_points(const wino_source *s, wino_tile w, __global float *out, int step)
+{
     float16 r[6][4];
 
     WINO_UNROLL for (int j = 0; j < 4; ++j)
     {
-        const int c = min(w.x * 4 + j, HW.x) * 8;
         float16 d[4];
-        WINO_UNROLL for (int i = 0; i < 4; ++i) d[i] =
-            wino_load(p + min(w.y * 4 + i, HW.y) * dyl.y + c, upper);
+        WINO_UNROLL for (int i = 0; i < 4; ++i) d[i] = wino_value(s, w.y * 4 + i, w.x * 4 + j);
         WINO_A(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], d[0], d[1], d[2], d[3]);
     }
     WINO_UNROLL for (int i = 0; i < 6; ++i)
     {
-        float16 v[6];
-        WINO_A(v[0], v[1], v[2], v[3], v[4], v[5], r[i][0], r[i][1], r[i][2], r[i][3]);
-        WINO_UNROLL for (int j = 0; j < 6; ++j) WINO_STORE16(out + (i * 6 + j) * step, v[j]);
+        float16 o[6];
+        WINO_A(o[0], o[1], o[2], o[3], o[4], o[5], r[i][0], r[i][1], r[i][2], r[i][3]);
+        WINO_UNROLL for (int j = 0; j < 6; ++j) WINO_STORE16(out + (i * 6 + j) * step, o[j]);
     }
 }
 
-/* V and D of tiles t0 .. t0 + T - 1 of x and dy, into vd of
+/* Stride 1: V and D of tiles t0 .. t0 + T - 1 of x (as coef, cstep and slope say) and dy, into vd of
  * 36 * (T * (C16 + O16) + 32) floats. */
 OSR_KERNEL wino_wgrad_tiles(__global const float *restrict x, int4 xl,
                             __global const float *restrict dy, int4 dyl,
-                            __global float *restrict vd, int C, int O, int2 HW, int t0, int T)
+                            __global float *restrict vd, int C, int O, int2 HW, int t0, int T,
+                            __global const float *restrict coef, int cstep, float slope)
 {
     const int2 grid = (HW + 3) / 4;
-    const int c16 = (C + 15) / 16, o16 = (O + 15) / 16, b = (int)get_group_id(1);
-    const int first = (int)get_group_id(0) * 16, last = min(first + 16, T);
-    const int vk = c16 * T * 16 + 16, dk = o16 * T * 16 + 16;
+    const int c16 = (C + 15) / 16, o16 = (O + 15) / 16, group = (int)get_group_id(1);
+    const int first = (int)get_group_id(0) * 16, last = min(first + 16, T), of_x = group < c16;
+    const int block = of_x ? group : group - c16, step = (of_x ? c16 : o16) * T * 16 + 16;
+    __global float *out = vd + (of_x ? 0 : (size_t)36 * (c16 * T * 16 + 16))
+                          + (size_t)block * T * 16;
+    wino_source s = {of_x ? x : dy, 0, coef, of_x ? xl : dyl, HW, of_x ? C : O,
+                     of_x ? cstep : -1, 0, slope, 1.0f, 0.0f};
     wino_tile w = wino_at(t0 + first, grid), ahead = w;
-    const int4 l = b < c16 ? xl : dyl;
-    const int j = b < c16 ? b : b - c16, upper = j * 16 + 8 < (b < c16 ? C : O) ? l.z : 0;
-    __global const float *p = (b < c16 ? x : dy) + j * 2 * l.z;
-    __global float *out = vd + (b < c16 ? 0 : (size_t)36 * vk) + (size_t)j * T * 16;
 
     for (int t = first - WINO_AHEAD; t < last; ++t) {
         if (t + WINO_AHEAD < last) {
-            wino_hint(p, l, upper, ahead, 0);
+            wino_hint(s.all + block * 2 * s.l.z, s.l, block * 16 + 8 < s.C ? s.l.z : 0, ahead, 4,
+                      0);
             ahead = wino_next(ahead, grid);
         }
         if (t < first)
             continue;
-        if (b < c16)
-            wino_input_global(p, xl, upper, w, HW, out + t * 16, vk);
+        wino_source_at(&s, w.n, block);
+        if (of_x)
+            wino_x_points(&s, w, out + t * 16, step);
         else
-            wino_grad(p, dyl, upper, w, HW, out + t * 16, dk);
+            wino_dy_points(&s, w, out + t * 16, step);
         w = wino_next(w, grid);
     }
 }
 
-/* du[o][i] (+)= sum over T tiles of d (16-block o) times v (lane i), WINO_PX lanes. */
+/* du[o][i] (+)= sum over T rows of d (16-block o) times v (lane i), WINO_PX lanes. */
 #define WINO_OUTER(NAME, OB)                                                                       \
-    static inline void NAME(__global const float *v, __global const float *d,                      \
-                            int T, int add, __global float *du, int dustep)                        \
+    static inline void NAME(__global const float *v, __global const float *d, int T, int add,      \
+                            __global float *du, int row)                                           \
     {                                                                                              \
         float16 acc[OB][WINO_PX];                                                                  \
         WINO_UNROLL for (int o = 0; o < OB; ++o)                                                   \
-            WINO_UNROLL for (int i = 0; i < WINO_PX; ++i) acc[o][i] = (float16)(0.0f);             \
+            WINO_UNROLL for (int i = 0; i < WINO_PX; ++i) acc[o][i] =                              \
+                add ? WINO_LOAD16(du + i * row + o * 16) : (float16)(0.0f);                        \
         _Pragma("unroll 2") for (int t = 0; t < T; ++t) {                                          \
             float16 w[OB];                                                                         \
             WINO_UNROLL for (int o = 0; o < OB; ++o) w[o] = WINO_LOAD16(d + (o * T + t) * 16);     \
@@ -418,67 +726,237 @@ OSR_KERNEL wino_wgrad_tiles(__global const float *restrict x, int4 xl,
             }                                                                                      \
         }                                                                                          \
         WINO_UNROLL for (int o = 0; o < OB; ++o)                                                   \
-            WINO_UNROLL for (int i = 0; i < WINO_PX; ++i) {                                        \
-                __global float *p = du + o * dustep + i * 576;                                     \
-                WINO_STORE16(p, add ? WINO_LOAD16(p) + acc[o][i] : acc[o][i]);                     \
-            }                                                                                      \
+            WINO_UNROLL for (int i = 0; i < WINO_PX; ++i)                                          \
+                WINO_STORE16(du + i * row + o * 16, acc[o][i]);                                    \
     }
 WINO_OUTER(wino_outer1, 1)
 #if WINO_OB > 1
 WINO_OUTER(wino_outer2, 2)
 #endif
 
-/* dU (+)= V' D over the T tiles in vd; add 0 overwrites dU. */
-OSR_KERNEL wino_wgrad_product(__global const float *restrict vd, __global float *restrict du, int C,
-                              int O, int T, int add)
+/* du [C16][O16] (+)= V' D of one filter value, lanes i0 .. i1-1, T rows. */
+static inline void wino_outer(__global const float *v, __global const float *d, int i0, int i1,
+                              int O16, int T, int add, __global float *du)
 {
-    const int k = (int)get_group_id(1), c16 = (C + 15) / 16, o16 = (O + 15) / 16;
-    const int i0 = (int)get_group_id(0) * 32, i1 = min(i0 + 32, c16 * 16);
-    const int vk = c16 * T * 16 + 16, dk = o16 * T * 16 + 16, dustep = c16 * 16 * 576;
-    __global const float *v = vd + (size_t)k * vk;
-    __global const float *d = vd + (size_t)36 * vk + (size_t)k * dk;
-
-    du += k * 16;
-    for (int o = 0; o < o16; o += WINO_OB)
+    for (int o = 0; o < O16; o += 16 * WINO_OB)
         for (int i = i0; i < i1; i += WINO_PX) {
             __global const float *vi = v + (size_t)(i / 16) * T * 16 + i % 16;
-            __global float *out = du + (size_t)o * dustep + i * 576;
 #if WINO_OB > 1
-            if (o + 1 < o16)
-                wino_outer2(vi, d + (size_t)o * T * 16, T, add, out, dustep);
+            if (o + 16 < O16)
+                wino_outer2(vi, d + (size_t)o * T, T, add, du + i * O16 + o, O16);
             else
 #endif
-                wino_outer1(vi, d + (size_t)o * T * 16, T, add, out, dustep);
+                wino_outer1(vi, d + (size_t)o * T, T, add, du + i * O16 + o, O16);
         }
 }
 
-/* dw [O][C][3][3] at dwoff (+)= G' dU G; accumulate 0 overwrites. */
-OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *restrict dw,
-                             int dwoff, int C, int O, int accumulate)
+/* Stride 1: dU (+)= V' D over the T tiles in vd; add 0 overwrites dU. */
+OSR_KERNEL wino_wgrad_product(__global const float *restrict vd, __global float *restrict du, int C,
+                              int O, int T, int add)
 {
-    const int o = (int)get_group_id(0), ib = (int)get_group_id(1);
-    const int c16 = (C + 15) / 16;
+    const int k = (int)get_group_id(1), C16 = (C + 15) / 16 * 16, O16 = (O + 15) / 16 * 16;
+    const int i0 = (int)get_group_id(0) * 32;
+    __global const float *d = vd + (size_t)36 * (C16 * T + 16) + (size_t)k * (O16 * T + 16);
 
-    for (int i = ib * 8; i < min(ib * 8 + 8, C); ++i) {
-        __global const float *p = du + ((size_t)o * c16 * 16 + i) * 576;
-        float16 r[3][6];
+    wino_outer(vd + (size_t)k * (C16 * T + 16), d, i0, min(i0 + 32, C16), O16, T, add,
+               du + (size_t)k * C16 * O16);
+}
 
-        for (int j = 0; j < 6; ++j)
-            WINO_GT(r[0][j], r[1][j], r[2][j], WINO_LOAD16(p + j * 16),
-                    WINO_LOAD16(p + (6 + j) * 16), WINO_LOAD16(p + (12 + j) * 16),
-                    WINO_LOAD16(p + (18 + j) * 16), WINO_LOAD16(p + (24 + j) * 16),
-                    WINO_LOAD16(p + (30 + j) * 16));
-        for (int k = 0; k < 3; ++k) {
-            float16 g[3];
-            WINO_GT(g[0], g[1], g[2], r[k][0], r[k][1], r[k][2], r[k][3], r[k][4], r[k][5]);
-            for (int j = 0; j < 3; ++j) {
-                float s[16];
-                vstore16(g[j], 0, s);
-                for (int l = 0; l < min(16, O - o * 16); ++l) {
-                    const size_t at = dwoff + ((size_t)(o * 16 + l) * C + i) * 9 + k * 3 + j;
-                    dw[at] = accumulate ? dw[at] + s[l] : s[l];
-                }
+/* Where the transformed values of one 16-block c of one tile t go in stride 2: those of point q, of
+ * np that share a filter value, numbered from `base` on, at base * plane + ((c * np + q) * T + t)
+ * * 16. Even row a of a set has 9 points from 9a on, the last 4 of one filter value; the 4 odd rows
+ * together have 5 values of 4 points and one of 16. */
+typedef struct wino2_target {
+    __global float *out;
+    int plane, step, c, t; /* step: 16 T */
+} wino2_target;
+
+static inline void wino2_put(const wino2_target *g, int base, int np, int q, float16 v)
+{
+    WINO_STORE16(g->out + base * g->plane + (g->c * np + q) * g->step + g->t * 16, v);
+}
+
+/* One row from its 5 even and 4 odd values. */
+static inline void wino2_put_row(const wino2_target *g, int odd, int row, const float16 *even,
+                                 const float16 *rest)
+{
+    WINO_UNROLL for (int b = 0; b < 5; ++b)
+        wino2_put(g, odd ? b * 4 : row * 9 + b, odd ? 4 : 1, odd ? row : 0, even[b]);
+    WINO_UNROLL for (int b = 0; b < 4; ++b)
+        wino2_put(g, odd ? 20 : row * 9 + 5, odd ? 16 : 4, odd ? row * 4 + b : b, rest[b]);
+}
+
+/* A 9x9 tile of x: set 0: the odd rows, 1: even rows 0, 1 and 2, 2: even rows 3 and 4. */
+static inline void wino2_x_points(const wino_source *s, wino_tile w, int2 pad, int set,
+                                  const wino2_target *g)
+{
+    const int y = w.y * 8 - pad.y, rows = set == 0 ? 4 : 4 - set;
+    float in[9];
+    float16 r[4][9];
+
+    WINO_UNROLL for (int i = 0; i < 9; ++i) in[i] = wino_inside(y + i, s->HW.y);
+    WINO_LOOP for (int j = 0; j < 9; ++j)
+    {
+        const int x = w.x * 8 - pad.x + j;
+        const float16 shift = s->shift * wino_inside(x, s->HW.x);
+        if (set == 0) {
+            WINO_UNROLL for (int i = 0; i < 4; ++i) r[i][j] =
+                wino_active(s, y + 2 * i + 1, x, shift * in[2 * i + 1]);
+        } else {
+            const float16 d1 = wino_active(s, y + 2, x, shift * in[2]);
+            const float16 d2 = wino_active(s, y + 4, x, shift * in[4]);
+            const float16 t = wino_active(s, y + 6, x, shift * in[6]) - d1;
+            if (set == 1) {
+                r[0][j] = 2.0f * (wino_active(s, y, x, shift * in[0]) - d2) + t;
+                r[1][j] = t - d1 - d2;
+                r[2][j] = 3.0f * (d1 - d2) + t;
+            } else {
+                r[0][j] = t;
+                r[1][j] = wino_active(s, y + 8, x, shift * in[8]) - d2 - 2.0f * t;
             }
         }
+    }
+    WINO_LOOP for (int i = 0; i < rows; ++i)
+    {
+        const float16 rest[4] = {r[i][1], r[i][3], r[i][5], r[i][7]};
+        float16 e[5];
+        WINO2_B(e, r[i][0], r[i][2], r[i][4], r[i][6], r[i][8]);
+        wino2_put_row(g, set == 0, i, e, rest);
+    }
+}
+
+/* The same rows of a 4x4 tile of dy. */
+#define WINO2_A(o, d0, d1, d2, d3)                                                                 \
+    do {                                                                                           \
+        const float16 p_ = d0 + d2, q_ = d1 + d3;                                                  \
+        o[0] = d0;                                                                                 \
+        o[1] = p_ + q_;                                                                            \
+        o[2] = p_ - q_;                                                                            \
+        o[3] = d0 + 4.0f * d2 + (2.0f * d1 + 8.0f * d3);                                           \
+        o[4] = d3;                                                                                 \
+    } while (0)
+static inline void wino2_dy_points(const wino_source *s, wino_tile w, int set,
+                                   const wino2_target *g)
+{
+    const int rows = set == 0 ? 4 : 4 - set;
+    float16 r[4][4];
+
+    WINO_UNROLL for (int j = 0; j < 4; ++j)
+    {
+        float16 d[4], o[5];
+        WINO_UNROLL for (int i = 0; i < 4; ++i) d[i] = wino_value(s, w.y * 4 + i, w.x * 4 + j);
+        WINO2_A(o, d[0], d[1], d[2], d[3]);
+        WINO_UNROLL for (int i = 0; i < 4; ++i) r[i][j] = set == 0   ? d[i]
+                                                          : set == 1 ? o[min(i, 2)]
+                                                                     : o[3 + i % 2];
+    }
+    WINO_LOOP for (int i = 0; i < rows; ++i)
+    {
+        float16 e[5];
+        WINO2_A(e, r[i][0], r[i][1], r[i][2], r[i][3]);
+        wino2_put_row(g, set == 0, i, e, r[i]);
+    }
+}
+
+/* All 16-blocks of `live` tiles from number t0 on, of x or (dy 1) dy. */
+static inline void wino2_points(wino_source *s, wino2_target *g, int t0, int live, int2 grid,
+                                int2 pad, int set, int dy)
+{
+    const wino_tile first = wino_at(t0, grid);
+
+    for (g->c = 0; g->c * 16 < s->C; ++g->c) {
+        const int next = g->c + 1;
+        wino_tile w = first;
+        for (g->t = 0; g->t < live; ++g->t, w = wino_next(w, grid)) {
+            if (next * 16 < s->C)
+                wino_hint(s->all + next * 2 * s->l.z, s->l, next * 16 + 8 < s->C ? s->l.z : 0, w,
+                          dy ? 4 : 8, 0);
+            wino_source_at(s, w.n, g->c);
+            if (dy)
+                wino2_dy_points(s, w, set, g);
+            else
+                wino2_x_points(s, w, pad, set, g);
+        }
+    }
+}
+
+/* Stride 2: dU part s over the tiles of split s; work-group (s, set) makes the filter values whose
+ * rows are in the set. vd: `room` floats for each work-group; what it transforms at a time stays in
+ * a core's own cache. x as coef, cstep and slope say; XHW, YHW: sizes of x and dy. */
+OSR_KERNEL wino2_wgrad(__global const float *restrict x, int4 xl, __global const float *restrict dy,
+                       int4 dyl, __global float *restrict vd, __global float *restrict du, int N,
+                       int C, int O, int2 XHW, int2 YHW, int2 pad,
+                       __global const float *restrict coef, int cstep, float slope, int room)
+{
+    const int split = (int)get_group_id(0), splits = (int)get_num_groups(0);
+    const int set = (int)get_group_id(1), C16 = (C + 15) / 16 * 16, O16 = (O + 15) / 16 * 16;
+    const int points = set == 0 ? 36 : 9 * (4 - set), rows = set == 0 ? 1 : 4 - set;
+    const int2 grid = (YHW + 3) / 4;
+    const int tiles = N * grid.x * grid.y, end = (int)((long)tiles * (split + 1) / splits);
+    const int T = max((room / points - 32) / (C16 + O16), 1);
+    const int start = (int)((long)tiles * split / splits);
+    wino_source xs = {x, 0, coef, xl, XHW, C, cstep, 0, slope, 1.0f, 0.0f};
+    wino_source ys = {dy, 0, coef, dyl, YHW, O, -1, 0, 1.0f, 1.0f, 0.0f};
+    wino2_target v = {vd + (size_t)(set * splits + split) * room, 0, 0, 0, 0}, d = v;
+
+    du += (size_t)split * 36 * C16 * O16;
+    for (int t0 = start, live; t0 < end; t0 += live) {
+        live = min(T, end - t0);
+        v.step = d.step = live * 16;
+        v.plane = C16 * live + 16;
+        d.plane = O16 * live + 16;
+        d.out = v.out + points * v.plane;
+        wino2_points(&xs, &v, t0, live, grid, pad, set, 0);
+        wino2_points(&ys, &d, t0, live, grid, pad, set, 1);
+        for (int a = 0; a < rows; ++a)
+            for (int b = 0; b < 6; ++b) {
+                const int np = (b == 5 ? 4 : 1) * (set == 0 ? 4 : 1);
+                const int base = set == 0 ? b * 4 : a * 9 + b;
+                const int row = set == 0 ? 5 : set * 3 - 3 + a;
+                wino_outer(v.out + base * v.plane, d.out + base * d.plane, 0, C16, O16, np * live,
+                           t0 > start, du + (size_t)(row * 6 + b) * C16 * O16);
+            }
+    }
+}
+
+/* dw [O][C][3][3] at dwoff (+)= G' dU G, the sum of the splits in their order; accumulate 0
+ * overwrites. One group for 16 outputs and 8 inputs. */
+OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *restrict dw,
+                             int dwoff, int C, int O, int stride, int splits, int accumulate)
+{
+    const int ob = (int)get_group_id(0), ib = (int)get_group_id(1), lanes = min(8, C - ib * 8);
+    const int C16 = (C + 15) / 16 * 16, O16 = (O + 15) / 16 * 16;
+    float t[8][9][16];
+
+    for (int i = 0; i < lanes; ++i) {
+        float16 d[36], r[3][6];
+        for (int k = 0; k < 36; ++k) {
+            __global const float *p = du + ((size_t)k * C16 + ib * 8 + i) * O16 + ob * 16;
+            d[k] = WINO_LOAD16(p);
+            for (int s = 1; s < splits; ++s)
+                d[k] += WINO_LOAD16(p + (size_t)s * 36 * C16 * O16);
+        }
+        for (int j = 0; j < 6; ++j)
+            if (stride == 1)
+                WINO_GT(r[0][j], r[1][j], r[2][j], d[j], d[6 + j], d[12 + j], d[18 + j], d[24 + j],
+                        d[30 + j]);
+            else
+                WINO2_GT(r[0][j], r[1][j], r[2][j], d[j], d[6 + j], d[12 + j], d[18 + j],
+                         d[24 + j], d[30 + j]);
+        for (int k = 0; k < 3; ++k) {
+            float16 g[3];
+            if (stride == 1)
+                WINO_GT(g[0], g[1], g[2], r[k][0], r[k][1], r[k][2], r[k][3], r[k][4], r[k][5]);
+            else
+                WINO2_GT(g[0], g[1], g[2], r[k][0], r[k][1], r[k][2], r[k][3], r[k][4], r[k][5]);
+            for (int j = 0; j < 3; ++j)
+                vstore16(g[j], k * 3 + j, t[i][0]);
+        }
+    }
+    for (int o = 0; o < min(16, O - ob * 16); ++o) {
+        __global float *p = dw + dwoff + ((size_t)(ob * 16 + o) * C + ib * 8) * 9;
+        for (int i = 0; i < lanes; ++i)
+            for (int k = 0; k < 9; ++k, ++p)
+                *p = accumulate ? *p + t[i][k][o] : t[i][k][o];
     }
 }
