@@ -1896,7 +1896,8 @@ typedef enum osr__file {
     X(wino_wgrad_tiles, winograd) X(wino_wgrad_product, winograd) X(wino2_wgrad, winograd)         \
     X(wino_wgrad_filter, winograd)                                                                 \
     X(matmul_nn, matmul) X(matmul_nt, matmul) X(matmul_tn, matmul)                                 \
-    X(norm_plane_stats, norm) X(norm_merge, norm) X(norm_fixed, norm) X(norm_act, norm)            \
+    X(norm_plane_stats, norm) X(norm_merge, norm) X(norm_fixed, norm) X(norm_drop, norm)           \
+    X(norm_act, norm)                                                                              \
     X(norm_act_sums, norm) X(norm_merge_sums, norm) X(norm_act_dx, norm) X(dense_act, norm)        \
     X(dense_act_dx, norm)                                                                          \
     X(map_dense, element) X(map_image, element) X(spread, element) X(fill_dense, element)          \
@@ -3958,7 +3959,7 @@ static void osr__replay_one(osr_ctx *ctx, const osr__launch *l)
 
 static void osr__fuse(osr_ctx *ctx);
 static void osr__fuse_inference(osr_ctx *ctx);
-static void osr__fuse_before(osr_ctx *ctx);
+static void osr__fuse_training(osr_ctx *ctx);
 
 /* Run what was recorded and has not run yet. */
 static osr_status osr__flush(osr_ctx *ctx)
@@ -3970,7 +3971,7 @@ static osr_status osr__flush(osr_ctx *ctx)
         return ctx->status;
     osr__fuse(ctx);
     osr__fuse_inference(ctx);
-    osr__fuse_before(ctx);
+    osr__fuse_training(ctx);
     hash = osr__tape_hash(ctx);
     for (i = 0; i < ctx->plan_count && plan == NULL; ++i)
         if (osr__plan_fits(ctx, ctx->plans[i], hash))
@@ -4046,6 +4047,7 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(count_correct, osr__lower_count_correct, NULL, 1)                                            \
     X(matmul, osr__lower_matmul, osr__back_matmul, 1)                                              \
     X(conv_pack, osr__lower_conv_pack, NULL, 1)                                                    \
+    X(conv_part, osr__lower_nothing, NULL, 1)                                                      \
     X(conv2d, osr__lower_conv2d, osr__back_conv2d, 1)                                              \
     X(conv2d_dx, osr__lower_conv2d_dx, NULL, 1)                                                    \
     X(conv2d_dw, osr__lower_conv2d_dw, NULL, 0)                                                    \
@@ -4053,6 +4055,7 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(bias_db, osr__lower_bias_db, NULL, 0)                                                        \
     X(norm_stats, osr__lower_norm_stats, NULL, OSR__UPDATES)                                       \
     X(norm_fixed, osr__lower_norm_stats, NULL, 1)                                                  \
+    X(norm_drop, osr__lower_norm_drop, NULL, 1)                                                    \
     X(norm_act, osr__lower_norm_act, osr__back_norm_act, OSR__OVER)                                \
     X(norm_sums, osr__lower_norm_sums, NULL, 1)                                                    \
     X(norm_act_dx, osr__lower_norm_act_dx, NULL, OSR__OVER)                                        \
@@ -4993,6 +4996,12 @@ static void osr__back_bias(osr_ctx *ctx, uint32_t i, uint32_t dy)
 
 /* -- convolutions -- */
 
+static void osr__lower_nothing(osr_ctx *ctx, uint32_t i)
+{
+    (void)ctx;
+    (void)i;
+}
+
 /* Sizes of a convolution: x [N, H, W, C], w [O, C, KH, KW], y [N, OH, OW, O]. */
 typedef struct osr__conv {
     int n, h, w, c, o, kh, kw, oh, ow, stride, pad, algorithm;
@@ -5005,6 +5014,7 @@ enum { OSR__DIRECT, OSR__WINOGRAD, OSR__WINOGRAD2 };
  * follows, algorithm. in of conv2d: x, w, coefficients of what follows, packed weights; of
  * conv2d_dx: dy, w, none, packed weights; of conv2d_dw: x, dy, gradient. */
 #define OSR__BEFORE 4 /* of in: coefficients of what comes before */
+#define OSR__PART 5   /* of conv2d's and norm_stats' in: a node for the parts of the statistics */
 #define OSR__ADD 2
 #define OSR__AFTER 3 /* 1 the leaky rectifier of slope fa[0], 2 normalisation and then that */
 #define OSR__ALGORITHM 4
@@ -5280,12 +5290,41 @@ static uint32_t osr__conv_packed(osr_ctx *ctx, uint32_t w, const osr__conv *c, i
     return i;
 }
 
+/* The node that conv2d i writes parts of its result's statistics to, if any. */
+static uint32_t osr__conv_part(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const uint32_t part = r->op == OSR__OP_conv2d ? r->in[OSR__PART] : 0;
+    return part != 0 && osr__rec(ctx, part)->op == OSR__OP_conv_part ? part : 0;
+}
+
 /* What a forward convolution does to its result: coefficients, kind, slope. */
 static void osr__arg_after(osr_ctx *ctx, uint32_t y)
 {
     const osr__record *r = osr__rec(ctx, y);
     const int kind = r->op == OSR__OP_conv2d ? r->ia[OSR__AFTER] : 0;
     osr__args(ctx, "mif", kind == 2 ? r->in[2] : r->in[0], kind, kind != 0 ? r->fa[0] : 1.0f);
+}
+
+/* What happens to x before a convolution or weight gradient: normalisation by the coefficients
+ * in[OSR__BEFORE], of the batch (norm_stats) or of each image (norm_drop), and the leaky rectifier of
+ * slope fa[1]. */
+static void osr__arg_before(osr_ctx *ctx, const osr__record *r)
+{
+    const uint32_t coef = r->op == OSR__OP_conv2d_dx ? 0 : r->in[OSR__BEFORE];
+    const osr_shape s = osr__rec(ctx, coef)->shape;
+    osr__args(ctx, "mif", coef != 0 ? coef : r->in[0],
+              coef == 0                                       ? -1
+              : osr__rec(ctx, coef)->op == OSR__OP_norm_drop ? s.dim[1]
+                                                             : 0,
+              coef != 0 ? r->fa[1] : 1.0f);
+}
+
+/* Where a convolution leaves the parts of its result's statistics, and whether it does. */
+static void osr__arg_part(osr_ctx *ctx, uint32_t y)
+{
+    const uint32_t part = osr__conv_part(ctx, y);
+    osr__args(ctx, "mi", part != 0 ? part : y, part != 0);
 }
 
 /* Image y (node i) from its first input and its packed weights at `offset`. */
@@ -5321,6 +5360,8 @@ static void osr__emit_wino(osr_ctx *ctx, uint32_t i, const osr__conv *c, int tra
     osr__begin(ctx, OSR__K_wino_conv);
     osr__args(ctx, "gdgiiiI", r->in[0], r->in[3], i, c->n, osr__blocks(in), out, c->w, c->h);
     osr__arg_after(ctx, i);
+    osr__arg_before(ctx, r);
+    osr__arg_part(ctx, i);
     osr__arg_i(ctx, group);
     osr__arg(ctx, osr__wino_bytes(group, in), NULL);
     osr__run3(ctx, (size_t)groups, groups < 8 ? (size_t)((out + 31) / 32) : 1, 1, 1, 1);
@@ -5340,6 +5381,8 @@ static void osr__emit_wino2(osr_ctx *ctx, uint32_t i, const osr__conv *c, int tr
     osr__args(ctx, "I", transpose ? c->w : c->ow, transpose ? c->h : c->oh);
     osr__args(ctx, "Ii", c->pad, c->pad, transpose);
     osr__arg_after(ctx, i);
+    osr__arg_before(ctx, r);
+    osr__arg_part(ctx, i);
     osr__arg_i(ctx, 8);
     osr__arg(ctx, osr__wino2_bytes(in), NULL);
     osr__run3(ctx, (size_t)groups, groups < 8 ? (size_t)((out + 31) / 32) : 1, 1, 1, 1);
@@ -5405,19 +5448,6 @@ static void osr__lower_conv2d_dx(osr_ctx *ctx, uint32_t i)
                 osr__emit_taps(ctx, i, offset, &t, &g);
             offset += osr__packed_floats(c.c, c.o, &t);
         }
-}
-
-/* What happens to x before a convolution or weight gradient: normalisation by the coefficients
- * in[OSR__BEFORE], of the batch or of each image, and the leaky rectifier of slope fa[1]. */
-static void osr__arg_before(osr_ctx *ctx, const osr__record *r)
-{
-    const uint32_t coef = r->in[OSR__BEFORE];
-    const osr_shape s = coef != 0 ? osr__rec(ctx, coef)->shape : r->shape;
-    osr__args(ctx, "mif", coef != 0 ? coef : r->in[0],
-              coef == 0                                     ? -1
-              : osr__rec(ctx, coef)->op == OSR__OP_norm_act ? s.dim[1] * 2
-                                                             : 0,
-              coef != 0 ? r->fa[1] : 1.0f);
 }
 
 /* Into how many parts the images of a weight gradient are divided: of the shape only. */
@@ -5507,6 +5537,17 @@ static void osr__lower_conv2d_dw(osr_ctx *ctx, uint32_t i)
     osr__run3(ctx, o16 * ls, ib, gpu ? taps : 1, ls, 1);
 }
 
+/* The parts of the statistics of a convolution's result: mean, squares and count of each work-group's
+ * pixels. */
+static osr_shape osr__conv_parts(const osr_ctx *ctx, const osr__conv *c)
+{
+    const int tiles = osr__wino_tiles(c), group = osr__wino_group(ctx, c->c, tiles);
+    const int groups = c->algorithm == OSR__WINOGRAD    ? (tiles + group - 1) / group
+                       : c->algorithm == OSR__WINOGRAD2 ? osr__wino2_groups(c, 0)
+                                                        : 1;
+    return osr_shape_make(2, 3 * groups, osr__blocks(c->o) * 8, 0, 0);
+}
+
 /* A value that ran before lies with the halo that its readers of then wanted: copy it, so that a
  * convolution recorded now finds its own. */
 static uint32_t osr__with_halo(osr_ctx *ctx, uint32_t x)
@@ -5528,7 +5569,7 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, const 
     osr_shape sx, sw, sy;
     osr__conv c;
     osr__node *node;
-    uint32_t i, packed;
+    uint32_t i, packed, part;
     if (x == 0 || w == 0)
         return osr__handle(ctx, 0);
     if (desc != NULL) {
@@ -5560,9 +5601,11 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, const 
     c = osr__conv_make(sx, sy, sw, ia);
     c.algorithm = ia[OSR__ALGORITHM] = osr__conv_algorithm(ctx, &c);
     packed = osr__conv_packed(ctx, w, &c, 0);
-    i = packed == 0 ? 0 : osr__append(ctx, OSR__OP_conv2d, sy, x, w, 0, &node);
+    part = packed == 0 ? 0 : osr__append(ctx, OSR__OP_none, osr__conv_parts(ctx, &c), 0, 0, 0, &node);
+    i = part == 0 ? 0 : osr__append(ctx, OSR__OP_conv2d, sy, x, w, 0, &node);
     if (i != 0) {
         node->r.in[3] = packed;
+        node->r.in[OSR__PART] = part;
         memcpy(node->r.ia, ia, sizeof ia);
     }
     return osr__handle(ctx, i);
@@ -5637,29 +5680,42 @@ static void osr__lower_norm_stats(osr_ctx *ctx, uint32_t i)
     const int channels = osr__ref_shape(ctx, r->in[1]).dim[0], cb = osr__blocks(channels);
     osr_shape s = r->shape;
     const int batch = r->op == OSR__OP_norm_stats;
-    int part = 0, k;
-    if (batch) {
+    int part = 0, rows = 0, k;
+    if (batch && r->in[OSR__PART] != 0) {
+        rows = osr__rec(ctx, r->in[OSR__PART])->shape.dim[0] / 3;
+    } else if (batch) {
         s = osr__rec(ctx, r->in[0])->shape;
-        part = osr__scratch(ctx, osr__mul((size_t)s.dim[0] * 2, (size_t)cb * 8));
+        rows = s.dim[0];
+        part = osr__scratch(ctx, osr__mul((size_t)rows * 3, (size_t)cb * 8));
         osr__begin(ctx, OSR__K_norm_plane_stats);
         osr__args(ctx, "gsiiii", r->in[0], part, s.dim[0], cb, s.dim[1], s.dim[2]);
         osr__run_planes(ctx, s);
     }
     osr__begin(ctx, batch ? OSR__K_norm_merge : OSR__K_norm_fixed);
-    if (batch)
+    if (batch && r->in[OSR__PART] != 0)
+        osr__arg_mem(ctx, r->in[OSR__PART]);
+    else if (batch)
         osr__arg_slot(ctx, part);
     for (k = 1; k < 5; ++k)
         osr__arg_dense(ctx, r->in[k]);
     osr__arg_mem(ctx, i);
     if (batch)
-        osr__arg_i(ctx, s.dim[0]);
-    osr__args(ctx, "ii", cb, channels);
-    if (batch)
-        osr__arg_i(ctx, s.dim[1] * s.dim[2]);
-    osr__arg_f(ctx, r->fa[0]);
+        osr__arg_i(ctx, rows);
+    osr__args(ctx, "iif", cb, channels, r->fa[0]);
     if (batch)
         osr__arg_f(ctx, r->fa[1]);
     osr__run(ctx, (size_t)cb);
+}
+
+/* in = coefficients; ia, fa, dyn as norm_act. */
+static void osr__lower_norm_drop(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const int cb = r->shape.dim[1] / 16;
+    osr__begin(ctx, OSR__K_norm_drop);
+    osr__args(ctx, "mmifiyii", r->in[0], i, cb, r->fa[1], r->ia[OSR__STREAM], 0,
+              (int)(uint32_t)ctx->seed, (int)(uint32_t)(ctx->seed >> 32));
+    osr__run(ctx, (size_t)r->shape.dim[0] * (size_t)cb);
 }
 
 static void osr__lower_norm_act(osr_ctx *ctx, uint32_t i)
@@ -5894,35 +5950,60 @@ static void osr__fuse(osr_ctx *ctx)
     ctx->fused = ctx->node_count;
 }
 
-/* Coefficients of the activation a, with the factors of its dropout of channels, for each image. */
-static uint32_t osr__dropped(osr_ctx *ctx, const osr__record *a)
+/* In a step with gradients, let a convolution and a weight gradient by Winograd make the activation
+ * that they read from what it is made of, while they read that. Nothing else may read it. The
+ * activation's node is left to fold its dropout of channels into the coefficients. */
+static void osr__fuse_before(osr_ctx *ctx, uint32_t i)
 {
-    (void)ctx;
-    return a->in[1];
+    osr__record *b = osr__rec(ctx, i), *a;
+    const uint32_t j = b->in[0];
+    if ((b->op != OSR__OP_conv2d && b->op != OSR__OP_conv2d_dw)
+        || b->ia[OSR__ALGORITHM] == OSR__DIRECT || j < ctx->done || osr__is_persist(j))
+        return;
+    a = osr__rec(ctx, j);
+    if (a->op != OSR__OP_norm_act || a->keep || ctx->walk[j] != 1 || a->ia[OSR__NORM] == 0
+        || a->ia[OSR__DROP] == 1 || a->in[0] < ctx->done)
+        return;
+    b->in[0] = a->in[0];
+    b->in[OSR__BEFORE] = a->ia[OSR__DROP] != 0 ? j : a->in[1];
+    b->fa[1] = a->fa[0];
+    if (a->ia[OSR__DROP] != 0) {
+        a->op = OSR__OP_norm_drop;
+        a->in[0] = a->in[1];
+        a->in[1] = 0;
+        a->shape = osr_shape_make(2, a->shape.dim[0], osr__blocks(a->shape.dim[3]) * 16, 0, 0);
+    } else {
+        memset(a, 0, sizeof *a);
+        a->op = OSR__OP_none;
+    }
 }
 
-/* In a step with gradients, let a convolution and a weight gradient by Winograd make the activation
- * that they read while they read what it is made of. Nothing else may read the activation. */
-static void osr__fuse_before(osr_ctx *ctx)
+/* Let the convolution that puts out what is normalised sum up its statistics. */
+static void osr__fuse_stats(osr_ctx *ctx, uint32_t i)
+{
+    osr__record *b = osr__rec(ctx, i), *a;
+    const uint32_t j = b->in[0];
+    if (b->op != OSR__OP_norm_stats || j < ctx->done || osr__is_persist(j))
+        return;
+    a = osr__rec(ctx, j);
+    if (a->op != OSR__OP_conv2d || a->ia[OSR__ALGORITHM] == OSR__DIRECT || a->ia[OSR__AFTER] != 0)
+        return;
+    b->in[OSR__PART] = a->in[OSR__PART];
+    osr__rec(ctx, a->in[OSR__PART])->op = OSR__OP_conv_part;
+}
+
+static void osr__fuse_training(osr_ctx *ctx)
 {
     uint32_t i, first = (uint32_t)ctx->done;
+    int gradients = 0;
+    for (i = first; i < ctx->node_count; ++i)
+        gradients |= osr__rec(ctx, i)->backward;
     if (!osr__count_readers(ctx, first))
         return;
     for (i = first; i < ctx->node_count; ++i) {
-        osr__record *b = osr__rec(ctx, i), *a;
-        const uint32_t j = b->in[0];
-        if ((b->op != OSR__OP_conv2d_dw) || b->ia[OSR__ALGORITHM] == OSR__DIRECT || j < first
-            || osr__is_persist(j))
-            continue;
-        a = osr__rec(ctx, j);
-        if (a->op != OSR__OP_norm_act || a->keep || ctx->walk[j] != 1 || a->ia[OSR__NORM] == 0
-            || a->ia[OSR__DROP] != 0)
-            continue;
-        b->in[0] = a->in[0];
-        b->in[OSR__BEFORE] = osr__dropped(ctx, a);
-        b->fa[1] = a->fa[0];
-        memset(a, 0, sizeof *a);
-        a->op = OSR__OP_none;
+        osr__fuse_stats(ctx, i);
+        if (gradients)
+            osr__fuse_before(ctx, i);
     }
 }
 
@@ -10257,6 +10338,17 @@ static const char *const osr__cl_common[] = {
 "/* Every index i < n of a row, shared among the items of the group. */\n",
 "#define FOR_ROW(i, n) for (int i = (int)get_local_id(0); i < (n); i += LS)\n",
 "\n",
+"/* The 8 lanes of a block: at once on a CPU, one an item else. */\n",
+"#if OSR_GPU\n",
+"typedef float lanes;\n",
+"#define LANES(p) (*(p))\n",
+"#define FOR_LANES(i) FOR_ROW(i, 8)\n",
+"#else\n",
+"typedef float8 lanes;\n",
+"#define LANES(p) (*(__global float8 *)(p))\n",
+"#define FOR_LANES(i) for (int i = 0; i < 8; i += 8)\n",
+"#endif\n",
+"\n",
 "/* Every index of a flat array: CHUNK consecutive ones a work-group on a CPU, one an item else. */\n",
 "#define CHUNK 4096\n",
 "#if OSR_GPU\n",
@@ -12090,8 +12182,8 @@ static const char *const osr__cl_norm[] = {
 " *\n",
 " * coef: float [4][CB*8] = scale, shift, mean, 1/std a channel; zeros in lanes beyond C.\n",
 " * Plane kernels run one work-group of LS items for each (n, cb), group id n*CB + cb.\n",
-" * part: float [2][N][CB*8], one row a plane; the merges run one group of LS items for each cb and\n",
-" * add the rows in the order of n. */\n",
+" * part: float [2][N][CB*8], one row a plane (statistics: [3][R][CB*8], R = N or what a convolution\n",
+" * made); the merges run one group of LS items for each cb and add the rows in order. */\n",
 "#ifndef OSR_COMMON\n",
 "#include \"common.cl\"\n",
 "#endif\n",
@@ -12130,26 +12222,36 @@ static const char *const osr__cl_norm[] = {
 "    if (get_local_id(0) == 0) {\n",
 "        STORE8(part + ((size_t)n * CB + cb) * 8, mean);\n",
 "        STORE8(part + ((size_t)(N + n) * CB + cb) * 8, d);\n",
+"        STORE8(part + ((size_t)(2 * N + n) * CB + cb) * 8, (float8)((float)(H * W)));\n",
 "    }\n",
 "}\n",
 "\n",
-"/* Merge the planes (Chan et al.), update the running statistics, make the coefficients. */\n",
+"/* Merge the rows (Chan et al.), update the running statistics, make the coefficients. */\n",
 "OSR_KERNEL norm_merge(__global const float *part, __global const float *gamma, int goff,\n",
 "                      __global const float *beta, int boff, __global float *rmean, int moff,\n",
-"                      __global float *rvar, int voff, __global float *coef, int N, int CB, int C,\n",
-"                      int HW, float eps, float momentum)\n",
+"                      __global float *rvar, int voff, __global float *coef, int R, int CB, int C,\n",
+"                      float eps, float momentum)\n",
 "{\n",
 "    const int cb = (int)get_group_id(0), c8 = CB * 8;\n",
+"    FOR_LANES(i)\n",
+"    {\n",
+"        __global const float *p = part + cb * 8 + i;\n",
+"        lanes mean = 0.0f, m2 = 0.0f, count = 0.0f;\n",
+"        for (int n = 0; n < R; ++n, p += c8) {\n",
+"            const lanes d = LANES(p) - mean, more = LANES(p + (size_t)2 * R * c8);\n",
+"            const lanes all = count + more, share = more / all;\n",
+"            mean += d * share;\n",
+"            m2 += LANES(p + (size_t)R * c8) + d * d * (count * share);\n",
+"            count = all;\n",
+"        }\n",
+"        LANES(coef + 2 * c8 + cb * 8 + i) = mean;\n",
+"        LANES(coef + 3 * c8 + cb * 8 + i) = m2;\n",
+"        LANES(coef + cb * 8 + i) = count;\n",
+"    }\n",
 "    FOR_ROW(i, 8)\n",
 "    {\n",
 "        const int c = cb * 8 + i;\n",
-"        float mean = 0.0f, m2 = 0.0f, count = 0.0f;\n",
-"        for (int n = 0; n < N; ++n) {\n",
-"            const float d = part[(size_t)n * c8 + c] - mean, all = count + (float)HW;\n",
-"            mean += d * ((float)HW / all);\n",
-"            m2 += part[(size_t)(N + n) * c8 + c] + d * d * (count * ((float)HW / all));\n",
-"            count = all;\n",
-"        }\n",
+"        const float count = coef[c], mean = coef[2 * c8 + c], m2 = coef[3 * c8 + c];\n",
 "        const float inv = rsqrt(m2 / count + eps);\n",
 "        const float scale = c < C ? gamma[goff + c] * inv : 0.0f;\n",
 "        coef[c] = scale;\n",
@@ -12161,6 +12263,19 @@ static const char *const osr__cl_norm[] = {
 "            rmean[moff + c] += momentum * (mean - rmean[moff + c]);\n",
 "            rvar[voff + c] += momentum * (var - rvar[voff + c]);\n",
 "        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* The coefficients of each image with its factors of dropout of channels, out [N][2][CB*8]: leaky(m\n",
+" * (x scale + shift)) is m leaky(x scale + shift), as m is not negative. One group for each (n, cb). */\n",
+"OSR_KERNEL norm_drop(__global const float *coef, __global float *out, int CB, float p, uint stream,\n",
+"                     uint step, uint key0, uint key1)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    const float8 m = drop_mask(2, p, (uint)g, 0u, stream, step, (uint2)(key0, key1));\n",
+"    if (get_local_id(0) == 0) {\n",
+"        STORE8(out + (n * 2 * CB + cb) * 8, LOAD8(coef + cb * 8) * m);\n",
+"        STORE8(out + (n * 2 * CB + CB + cb) * 8, LOAD8(coef + (CB + cb) * 8) * m);\n",
 "    }\n",
 "}\n",
 "\n",
@@ -12850,19 +12965,63 @@ static const char *const osr__cl_winograd_cpu[] = {
 "        }\n",
 "}\n",
 "\n",
-"/* B' d B of 16 channels of tile w, to out[k * step], k < 36. A 6x6 tile begins one pixel above and\n",
+"/* An image set as it is transformed, 16 channels of one image at a time: as it is, or activated,\n",
+" * leaky(x scale + shift). */\n",
+"typedef struct wino_source {\n",
+"    __global const float *all, *p, *coef; /* p: of the image and channels */\n",
+"    int4 l;\n",
+"    int2 HW;\n",
+"    int C, cstep, upper;\n",
+"    float slope;\n",
+"    float16 scale, shift;\n",
+"} wino_source;\n",
+"\n",
+"/* Moves to 16-block c of image n. coef: [2][8*ceil(C/8)], scale and shift, of each image, cstep\n",
+" * floats apart; 0: the same for all; -1: scale 1, shift 0. */\n",
+"static inline void wino_source_at(wino_source *s, int n, int c)\n",
+"{\n",
+"    s->p = s->all + (size_t)n * s->l.w + s->l.x + c * 2 * s->l.z;\n",
+"    s->upper = c * 16 + 8 < s->C ? s->l.z : 0;\n",
+"    if (s->cstep >= 0) {\n",
+"        __global const float *k = s->coef + (size_t)n * s->cstep + c * 16;\n",
+"        const int C8 = (s->C + 7) / 8 * 8, up = s->upper != 0 ? 8 : 0;\n",
+"        s->scale = (float16)(LOAD8(k), LOAD8(k + up));\n",
+"        s->shift = (float16)(LOAD8(k + C8), LOAD8(k + C8 + up));\n",
+"    }\n",
+"}\n",
+"\n",
+"static inline float16 wino_value(const wino_source *s, int y, int x)\n",
+"{\n",
+"    return wino_load(s->p + min(y, s->HW.y) * s->l.y + min(x, s->HW.x) * 8, s->upper);\n",
+"}\n",
+"\n",
+"static inline float wino_inside(int i, int size)\n",
+"{\n",
+"    return (uint)i < (uint)size ? 1.0f : 0.0f;\n",
+"}\n",
+"\n",
+"/* The same activated, 0 <= slope <= 1. The halo is zero, so only the shift has to be kept out of it. */\n",
+"static inline float16 wino_active(const wino_source *s, int y, int x, float16 shift)\n",
+"{\n",
+"    const float16 v = wino_value(s, y, x) * s->scale + shift, low = v * s->slope;\n",
+"    return select(low, v, v > low);\n",
+"}\n",
+"\n",
+"/* B' d B of a 6x6 tile, act: activated, to out[k * step], k < 36. The tile begins one pixel above and\n",
 " * left of its outputs; the row and the column after the last are halo. */\n",
 "#define WINO_INPUT(NAME, SPACE)                                                                    \\\n",
-"    static inline void NAME(__global const float *x, int4 xl, int upper, wino_tile w,              \\\n",
-"                            int2 HW, SPACE float *out, int step)                                   \\\n",
+"    static inline void NAME(const wino_source *s, wino_tile w, int act, SPACE float *out,          \\\n",
+"                            int step)                                                              \\\n",
 "    {                                                                                              \\\n",
-"        __global const float *p = x + (size_t)w.n * xl.w + xl.x;                                   \\\n",
+"        const int y = w.y * 4 - 1;                                                                 \\\n",
 "        float16 r[6][6];                                                                           \\\n",
 "        WINO_UNROLL for (int j = 0; j < 6; ++j) {                                                  \\\n",
-"            const int c = min(w.x * 4 + j - 1, HW.x) * 8;                                          \\\n",
+"            const int x = w.x * 4 - 1 + j;                                                         \\\n",
+"            const float16 shift = s->shift * wino_inside(x, s->HW.x);                              \\\n",
 "            float16 d[6];                                                                          \\\n",
 "            WINO_UNROLL for (int i = 0; i < 6; ++i) d[i] =                                         \\\n",
-"                wino_load(p + min(w.y * 4 + i - 1, HW.y) * xl.y + c, upper);                       \\\n",
+"                act ? wino_active(s, y + i, x, shift * wino_inside(y + i, s->HW.y))                \\\n",
+"                    : wino_value(s, y + i, x);                                                     \\\n",
 "            WINO_B(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], d[0], d[1], d[2], d[3],   \\\n",
 "                   d[4], d[5]);                                                                    \\\n",
 "        }                                                                                          \\\n",
@@ -12875,6 +13034,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "        }                                                                                          \\\n",
 "    }\n",
 "WINO_INPUT(wino_input_local, __local)\n",
+"WINO_INPUT(wino_input_global, __global)\n",
 "\n",
 "/* m[o][t] = sum over c < C of v[t][c] times u[c] of 16-block o, for WINO_PX tiles. */\n",
 "#define WINO_PRODUCT(NAME, OB)                                                                     \\\n",
@@ -12902,16 +13062,49 @@ static const char *const osr__cl_winograd_cpu[] = {
 "WINO_PRODUCT(wino_product2, 2)\n",
 "#endif\n",
 "\n",
+"/* Batch statistics of 16 channels of what a work-group puts out: sums about the first value. */\n",
+"typedef struct wino_sums {\n",
+"    float16 pivot, sum, square;\n",
+"    float count;\n",
+"} wino_sums;\n",
+"\n",
+"static inline void wino_add(wino_sums *s, float16 v)\n",
+"{\n",
+"    const float16 d = v - s->pivot;\n",
+"    s->sum += d;\n",
+"    s->square += d * d;\n",
+"}\n",
+"\n",
+"/* Mean, sum of squared deviations and count of channels 8cb .. 8cb + 15, below OC, to row g of part\n",
+" * [3][G][8*ceil(OC/8)], as norm_merge wants them. */\n",
+"static inline void wino_sums_put(const wino_sums *s, __global float *part, int g, int G, int cb,\n",
+"                                 int OC)\n",
+"{\n",
+"    const int C8 = (OC + 7) / 8 * 8;\n",
+"    const float16 mean = s->pivot + s->sum / s->count;\n",
+"    const float16 square = s->square - s->sum * s->sum / s->count;\n",
+"    const float16 out[3] = {mean, max(square, (float16)(0.0f)), (float16)(s->count)};\n",
+"\n",
+"    for (int i = 0; i < 3; ++i) {\n",
+"        __global float *p = part + ((size_t)i * G + g) * C8 + cb * 8;\n",
+"        STORE8(p, out[i].lo);\n",
+"        if (cb * 8 + 8 < OC)\n",
+"            STORE8(p + 8, out[i].hi);\n",
+"    }\n",
+"}\n",
+"\n",
 "static inline float8 wino_mask(float8 v, int cb, int oc)\n",
 "{\n",
 "    const int8 lane = (int8)(0, 1, 2, 3, 4, 5, 6, 7) + cb * 8;\n",
 "    return cb * 8 + 8 <= oc ? v : select((float8)(0.0f), v, lane < oc);\n",
 "}\n",
 "\n",
-"/* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map. */\n",
+"/* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map;\n",
+" * stats: adds them to `sums`. */\n",
 "static inline void wino_output(__local const float *m, int step,\n",
 "                               __global float *y, int4 yl, wino_tile w, int2 HW, int cb,\n",
-"                               int OC, __global const float *coef, int after, float slope)\n",
+"                               int OC, __global const float *coef, int after, float slope,\n",
+"                               int stats, wino_sums *sums)\n",
 "{\n",
 "    __global float *p =\n",
 "        y + (size_t)w.n * yl.w + yl.x + cb * yl.z + w.y * 4 * yl.y + w.x * 32;\n",
@@ -12930,9 +13123,13 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    {\n",
 "        float16 o[4];\n",
 "        WINO_AT(o[0], o[1], o[2], o[3], r[i][0], r[i][1], r[i][2], r[i][3], r[i][4], r[i][5]);\n",
+"        if (stats && i == 0 && sums->count == 0.0f)\n",
+"            sums->pivot = o[0];\n",
 "        WINO_UNROLL for (int j = 0; j < 4; ++j)\n",
 "        {\n",
 "            if (i < h && j < v) {\n",
+"                if (stats)\n",
+"                    wino_add(sums, o[j]);\n",
 "                STORE8(p + i * yl.y + j * 8,\n",
 "                       wino_mask(conv_epilogue8(o[j].lo, coef, CB, cb, after, slope), cb, OC));\n",
 "                if (both)\n",
@@ -12942,6 +13139,8 @@ static const char *const osr__cl_winograd_cpu[] = {
 "            }\n",
 "        }\n",
 "    }\n",
+"    if (stats)\n",
+"        sums->count += (float)(min(h, 4) * min(v, 4));\n",
 "}\n",
 "\n",
 "/* m[t][32] = V U for one point and one 16-block of outputs, or two (pair), of `used` tiles. */\n",
@@ -12962,12 +13161,16 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    }\n",
 "}\n",
 "\n",
-"/* y = convolution of x with the filters of U. T: tiles a work-group, a multiple of 8. scratch:\n",
-" * 36 * (T * (C16 + 32) + 32) floats: the transformed tiles [36][T][C16] and, of 32 outputs at a\n",
-" * time, the products [36][T][32]; 16 floats more in each of 36 keep them off one cache set. */\n",
+"/* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of U;\n",
+" * then what conv_epilogue8 says. stats 1: batch statistics of y to part (see wino_sums_put). T: tiles\n",
+" * a work-group, a multiple of 8. scratch: 36 * (T * (C16 + 32) + 32) floats: the transformed tiles\n",
+" * [36][T][C16] and, of 32 outputs at a time, the products [36][T][32]; 16 floats more in each of 36\n",
+" * keep them off one cache set. */\n",
 "OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,\n",
 "                     int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC, int2 HW,\n",
-"                     __global const float *restrict coef, int after, float slope, int T,\n",
+"                     __global const float *restrict coef, int after, float slope,\n",
+"                     __global const float *restrict before, int cstep, float bslope,\n",
+"                     __global float *restrict part, int stats, int T,\n",
 "                     __local float16 *restrict scratch)\n",
 "{\n",
 "    const int2 grid = (HW + 3) / 4;\n",
@@ -12978,14 +13181,18 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    const long ustep = (long)36 * IB * 128;\n",
 "    __local float *v = (__local float *)scratch, *m = v + 36 * vk;\n",
 "    const wino_tile first = wino_at(t0, grid);\n",
+"    wino_source s = {x, 0, before, xl, HW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};\n",
 "\n",
 "    for (int c = 0; c < IB; c += 2) {\n",
 "        wino_tile w = first;\n",
 "        for (int t = 0; t < used; ++t) {\n",
 "            if (c + 2 < IB)\n",
 "                wino_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, 4, 0);\n",
-"            wino_input_local(x + c * xl.z, xl, c + 1 < IB ? xl.z : 0, w, HW, v + t * C16 + c * 8,\n",
-"                             vk);\n",
+"            wino_source_at(&s, w.n, c / 2);\n",
+"            if (cstep >= 0)\n",
+"                wino_input_local(&s, w, 1, v + t * C16 + c * 8, vk);\n",
+"            else\n",
+"                wino_input_local(&s, w, 0, v + t * C16 + c * 8, vk);\n",
 "            if (t + 1 < live)\n",
 "                w = wino_next(w, grid);\n",
 "        }\n",
@@ -13002,10 +13209,17 @@ static const char *const osr__cl_winograd_cpu[] = {
 "                          used, o + 1 < o16, m + k * mk);\n",
 "        }\n",
 "        for (int b = o; b < min(o + 2, o16); ++b) {\n",
+"            __local const float *mb = m + (b - o) * 16;\n",
+"            wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};\n",
 "            w = first;\n",
 "            for (int t = 0; t < live; ++t, w = wino_next(w, grid))\n",
-"                wino_output(m + t * 32 + (b - o) * 16, mk, y, yl, w, HW, b * 2, OC, coef,\n",
-"                            after, slope);\n",
+"                if (stats)\n",
+"                    wino_output(mb + t * 32, mk, y, yl, w, HW, b * 2, OC, coef, 0, slope, 1, &sums);\n",
+"                else\n",
+"                    wino_output(mb + t * 32, mk, y, yl, w, HW, b * 2, OC, coef, after, slope, 0,\n",
+"                                &sums);\n",
+"            if (stats)\n",
+"                wino_sums_put(&sums, part, (int)get_group_id(0), (int)get_num_groups(0), b * 2, OC);\n",
 "        }\n",
 "    }\n",
 "}\n",
@@ -13054,29 +13268,29 @@ static const char *const osr__cl_winograd_cpu[] = {
 "#define WINO2_OCOL(b) ((b) < 5 ? 1 : 4)\n",
 "#define WINO2_FILTER(k) ((k) < 25 ? (k) : (k) < 65 ? 25 + ((k) - 25) / 4 : 35)\n",
 "\n",
-"/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x from pad above and\n",
-" * left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and left of (4y, 4x).\n",
-" * HW: the size of the map. */\n",
-"static inline void wino2_input(__global const float *x, int4 xl, int upper, wino_tile w, int2 HW,\n",
-"                               int2 pad, int transpose, __local float *out, int step)\n",
+"/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x, act: activated, from\n",
+" * pad above and left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and left\n",
+" * of (4y, 4x). */\n",
+"static inline void wino2_input(const wino_source *s, wino_tile w, int2 pad, int transpose, int act,\n",
+"                               __local float *out, int step)\n",
 "{\n",
 "    const int2 at = (int2)(w.x, w.y) * (transpose ? 4 : 8) - (transpose ? 1 - pad : pad);\n",
 "    const int size = transpose ? 5 : 9;\n",
 "    float16 r[9][9];\n",
 "\n",
-"    x += (size_t)w.n * xl.w + xl.x;\n",
 "    WINO_LOOP for (int j = 0; j < size; ++j)\n",
 "    {\n",
-"        __global const float *p = x + min(at.x + j, HW.x) * 8;\n",
+"        const int x = at.x + j;\n",
+"        const float16 shift = s->shift * wino_inside(x, s->HW.x);\n",
 "        float16 d[9], e[5];\n",
 "        if (transpose) {\n",
-"            WINO_UNROLL for (int i = 0; i < 5; ++i) d[i] =\n",
-"                wino_load(p + min(at.y + i, HW.y) * xl.y, upper);\n",
+"            WINO_UNROLL for (int i = 0; i < 5; ++i) d[i] = wino_value(s, at.y + i, x);\n",
 "            WINO2_B(e, d[0], d[1], d[2], d[3], d[4]);\n",
 "            WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = pad.y ? d[i] : d[i + 1];\n",
 "        } else {\n",
 "            WINO_UNROLL for (int i = 0; i < 9; ++i) d[i] =\n",
-"                wino_load(p + min(at.y + i, HW.y) * xl.y, upper);\n",
+"                act ? wino_active(s, at.y + i, x, shift * wino_inside(at.y + i, s->HW.y))\n",
+"                    : wino_value(s, at.y + i, x);\n",
 "            WINO2_B(e, d[0], d[2], d[4], d[6], d[8]);\n",
 "            WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = d[2 * i + 1];\n",
 "        }\n",
@@ -13106,6 +13320,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    int C, transpose, after;\n",
 "    __global const float *coef;\n",
 "    float slope;\n",
+"    int stats;\n",
 "} wino2_result;\n",
 "\n",
 "static inline void wino2_store(const wino2_result *s, __global float *p, int cb, float16 v)\n",
@@ -13122,7 +13337,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "/* Writes 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map: 4x4, or\n",
 " * (transposed) 8x8, of which the even points make the rows and columns 2i + pad. */\n",
 "static inline void wino2_output(__local const float *m, int step, const wino2_result *s,\n",
-"                                wino_tile w, int cb)\n",
+"                                wino_tile w, int cb, wino_sums *sums)\n",
 "{\n",
 "    const int size = s->transpose ? 8 : 4, h = s->HW.y - w.y * size, v = s->HW.x - w.x * size;\n",
 "    const int4 l = s->yl;\n",
@@ -13162,21 +13377,29 @@ static const char *const osr__cl_winograd_cpu[] = {
 "                    wino2_store(s, p + y * l.y + (2 * j + 1 - pad.x) * 8, cb, r[i][5 + j]);\n",
 "            }\n",
 "        } else {\n",
+"            if (sums->count == 0.0f)\n",
+"                sums->pivot = e[0] + r[i][5];\n",
 "            WINO_UNROLL for (int j = 0; j < 4; ++j)\n",
-"                if (j < v)\n",
-"                    wino2_store(s, p + y * l.y + j * 8, cb, e[j] + r[i][5 + j]);\n",
+"                if (j < v) {\n",
+"                    const float16 o = e[j] + r[i][5 + j];\n",
+"                    if (s->stats)\n",
+"                        wino_add(sums, o);\n",
+"                    wino2_store(s, p + y * l.y + j * 8, cb, o);\n",
+"                }\n",
+"            sums->count += (float)min(v, 4);\n",
 "        }\n",
 "    }\n",
 "}\n",
 "\n",
-"/* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx) its\n",
-" * input gradient. XHW, YHW: the sizes of x and y. T: tiles a work-group, a multiple of 8. scratch:\n",
-" * 81 * (T * (C16 + 32) + 32) floats: the transformed tiles [81][T][C16] and, of 32 outputs at a\n",
-" * time, the products [81][T][32]; 16 floats more in each of 81 keep them off one cache set. */\n",
+"/* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx, nothing\n",
+" * before) its input gradient. XHW, YHW: the sizes of x and y. The rest as in wino_conv; scratch: 81 *\n",
+" * (T * (C16 + 32) + 32) floats. */\n",
 "OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,\n",
 "                      int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC,\n",
 "                      int2 XHW, int2 YHW, int2 pad, int transpose,\n",
-"                      __global const float *restrict coef, int after, float slope, int T,\n",
+"                      __global const float *restrict coef, int after, float slope,\n",
+"                      __global const float *restrict before, int cstep, float bslope,\n",
+"                      __global float *restrict part, int stats, int T,\n",
 "                      __local float16 *restrict scratch)\n",
 "{\n",
 "    const int size = transpose ? 8 : 4, isize = transpose ? 4 : 8;\n",
@@ -13186,17 +13409,21 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    const int mk = T * 32 + 16, o16 = (OC + 15) / 16, og = (int)get_group_id(1);\n",
 "    const int ng = (int)get_num_groups(1), pairs = (o16 + 1) / 2;\n",
 "    const long ustep = (long)36 * IB * 128;\n",
-"    const wino2_result s = {y, yl, YHW, pad, OC, transpose, after, coef, slope};\n",
+"    const wino2_result r = {y, yl, YHW, pad, OC, transpose, after, coef, slope, stats};\n",
 "    __local float *v = (__local float *)scratch, *m = v + 81 * vk;\n",
 "    const wino_tile first = wino_at(t0, grid);\n",
+"    wino_source s = {x, 0, before, xl, XHW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};\n",
 "\n",
 "    for (int c = 0; c < IB; c += 2) {\n",
 "        wino_tile w = first;\n",
 "        for (int t = 0; t < used; ++t) {\n",
 "            if (c + 2 < IB)\n",
 "                wino_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, isize, 0);\n",
-"            wino2_input(x + c * xl.z, xl, c + 1 < IB ? xl.z : 0, w, XHW, pad, transpose,\n",
-"                        v + t * C16 + c * 8, vk);\n",
+"            wino_source_at(&s, w.n, c / 2);\n",
+"            if (cstep >= 0)\n",
+"                wino2_input(&s, w, pad, 0, 1, v + t * C16 + c * 8, vk);\n",
+"            else\n",
+"                wino2_input(&s, w, pad, transpose, 0, v + t * C16 + c * 8, vk);\n",
 "            if (t + 1 < live)\n",
 "                w = wino_next(w, grid);\n",
 "        }\n",
@@ -13210,13 +13437,16 @@ static const char *const osr__cl_winograd_cpu[] = {
 "                w = wino_next(w, grid);\n",
 "            }\n",
 "            wino_products(v + k * vk, C16,\n",
-"                           u + uoff + o * ustep + (long)WINO2_FILTER(k) * IB * 128, ustep, IB * 8,\n",
-"                           used, o + 1 < o16, m + k * mk);\n",
+"                          u + uoff + o * ustep + (long)WINO2_FILTER(k) * IB * 128, ustep, IB * 8,\n",
+"                          used, o + 1 < o16, m + k * mk);\n",
 "        }\n",
 "        for (int b = o; b < min(o + 2, o16); ++b) {\n",
+"            wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};\n",
 "            w = first;\n",
 "            for (int t = 0; t < live; ++t, w = wino_next(w, grid))\n",
-"                wino2_output(m + t * 32 + (b - o) * 16, mk, &s, w, b * 2);\n",
+"                wino2_output(m + t * 32 + (b - o) * 16, mk, &r, w, b * 2, &sums);\n",
+"            if (stats)\n",
+"                wino_sums_put(&sums, part, (int)get_group_id(0), (int)get_num_groups(0), b * 2, OC);\n",
 "        }\n",
 "    }\n",
 "}\n",
@@ -13281,72 +13511,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    }\n",
 "}\n",
 "\n",
-"/* One image set that the weight gradient transforms, 16 channels of one image at a time: dy, or x,\n",
-" * which enters as leaky(x scale + shift). */\n",
-"typedef struct wino_source {\n",
-"    __global const float *all, *p, *coef; /* p: of the image and channels */\n",
-"    int4 l;\n",
-"    int2 HW;\n",
-"    int C, cstep, upper;\n",
-"    float slope;\n",
-"    float16 scale, shift;\n",
-"} wino_source;\n",
-"\n",
-"/* Moves to 16-block c of image n. coef: [2][8*ceil(C/8)], scale and shift, of each image, cstep\n",
-" * floats apart; 0: the same for all; -1: scale 1, shift 0. */\n",
-"static inline void wino_source_at(wino_source *s, int n, int c)\n",
-"{\n",
-"    s->p = s->all + (size_t)n * s->l.w + s->l.x + c * 2 * s->l.z;\n",
-"    s->upper = c * 16 + 8 < s->C ? s->l.z : 0;\n",
-"    if (s->cstep >= 0) {\n",
-"        __global const float *k = s->coef + (size_t)n * s->cstep + c * 16;\n",
-"        const int C8 = (s->C + 7) / 8 * 8, up = s->upper != 0 ? 8 : 0;\n",
-"        s->scale = (float16)(LOAD8(k), LOAD8(k + up));\n",
-"        s->shift = (float16)(LOAD8(k + C8), LOAD8(k + C8 + up));\n",
-"    }\n",
-"}\n",
-"\n",
-"static inline float16 wino_value(const wino_source *s, int y, int x)\n",
-"{\n",
-"    return wino_load(s->p + min(y, s->HW.y) * s->l.y + min(x, s->HW.x) * 8, s->upper);\n",
-"}\n",
-"\n",
-"static inline float wino_inside(int i, int size)\n",
-"{\n",
-"    return (uint)i < (uint)size ? 1.0f : 0.0f;\n",
-"}\n",
-"\n",
-"/* The same activated, 0 <= slope <= 1. The halo is zero, so only the shift has to be kept out of it. */\n",
-"static inline float16 wino_active(const wino_source *s, int y, int x, float16 shift)\n",
-"{\n",
-"    const float16 v = wino_value(s, y, x) * s->scale + shift, low = v * s->slope;\n",
-"    return select(low, v, v > low);\n",
-"}\n",
-"\n",
-"/* B' d B of a 6x6 tile of x, A d A' of a 4x4 tile of dy, to out[k * step], k < 36. */\n",
-"static inline void wino_x_points(const wino_source *s, wino_tile w, __global float *out, int step)\n",
-"{\n",
-"    float16 r[6][6];\n",
-"\n",
-"    WINO_UNROLL for (int j = 0; j < 6; ++j)\n",
-"    {\n",
-"        const int y = w.y * 4 - 1, x = w.x * 4 - 1 + j;\n",
-"        const float16 shift = s->shift * wino_inside(x, s->HW.x);\n",
-"        float16 d[6];\n",
-"        WINO_UNROLL for (int i = 0; i < 6; ++i) d[i] =\n",
-"            wino_active(s, y + i, x, shift * wino_inside(y + i, s->HW.y));\n",
-"        WINO_B(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], d[0], d[1], d[2], d[3], d[4],\n",
-"               d[5]);\n",
-"    }\n",
-"    WINO_UNROLL for (int i = 0; i < 6; ++i)\n",
-"    {\n",
-"        float16 o[6];\n",
-"        WINO_B(o[0], o[1], o[2], o[3], o[4], o[5], r[i][0], r[i][1], r[i][2], r[i][3], r[i][4],\n",
-"               r[i][5]);\n",
-"        WINO_UNROLL for (int j = 0; j < 6; ++j) WINO_STORE16(out + (i * 6 + j) * step, o[j]);\n",
-"    }\n",
-"}\n",
-"\n",
+"/* A d A' of a 4x4 tile of dy, to out[k * step], k < 36. */\n",
 "static inline void wino_dy_points(const wino_source *s, wino_tile w, __global float *out, int step)\n",
 "{\n",
 "    float16 r[6][4];\n",
@@ -13392,7 +13557,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "            continue;\n",
 "        wino_source_at(&s, w.n, block);\n",
 "        if (of_x)\n",
-"            wino_x_points(&s, w, out + t * 16, step);\n",
+"            wino_input_global(&s, w, 1, out + t * 16, step);\n",
 "        else\n",
 "            wino_dy_points(&s, w, out + t * 16, step);\n",
 "        w = wino_next(w, grid);\n",
@@ -13653,7 +13818,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "}\n",
 };
 static const osr__cl_file osr__cl_files[] = {
-    {"common", osr__cl_common, 174},
+    {"common", osr__cl_common, 185},
     {"conv_cpu", osr__cl_conv_cpu, 442},
     {"conv_gpu", osr__cl_conv_gpu, 356},
     {"element", osr__cl_element, 137},
@@ -13662,12 +13827,12 @@ static const osr__cl_file osr__cl_files[] = {
     {"loss", osr__cl_loss, 227},
     {"matmul_cpu", osr__cl_matmul_cpu, 214},
     {"matmul_gpu", osr__cl_matmul_gpu, 206},
-    {"norm", osr__cl_norm, 248},
+    {"norm", osr__cl_norm, 271},
     {"optimiser", osr__cl_optimiser, 45},
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
     {"rows", osr__cl_rows, 181},
-    {"winograd_cpu", osr__cl_winograd_cpu, 963},
+    {"winograd_cpu", osr__cl_winograd_cpu, 1013},
 };
 static const unsigned osr__cl_file_count = 15;
 /* <<< kernels */

@@ -86,6 +86,17 @@ static inline float8 add_up8(const float8 *v)
 /* Every index i < n of a row, shared among the items of the group. */
 #define FOR_ROW(i, n) for (int i = (int)get_local_id(0); i < (n); i += LS)
 
+/* The 8 lanes of a block: at once on a CPU, one an item else. */
+#if OSR_GPU
+typedef float lanes;
+#define LANES(p) (*(p))
+#define FOR_LANES(i) FOR_ROW(i, 8)
+#else
+typedef float8 lanes;
+#define LANES(p) (*(__global float8 *)(p))
+#define FOR_LANES(i) for (int i = 0; i < 8; i += 8)
+#endif
+
 /* Every index of a flat array: CHUNK consecutive ones a work-group on a CPU, one an item else. */
 #define CHUNK 4096
 #if OSR_GPU

@@ -4,8 +4,8 @@
  *
  * coef: float [4][CB*8] = scale, shift, mean, 1/std a channel; zeros in lanes beyond C.
  * Plane kernels run one work-group of LS items for each (n, cb), group id n*CB + cb.
- * part: float [2][N][CB*8], one row a plane; the merges run one group of LS items for each cb and
- * add the rows in the order of n. */
+ * part: float [2][N][CB*8], one row a plane (statistics: [3][R][CB*8], R = N or what a convolution
+ * made); the merges run one group of LS items for each cb and add the rows in order. */
 #ifndef OSR_COMMON
 #include "common.cl"
 #endif
@@ -44,26 +44,36 @@ OSR_KERNEL norm_plane_stats(__global const float *x, const int4 xl, __global flo
     if (get_local_id(0) == 0) {
         STORE8(part + ((size_t)n * CB + cb) * 8, mean);
         STORE8(part + ((size_t)(N + n) * CB + cb) * 8, d);
+        STORE8(part + ((size_t)(2 * N + n) * CB + cb) * 8, (float8)((float)(H * W)));
     }
 }
 
-/* Merge the planes (Chan et al.), update the running statistics, make the coefficients. */
+/* Merge the rows (Chan et al.), update the running statistics, make the coefficients. */
 OSR_KERNEL norm_merge(__global const float *part, __global const float *gamma, int goff,
                       __global const float *beta, int boff, __global float *rmean, int moff,
-                      __global float *rvar, int voff, __global float *coef, int N, int CB, int C,
-                      int HW, float eps, float momentum)
+                      __global float *rvar, int voff, __global float *coef, int R, int CB, int C,
+                      float eps, float momentum)
 {
     const int cb = (int)get_group_id(0), c8 = CB * 8;
+    FOR_LANES(i)
+    {
+        __global const float *p = part + cb * 8 + i;
+        lanes mean = 0.0f, m2 = 0.0f, count = 0.0f;
+        for (int n = 0; n < R; ++n, p += c8) {
+            const lanes d = LANES(p) - mean, more = LANES(p + (size_t)2 * R * c8);
+            const lanes all = count + more, share = more / all;
+            mean += d * share;
+            m2 += LANES(p + (size_t)R * c8) + d * d * (count * share);
+            count = all;
+        }
+        LANES(coef + 2 * c8 + cb * 8 + i) = mean;
+        LANES(coef + 3 * c8 + cb * 8 + i) = m2;
+        LANES(coef + cb * 8 + i) = count;
+    }
     FOR_ROW(i, 8)
     {
         const int c = cb * 8 + i;
-        float mean = 0.0f, m2 = 0.0f, count = 0.0f;
-        for (int n = 0; n < N; ++n) {
-            const float d = part[(size_t)n * c8 + c] - mean, all = count + (float)HW;
-            mean += d * ((float)HW / all);
-            m2 += part[(size_t)(N + n) * c8 + c] + d * d * (count * ((float)HW / all));
-            count = all;
-        }
+        const float count = coef[c], mean = coef[2 * c8 + c], m2 = coef[3 * c8 + c];
         const float inv = rsqrt(m2 / count + eps);
         const float scale = c < C ? gamma[goff + c] * inv : 0.0f;
         coef[c] = scale;
@@ -75,6 +85,19 @@ OSR_KERNEL norm_merge(__global const float *part, __global const float *gamma, i
             rmean[moff + c] += momentum * (mean - rmean[moff + c]);
             rvar[voff + c] += momentum * (var - rvar[voff + c]);
         }
+    }
+}
+
+/* The coefficients of each image with its factors of dropout of channels, out [N][2][CB*8]: leaky(m
+ * (x scale + shift)) is m leaky(x scale + shift), as m is not negative. One group for each (n, cb). */
+OSR_KERNEL norm_drop(__global const float *coef, __global float *out, int CB, float p, uint stream,
+                     uint step, uint key0, uint key1)
+{
+    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;
+    const float8 m = drop_mask(2, p, (uint)g, 0u, stream, step, (uint2)(key0, key1));
+    if (get_local_id(0) == 0) {
+        STORE8(out + (n * 2 * CB + cb) * 8, LOAD8(coef + cb * 8) * m);
+        STORE8(out + (n * 2 * CB + CB + cb) * 8, LOAD8(coef + (CB + cb) * 8) * m);
     }
 }
 

@@ -159,19 +159,63 @@ static inline void wino_hint(__global const float *x, int4 xl, int upper, wino_t
         }
 }
 
-/* B' d B of 16 channels of tile w, to out[k * step], k < 36. A 6x6 tile begins one pixel above and
+/* An image set as it is transformed, 16 channels of one image at a time: as it is, or activated,
+ * leaky(x scale + shift). */
+typedef struct wino_source {
+    __global const float *all, *p, *coef; /* p: of the image and channels */
+    int4 l;
+    int2 HW;
+    int C, cstep, upper;
+    float slope;
+    float16 scale, shift;
+} wino_source;
+
+/* Moves to 16-block c of image n. coef: [2][8*ceil(C/8)], scale and shift, of each image, cstep
+ * floats apart; 0: the same for all; -1: scale 1, shift 0. */
+static inline void wino_source_at(wino_source *s, int n, int c)
+{
+    s->p = s->all + (size_t)n * s->l.w + s->l.x + c * 2 * s->l.z;
+    s->upper = c * 16 + 8 < s->C ? s->l.z : 0;
+    if (s->cstep >= 0) {
+        __global const float *k = s->coef + (size_t)n * s->cstep + c * 16;
+        const int C8 = (s->C + 7) / 8 * 8, up = s->upper != 0 ? 8 : 0;
+        s->scale = (float16)(LOAD8(k), LOAD8(k + up));
+        s->shift = (float16)(LOAD8(k + C8), LOAD8(k + C8 + up));
+    }
+}
+
+static inline float16 wino_value(const wino_source *s, int y, int x)
+{
+    return wino_load(s->p + min(y, s->HW.y) * s->l.y + min(x, s->HW.x) * 8, s->upper);
+}
+
+static inline float wino_inside(int i, int size)
+{
+    return (uint)i < (uint)size ? 1.0f : 0.0f;
+}
+
+/* The same activated, 0 <= slope <= 1. The halo is zero, so only the shift has to be kept out of it. */
+static inline float16 wino_active(const wino_source *s, int y, int x, float16 shift)
+{
+    const float16 v = wino_value(s, y, x) * s->scale + shift, low = v * s->slope;
+    return select(low, v, v > low);
+}
+
+/* B' d B of a 6x6 tile, act: activated, to out[k * step], k < 36. The tile begins one pixel above and
  * left of its outputs; the row and the column after the last are halo. */
 #define WINO_INPUT(NAME, SPACE)                                                                    \
-    static inline void NAME(__global const float *x, int4 xl, int upper, wino_tile w,              \
-                            int2 HW, SPACE float *out, int step)                                   \
+    static inline void NAME(const wino_source *s, wino_tile w, int act, SPACE float *out,          \
+                            int step)                                                              \
     {                                                                                              \
-        __global const float *p = x + (size_t)w.n * xl.w + xl.x;                                   \
+        const int y = w.y * 4 - 1;                                                                 \
         float16 r[6][6];                                                                           \
         WINO_UNROLL for (int j = 0; j < 6; ++j) {                                                  \
-            const int c = min(w.x * 4 + j - 1, HW.x) * 8;                                          \
+            const int x = w.x * 4 - 1 + j;                                                         \
+            const float16 shift = s->shift * wino_inside(x, s->HW.x);                              \
             float16 d[6];                                                                          \
             WINO_UNROLL for (int i = 0; i < 6; ++i) d[i] =                                         \
-                wino_load(p + min(w.y * 4 + i - 1, HW.y) * xl.y + c, upper);                       \
+                act ? wino_active(s, y + i, x, shift * wino_inside(y + i, s->HW.y))                \
+                    : wino_value(s, y + i, x);                                                     \
             WINO_B(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], d[0], d[1], d[2], d[3],   \
                    d[4], d[5]);                                                                    \
         }                                                                                          \
@@ -184,6 +228,7 @@ static inline void wino_hint(__global const float *x, int4 xl, int upper, wino_t
         }                                                                                          \
     }
 WINO_INPUT(wino_input_local, __local)
+WINO_INPUT(wino_input_global, __global)
 
 /* m[o][t] = sum over c < C of v[t][c] times u[c] of 16-block o, for WINO_PX tiles. */
 #define WINO_PRODUCT(NAME, OB)                                                                     \
@@ -211,16 +256,49 @@ WINO_PRODUCT(wino_product1, 1)
 WINO_PRODUCT(wino_product2, 2)
 #endif
 
+/* Batch statistics of 16 channels of what a work-group puts out: sums about the first value. */
+typedef struct wino_sums {
+    float16 pivot, sum, square;
+    float count;
+} wino_sums;
+
+static inline void wino_add(wino_sums *s, float16 v)
+{
+    const float16 d = v - s->pivot;
+    s->sum += d;
+    s->square += d * d;
+}
+
+/* Mean, sum of squared deviations and count of channels 8cb .. 8cb + 15, below OC, to row g of part
+ * [3][G][8*ceil(OC/8)], as norm_merge wants them. */
+static inline void wino_sums_put(const wino_sums *s, __global float *part, int g, int G, int cb,
+                                 int OC)
+{
+    const int C8 = (OC + 7) / 8 * 8;
+    const float16 mean = s->pivot + s->sum / s->count;
+    const float16 square = s->square - s->sum * s->sum / s->count;
+    const float16 out[3] = {mean, max(square, (float16)(0.0f)), (float16)(s->count)};
+
+    for (int i = 0; i < 3; ++i) {
+        __global float *p = part + ((size_t)i * G + g) * C8 + cb * 8;
+        STORE8(p, out[i].lo);
+        if (cb * 8 + 8 < OC)
+            STORE8(p + 8, out[i].hi);
+    }
+}
+
 static inline float8 wino_mask(float8 v, int cb, int oc)
 {
     const int8 lane = (int8)(0, 1, 2, 3, 4, 5, 6, 7) + cb * 8;
     return cb * 8 + 8 <= oc ? v : select((float8)(0.0f), v, lane < oc);
 }
 
-/* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map. */
+/* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map;
+ * stats: adds them to `sums`. */
 static inline void wino_output(__local const float *m, int step,
                                __global float *y, int4 yl, wino_tile w, int2 HW, int cb,
-                               int OC, __global const float *coef, int after, float slope)
+                               int OC, __global const float *coef, int after, float slope,
+                               int stats, wino_sums *sums)
 {
     __global float *p =
         y + (size_t)w.n * yl.w + yl.x + cb * yl.z + w.y * 4 * yl.y + w.x * 32;
@@ -239,9 +317,13 @@ static inline void wino_output(__local const float *m, int step,
     {
         float16 o[4];
         WINO_AT(o[0], o[1], o[2], o[3], r[i][0], r[i][1], r[i][2], r[i][3], r[i][4], r[i][5]);
+        if (stats && i == 0 && sums->count == 0.0f)
+            sums->pivot = o[0];
         WINO_UNROLL for (int j = 0; j < 4; ++j)
         {
             if (i < h && j < v) {
+                if (stats)
+                    wino_add(sums, o[j]);
                 STORE8(p + i * yl.y + j * 8,
                        wino_mask(conv_epilogue8(o[j].lo, coef, CB, cb, after, slope), cb, OC));
                 if (both)
@@ -251,6 +333,8 @@ static inline void wino_output(__local const float *m, int step,
             }
         }
     }
+    if (stats)
+        sums->count += (float)(min(h, 4) * min(v, 4));
 }
 
 /* m[t][32] = V U for one point and one 16-block of outputs, or two (pair), of `used` tiles. */
@@ -271,12 +355,16 @@ static inline void wino_products(__local const float *v, int C16, __global const
     }
 }
 
-/* y = convolution of x with the filters of U. T: tiles a work-group, a multiple of 8. scratch:
- * 36 * (T * (C16 + 32) + 32) floats: the transformed tiles [36][T][C16] and, of 32 outputs at a
- * time, the products [36][T][32]; 16 floats more in each of 36 keep them off one cache set. */
+/* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of U;
+ * then what conv_epilogue8 says. stats 1: batch statistics of y to part (see wino_sums_put). T: tiles
+ * a work-group, a multiple of 8. scratch: 36 * (T * (C16 + 32) + 32) floats: the transformed tiles
+ * [36][T][C16] and, of 32 outputs at a time, the products [36][T][32]; 16 floats more in each of 36
+ * keep them off one cache set. */
 OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,
                      int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC, int2 HW,
-                     __global const float *restrict coef, int after, float slope, int T,
+                     __global const float *restrict coef, int after, float slope,
+                     __global const float *restrict before, int cstep, float bslope,
+                     __global float *restrict part, int stats, int T,
                      __local float16 *restrict scratch)
 {
     const int2 grid = (HW + 3) / 4;
@@ -287,14 +375,18 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
     const long ustep = (long)36 * IB * 128;
     __local float *v = (__local float *)scratch, *m = v + 36 * vk;
     const wino_tile first = wino_at(t0, grid);
+    wino_source s = {x, 0, before, xl, HW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
 
     for (int c = 0; c < IB; c += 2) {
         wino_tile w = first;
         for (int t = 0; t < used; ++t) {
             if (c + 2 < IB)
                 wino_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, 4, 0);
-            wino_input_local(x + c * xl.z, xl, c + 1 < IB ? xl.z : 0, w, HW, v + t * C16 + c * 8,
-                             vk);
+            wino_source_at(&s, w.n, c / 2);
+            if (cstep >= 0)
+                wino_input_local(&s, w, 1, v + t * C16 + c * 8, vk);
+            else
+                wino_input_local(&s, w, 0, v + t * C16 + c * 8, vk);
             if (t + 1 < live)
                 w = wino_next(w, grid);
         }
@@ -311,10 +403,17 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
                           used, o + 1 < o16, m + k * mk);
         }
         for (int b = o; b < min(o + 2, o16); ++b) {
+            __local const float *mb = m + (b - o) * 16;
+            wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
             w = first;
             for (int t = 0; t < live; ++t, w = wino_next(w, grid))
-                wino_output(m + t * 32 + (b - o) * 16, mk, y, yl, w, HW, b * 2, OC, coef,
-                            after, slope);
+                if (stats)
+                    wino_output(mb + t * 32, mk, y, yl, w, HW, b * 2, OC, coef, 0, slope, 1, &sums);
+                else
+                    wino_output(mb + t * 32, mk, y, yl, w, HW, b * 2, OC, coef, after, slope, 0,
+                                &sums);
+            if (stats)
+                wino_sums_put(&sums, part, (int)get_group_id(0), (int)get_num_groups(0), b * 2, OC);
         }
     }
 }
@@ -363,29 +462,29 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
 #define WINO2_OCOL(b) ((b) < 5 ? 1 : 4)
 #define WINO2_FILTER(k) ((k) < 25 ? (k) : (k) < 65 ? 25 + ((k) - 25) / 4 : 35)
 
-/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x from pad above and
- * left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and left of (4y, 4x).
- * HW: the size of the map. */
-static inline void wino2_input(__global const float *x, int4 xl, int upper, wino_tile w, int2 HW,
-                               int2 pad, int transpose, __local float *out, int step)
+/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x, act: activated, from
+ * pad above and left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and left
+ * of (4y, 4x). */
+static inline void wino2_input(const wino_source *s, wino_tile w, int2 pad, int transpose, int act,
+                               __local float *out, int step)
 {
     const int2 at = (int2)(w.x, w.y) * (transpose ? 4 : 8) - (transpose ? 1 - pad : pad);
     const int size = transpose ? 5 : 9;
     float16 r[9][9];
 
-    x += (size_t)w.n * xl.w + xl.x;
     WINO_LOOP for (int j = 0; j < size; ++j)
     {
-        __global const float *p = x + min(at.x + j, HW.x) * 8;
+        const int x = at.x + j;
+        const float16 shift = s->shift * wino_inside(x, s->HW.x);
         float16 d[9], e[5];
         if (transpose) {
-            WINO_UNROLL for (int i = 0; i < 5; ++i) d[i] =
-                wino_load(p + min(at.y + i, HW.y) * xl.y, upper);
+            WINO_UNROLL for (int i = 0; i < 5; ++i) d[i] = wino_value(s, at.y + i, x);
             WINO2_B(e, d[0], d[1], d[2], d[3], d[4]);
             WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = pad.y ? d[i] : d[i + 1];
         } else {
             WINO_UNROLL for (int i = 0; i < 9; ++i) d[i] =
-                wino_load(p + min(at.y + i, HW.y) * xl.y, upper);
+                act ? wino_active(s, at.y + i, x, shift * wino_inside(at.y + i, s->HW.y))
+                    : wino_value(s, at.y + i, x);
             WINO2_B(e, d[0], d[2], d[4], d[6], d[8]);
             WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = d[2 * i + 1];
         }
@@ -415,6 +514,7 @@ typedef struct wino2_result {
     int C, transpose, after;
     __global const float *coef;
     float slope;
+    int stats;
 } wino2_result;
 
 static inline void wino2_store(const wino2_result *s, __global float *p, int cb, float16 v)
@@ -431,7 +531,7 @@ static inline void wino2_store(const wino2_result *s, __global float *p, int cb,
 /* Writes 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map: 4x4, or
  * (transposed) 8x8, of which the even points make the rows and columns 2i + pad. */
 static inline void wino2_output(__local const float *m, int step, const wino2_result *s,
-                                wino_tile w, int cb)
+                                wino_tile w, int cb, wino_sums *sums)
 {
     const int size = s->transpose ? 8 : 4, h = s->HW.y - w.y * size, v = s->HW.x - w.x * size;
     const int4 l = s->yl;
@@ -471,21 +571,29 @@ static inline void wino2_output(__local const float *m, int step, const wino2_re
                     wino2_store(s, p + y * l.y + (2 * j + 1 - pad.x) * 8, cb, r[i][5 + j]);
             }
         } else {
+            if (sums->count == 0.0f)
+                sums->pivot = e[0] + r[i][5];
             WINO_UNROLL for (int j = 0; j < 4; ++j)
-                if (j < v)
-                    wino2_store(s, p + y * l.y + j * 8, cb, e[j] + r[i][5 + j]);
+                if (j < v) {
+                    const float16 o = e[j] + r[i][5 + j];
+                    if (s->stats)
+                        wino_add(sums, o);
+                    wino2_store(s, p + y * l.y + j * 8, cb, o);
+                }
+            sums->count += (float)min(v, 4);
         }
     }
 }
 
-/* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx) its
- * input gradient. XHW, YHW: the sizes of x and y. T: tiles a work-group, a multiple of 8. scratch:
- * 81 * (T * (C16 + 32) + 32) floats: the transformed tiles [81][T][C16] and, of 32 outputs at a
- * time, the products [81][T][32]; 16 floats more in each of 81 keep them off one cache set. */
+/* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx, nothing
+ * before) its input gradient. XHW, YHW: the sizes of x and y. The rest as in wino_conv; scratch: 81 *
+ * (T * (C16 + 32) + 32) floats. */
 OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,
                       int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC,
                       int2 XHW, int2 YHW, int2 pad, int transpose,
-                      __global const float *restrict coef, int after, float slope, int T,
+                      __global const float *restrict coef, int after, float slope,
+                      __global const float *restrict before, int cstep, float bslope,
+                      __global float *restrict part, int stats, int T,
                       __local float16 *restrict scratch)
 {
     const int size = transpose ? 8 : 4, isize = transpose ? 4 : 8;
@@ -495,17 +603,21 @@ OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const 
     const int mk = T * 32 + 16, o16 = (OC + 15) / 16, og = (int)get_group_id(1);
     const int ng = (int)get_num_groups(1), pairs = (o16 + 1) / 2;
     const long ustep = (long)36 * IB * 128;
-    const wino2_result s = {y, yl, YHW, pad, OC, transpose, after, coef, slope};
+    const wino2_result r = {y, yl, YHW, pad, OC, transpose, after, coef, slope, stats};
     __local float *v = (__local float *)scratch, *m = v + 81 * vk;
     const wino_tile first = wino_at(t0, grid);
+    wino_source s = {x, 0, before, xl, XHW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
 
     for (int c = 0; c < IB; c += 2) {
         wino_tile w = first;
         for (int t = 0; t < used; ++t) {
             if (c + 2 < IB)
                 wino_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, isize, 0);
-            wino2_input(x + c * xl.z, xl, c + 1 < IB ? xl.z : 0, w, XHW, pad, transpose,
-                        v + t * C16 + c * 8, vk);
+            wino_source_at(&s, w.n, c / 2);
+            if (cstep >= 0)
+                wino2_input(&s, w, pad, 0, 1, v + t * C16 + c * 8, vk);
+            else
+                wino2_input(&s, w, pad, transpose, 0, v + t * C16 + c * 8, vk);
             if (t + 1 < live)
                 w = wino_next(w, grid);
         }
@@ -519,13 +631,16 @@ OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const 
                 w = wino_next(w, grid);
             }
             wino_products(v + k * vk, C16,
-                           u + uoff + o * ustep + (long)WINO2_FILTER(k) * IB * 128, ustep, IB * 8,
-                           used, o + 1 < o16, m + k * mk);
+                          u + uoff + o * ustep + (long)WINO2_FILTER(k) * IB * 128, ustep, IB * 8,
+                          used, o + 1 < o16, m + k * mk);
         }
         for (int b = o; b < min(o + 2, o16); ++b) {
+            wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
             w = first;
             for (int t = 0; t < live; ++t, w = wino_next(w, grid))
-                wino2_output(m + t * 32 + (b - o) * 16, mk, &s, w, b * 2);
+                wino2_output(m + t * 32 + (b - o) * 16, mk, &r, w, b * 2, &sums);
+            if (stats)
+                wino_sums_put(&sums, part, (int)get_group_id(0), (int)get_num_groups(0), b * 2, OC);
         }
     }
 }
@@ -590,72 +705,7 @@ OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float 
     }
 }
 
-/* One image set that the weight gradient transforms, 16 channels of one image at a time: dy, or x,
- * which enters as leaky(x scale + shift). */
-typedef struct wino_source {
-    __global const float *all, *p, *coef; /* p: of the image and channels */
-    int4 l;
-    int2 HW;
-    int C, cstep, upper;
-    float slope;
-    float16 scale, shift;
-} wino_source;
-
-/* Moves to 16-block c of image n. coef: [2][8*ceil(C/8)], scale and shift, of each image, cstep
- * floats apart; 0: the same for all; -1: scale 1, shift 0. */
-static inline void wino_source_at(wino_source *s, int n, int c)
-{
-    s->p = s->all + (size_t)n * s->l.w + s->l.x + c * 2 * s->l.z;
-    s->upper = c * 16 + 8 < s->C ? s->l.z : 0;
-    if (s->cstep >= 0) {
-        __global const float *k = s->coef + (size_t)n * s->cstep + c * 16;
-        const int C8 = (s->C + 7) / 8 * 8, up = s->upper != 0 ? 8 : 0;
-        s->scale = (float16)(LOAD8(k), LOAD8(k + up));
-        s->shift = (float16)(LOAD8(k + C8), LOAD8(k + C8 + up));
-    }
-}
-
-static inline float16 wino_value(const wino_source *s, int y, int x)
-{
-    return wino_load(s->p + min(y, s->HW.y) * s->l.y + min(x, s->HW.x) * 8, s->upper);
-}
-
-static inline float wino_inside(int i, int size)
-{
-    return (uint)i < (uint)size ? 1.0f : 0.0f;
-}
-
-/* The same activated, 0 <= slope <= 1. The halo is zero, so only the shift has to be kept out of it. */
-static inline float16 wino_active(const wino_source *s, int y, int x, float16 shift)
-{
-    const float16 v = wino_value(s, y, x) * s->scale + shift, low = v * s->slope;
-    return select(low, v, v > low);
-}
-
-/* B' d B of a 6x6 tile of x, A d A' of a 4x4 tile of dy, to out[k * step], k < 36. */
-static inline void wino_x_points(const wino_source *s, wino_tile w, __global float *out, int step)
-{
-    float16 r[6][6];
-
-    WINO_UNROLL for (int j = 0; j < 6; ++j)
-    {
-        const int y = w.y * 4 - 1, x = w.x * 4 - 1 + j;
-        const float16 shift = s->shift * wino_inside(x, s->HW.x);
-        float16 d[6];
-        WINO_UNROLL for (int i = 0; i < 6; ++i) d[i] =
-            wino_active(s, y + i, x, shift * wino_inside(y + i, s->HW.y));
-        WINO_B(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], d[0], d[1], d[2], d[3], d[4],
-               d[5]);
-    }
-    WINO_UNROLL for (int i = 0; i < 6; ++i)
-    {
-        float16 o[6];
-        WINO_B(o[0], o[1], o[2], o[3], o[4], o[5], r[i][0], r[i][1], r[i][2], r[i][3], r[i][4],
-               r[i][5]);
-        WINO_UNROLL for (int j = 0; j < 6; ++j) WINO_STORE16(out + (i * 6 + j) * step, o[j]);
-    }
-}
-
+/* A d A' of a 4x4 tile of dy, to out[k * step], k < 36. */
 static inline void wino_dy_points(const wino_source *s, wino_tile w, __global float *out, int step)
 {
     float16 r[6][4];
@@ -701,7 +751,7 @@ OSR_KERNEL wino_wgrad_tiles(__global const float *restrict x, int4 xl,
             continue;
         wino_source_at(&s, w.n, block);
         if (of_x)
-            wino_x_points(&s, w, out + t * 16, step);
+            wino_input_global(&s, w, 1, out + t * 16, step);
         else
             wino_dy_points(&s, w, out + t * 16, step);
         w = wino_next(w, grid);
