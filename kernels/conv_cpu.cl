@@ -23,11 +23,15 @@
 #ifdef __AVX512F__
 #define CONV_OB 2
 #define CONV_PX 8
+#define CONV_NARROW 9
 #else
 #define CONV_OB 1
 #define CONV_PX 4
+#define CONV_NARROW 4
 #endif
 #endif
+/* So few channels make the weight gradient waste most of 8 lanes. */
+#define CONV_FEW 4
 
 /* Points folded at once into a partial weight gradient: bounds rounding error and cache use. */
 #define WGRAD_POINTS 128
@@ -285,17 +289,18 @@ typedef struct conv_chunk {
     int x[WGRAD_POINTS], dy[WGRAD_POINTS];
 } conv_chunk;
 
-/* part[o][i] (+)= sum over `points` points of dy (16-block o) times x (lane i); upper[o]: distance
- * from the lower to the upper 8 of block o; next: to the x wanted next; add 0 overwrites. */
-#define CONV_GRAD(NAME, OB)                                                                        \
-    static inline void NAME(__global const float *x, int next,                                     \
+/* The points of a chunk: part[o][i] (+)= sum over `points` points of dy (16-block o) times x at FROM
+ * for i < PX; upper[o]: distance from the lower to the upper 8 of block o; next: to the x wanted
+ * next; add 0 overwrites. from, to: where inputs and results i lie, for FROM and TO. */
+#define CONV_GRAD(NAME, OB, PX, FROM, TO)                                                          \
+    static inline void NAME(__global const float *x, int next, const int *from, const int *to,     \
                             __global const float *dy, int plane, const int *upper,                 \
                             const conv_chunk *k, int points, int add,                              \
                             __global float *part, long pstep)                                      \
     {                                                                                              \
-        float16 acc[OB][CONV_PX];                                                                  \
+        float16 acc[OB][PX];                                                                       \
         CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \
-            CONV_UNROLL for (int i = 0; i < CONV_PX; ++i) acc[o][i] = (float16)(0.0f);             \
+            CONV_UNROLL for (int i = 0; i < PX; ++i) acc[o][i] = (float16)(0.0f);                  \
         _Pragma("unroll 1") for (int c = 0; c < points; ++c) {                                     \
             __global const float *xc = x + k->x[c];                                                \
             __global const float *dc = dy + k->dy[c];                                              \
@@ -303,29 +308,63 @@ typedef struct conv_chunk {
             CONV_HINT(xc + next);                                                                  \
             CONV_UNROLL for (int o = 0; o < OB; ++o) d[o] = (float16)(                             \
                 LOAD8(dc + o * 2 * plane), LOAD8(dc + o * 2 * plane + upper[o]));                  \
-            CONV_UNROLL for (int i = 0; i < CONV_PX; ++i) {                                        \
-                const float16 b = (float16)(xc[i]);                                                \
+            CONV_UNROLL for (int i = 0; i < PX; ++i) {                                             \
+                const float16 b = (float16)(xc[FROM(i)]);                                          \
                 CONV_UNROLL for (int o = 0; o < OB; ++o) acc[o][i] += d[o] * b;                    \
             }                                                                                      \
         }                                                                                          \
         CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \
-            CONV_UNROLL for (int i = 0; i < CONV_PX; ++i) {                                        \
-                __global float *p = part + o * pstep + i * 16;                                     \
+            CONV_UNROLL for (int i = 0; i < PX; ++i) {                                             \
+                __global float *p = part + o * pstep + TO(i) * 16;                                 \
                 CONV_STORE16(p, add ? CONV_LOAD16(p) + acc[o][i] : acc[o][i]);                     \
             }                                                                                      \
     }
-CONV_GRAD(conv_grad1, 1)
+#define CONV_SAME(i) (i)
+#define CONV_FROM(i) from[i]
+#define CONV_TO(i) to[i]
+CONV_GRAD(conv_grad1, 1, CONV_PX, CONV_SAME, CONV_SAME)
+CONV_GRAD(conv_narrow1, 1, CONV_NARROW, CONV_FROM, CONV_TO)
 #if CONV_OB > 1
-CONV_GRAD(conv_grad2, 2)
+CONV_GRAD(conv_grad2, 2, CONV_PX, CONV_SAME, CONV_SAME)
+CONV_GRAD(conv_narrow2, 2, CONV_NARROW, CONV_FROM, CONV_TO)
 #endif
 
 /* Where the weight gradient of 8-block ib of inputs, 16-block o of outputs, one chunk works. */
 typedef struct conv_grads {
     int4 xl, dyl;
     int2 K, stride, pad;
-    int n, r, c, points, add, O;
+    int n, r, c, points, add, O, C;
     long pstep;
 } conv_grads;
+
+/* The same where a pixel has only C < 8 channels: CONV_NARROW pairs of tap and channel at a time. */
+static inline void conv_narrow_grad(__global const float *x, __global const float *d,
+                                    __global float *part, const conv_grads *g, const conv_chunk *k,
+                                    int C, const int *upper, int pair)
+{
+    const int z = g->dyl.z, pairs = g->K.x * g->K.y * C;
+    int from[CONV_NARROW], to[CONV_NARROW];
+
+    x += conv_at(g->xl, g->n, g->stride.y * g->r - g->pad.y, g->stride.x * g->c - g->pad.x);
+    for (int j = 0; j < pairs; j += CONV_NARROW) {
+        for (int i = 0; i < CONV_NARROW; ++i) {
+            const int q = min(j + i, pairs - 1), tap = q / C;
+            from[i] = tap / g->K.x * g->xl.y + tap % g->K.x * 8 + q % C;
+            to[i] = tap * 8 + q % C;
+        }
+#if CONV_OB > 1
+        if (pair)
+            conv_narrow2(x, g->xl.z, from, to, d, z, upper, k, g->points, g->add, part, g->pstep);
+        else
+            conv_narrow1(x, g->xl.z, from, to, d, z, upper, k, g->points, g->add, part, g->pstep);
+#else
+        conv_narrow1(x, g->xl.z, from, to, d, z, upper, k, g->points, g->add, part, g->pstep);
+        if (pair)
+            conv_narrow1(x, g->xl.z, from, to, d + 2 * z, z, upper + 1, k, g->points, g->add,
+                         part + g->pstep, g->pstep);
+#endif
+    }
+}
 
 /* All taps and lanes of one chunk for 16-block o of outputs, and o + 1 where it exists. */
 static inline void conv_block_grad(__global const float *x,
@@ -337,6 +376,10 @@ static inline void conv_block_grad(__global const float *x,
     const int upper[2] = {o * 16 + 8 < O ? z : 0, o * 16 + 24 < O ? z : 0};
     __global const float *d = dy + (long)o * 2 * z + conv_at(g->dyl, g->n, g->r, g->c);
 
+    if (g->C <= CONV_FEW) {
+        conv_narrow_grad(x, d, part, g, k, g->C, upper, o * 16 + 16 < O);
+        return;
+    }
     for (int ky = 0; ky < g->K.y; ++ky)
         for (int kx = 0; kx < g->K.x; ++kx) {
             const int y0 = g->stride.y * g->r + ky - g->pad.y;
@@ -346,14 +389,14 @@ static inline void conv_block_grad(__global const float *x,
             for (int i = 0; i < 8; i += CONV_PX, xt += CONV_PX, part += 16 * CONV_PX)
 #if CONV_OB > 1
                 if (o * 16 + 16 < O)
-                    conv_grad2(xt, xl.z, d, z, upper, k, g->points, g->add, part, g->pstep);
+                    conv_grad2(xt, xl.z, 0, 0, d, z, upper, k, g->points, g->add, part, g->pstep);
                 else
-                    conv_grad1(xt, xl.z, d, z, upper, k, g->points, g->add, part, g->pstep);
+                    conv_grad1(xt, xl.z, 0, 0, d, z, upper, k, g->points, g->add, part, g->pstep);
 #else
             {
-                conv_grad1(xt, xl.z, d, z, upper, k, g->points, g->add, part, g->pstep);
+                conv_grad1(xt, xl.z, 0, 0, d, z, upper, k, g->points, g->add, part, g->pstep);
                 if (o * 16 + 16 < O)
-                    conv_grad1(xt, xl.z, d + 2 * z, z, upper + 1, k, g->points, g->add,
+                    conv_grad1(xt, xl.z, 0, 0, d + 2 * z, z, upper + 1, k, g->points, g->add,
                                part + g->pstep, g->pstep);
             }
 #endif
@@ -406,7 +449,7 @@ OSR_KERNEL conv_wgrad(__global const float *restrict x, int4 xl, __global const 
     const int columns = (C + 31) / 32, jobs = columns * ((O + 63) / 64);
     const int groups = (int)(get_num_groups(0) * get_num_groups(1));
     const int n0 = (int)((long)s * N / S), n1 = (int)((long)(s + 1) * N / S);
-    conv_grads g = {xl, dyl, K, stride, pad, 0, 0, 0, 0, 0, O, (long)blocks * K.x * K.y * 128};
+    conv_grads g = {xl, dyl, K, stride, pad, 0, 0, 0, 0, 0, O, C, (long)blocks * K.x * K.y * 128};
 
     for (int j = (int)(get_group_id(1) * get_num_groups(0) + get_group_id(0)); j < jobs;
          j += groups) {

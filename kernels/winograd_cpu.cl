@@ -871,7 +871,10 @@ static inline void wino2_x_points(const wino_source *s, wino_tile w, int2 pad, i
         const float16 rest[4] = {r[i][1], r[i][3], r[i][5], r[i][7]};
         float16 e[5];
         WINO2_B(e, r[i][0], r[i][2], r[i][4], r[i][6], r[i][8]);
-        wino2_put_row(g, set == 0, i, e, rest);
+        if (set == 0)
+            wino2_put_row(g, 1, i, e, rest);
+        else
+            wino2_put_row(g, 0, i, e, rest);
     }
 }
 
@@ -904,7 +907,10 @@ static inline void wino2_dy_points(const wino_source *s, wino_tile w, int set,
     {
         float16 e[5];
         WINO2_A(e, r[i][0], r[i][1], r[i][2], r[i][3]);
-        wino2_put_row(g, set == 0, i, e, r[i]);
+        if (set == 0)
+            wino2_put_row(g, 1, i, e, r[i]);
+        else
+            wino2_put_row(g, 0, i, e, r[i]);
     }
 }
 
