@@ -7643,7 +7643,7 @@ static uint64_t osr__xxh64(const unsigned char *p, size_t bytes)
     return x ^ x >> 32;
 }
 
-/* -- element types, names and text that reader and writer share -- */
+/* -- what reader and writer share: element types, rows, names, text -- */
 
 static const struct {
     char name[6];
@@ -7655,23 +7655,25 @@ static const struct {
 };
 
 #define OSR__HASH_KEY "osr.xxh64"
+#define OSR__HASH_ZERO "0000000000000000"
 #define OSR__HASH_DIGITS 16
+
+typedef unsigned long long osr__big; /* what %llu wants */
 
 typedef struct osr__item {
     osr_file_entry entry;
-    uint64_t begin, end;        /* in the tensor bytes */
-    unsigned char *data;        /* little-endian elements, in a writer */
+    uint64_t range[2];   /* begin and end in the tensor bytes */
+    int seen;            /* bits of the keys met, in a reader */
+    unsigned char *data; /* little-endian elements, then the name, in a writer */
 } osr__item;
 
 typedef struct osr__pair {
-    char *key;
-    const char *value;
-    size_t bytes; /* of the block at key, in a writer */
+    char *key, *value; /* in a writer one block */
 } osr__pair;
 
 static int osr__by_offset(const void *a, const void *b)
 {
-    uint64_t x = ((const osr__item *)a)->begin, y = ((const osr__item *)b)->begin;
+    uint64_t x = ((const osr__item *)a)->range[0], y = ((const osr__item *)b)->range[0];
     return (x > y) - (x < y);
 }
 
@@ -7698,16 +7700,12 @@ static void osr__copy_elements(void *to, const void *from, size_t count, size_t 
 {
     const uint16_t probe = 1;
     unsigned char *w = (unsigned char *)to, low;
-    const unsigned char *r = (const unsigned char *)from;
-    size_t i, k;
+    size_t i;
     memcpy(&low, &probe, 1);
-    if (low) {
+    if (low)
         memcpy(to, from, count * size);
-        return;
-    }
-    for (i = 0; i < count; i++)
-        for (k = 0; k < size; k++)
-            w[i * size + k] = r[i * size + size - 1 - k];
+    for (i = 0; !low && i < count * size; i++)
+        w[i] = ((const unsigned char *)from)[i - i % size + size - 1 - i % size];
 }
 
 /* 1..OSR_FILE_NAME printable ASCII characters. */
@@ -7719,27 +7717,30 @@ static int osr__name_valid(const char *s)
     return s[n] == '\0' && n >= 1 && n <= OSR_FILE_NAME;
 }
 
+/* UTF-8 sequences by the number of bytes that follow the first: its mark, the smallest code. */
+static const unsigned char osr__utf8_mark[] = {0, 0xc0, 0xe0, 0xf0};
+static const uint32_t osr__utf8_least[] = {0, 0x80, 0x800, 0x10000};
+
+static int osr__utf8_more(uint32_t x, const uint32_t *least)
+{
+    return (x >= least[1]) + (x >= least[2]) + (x >= least[3]);
+}
+
 /* No overlong forms, surrogates or values beyond U+10FFFF. */
 static int osr__utf8_valid(const char *text, size_t bytes)
 {
-    const unsigned char *s = (const unsigned char *)text;
-    size_t i = 0, k, extra;
-    while (i < bytes) {
-        unsigned char c = s[i++];
-        unsigned char low = 0x80, high = 0xbf; /* of the second byte */
-        if (c < 0x80)
-            continue;
-        if (c < 0xc2 || c > 0xf4)
-            return 0;
-        extra = c < 0xe0 ? 1u : c < 0xf0 ? 2u : 3u;
-        low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : low;
-        high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : high;
-        if (bytes - i < extra || s[i] < low || s[i] > high)
-            return 0;
-        for (k = 1; k < extra; k++)
-            if (s[i + k] < 0x80 || s[i + k] > 0xbf)
+    static const uint32_t first[] = {0, 0x80, 0xe0, 0xf0}; /* bytes */
+    const unsigned char *s = (const unsigned char *)text, *end = s + bytes;
+    while (s < end) {
+        int more = osr__utf8_more(*s, first), k;
+        uint32_t code = (uint32_t)*s++ - osr__utf8_mark[more]; /* 0x80..0xbf: far too large */
+        for (k = 0; k < more; k++, s++) {
+            if (s == end || (*s & 0xc0) != 0x80)
                 return 0;
-        i += extra;
+            code = code << 6 | (*s & 63u);
+        }
+        if (code < osr__utf8_least[more] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
+            return 0;
     }
     return 1;
 }
@@ -7787,28 +7788,34 @@ static int osr__dtype_floating(osr_dtype dtype)
            || dtype == OSR_DTYPE_F64;
 }
 
+/* The hash of a file, its own digits at hash_at (which become zeros) read as such. */
+static void osr__hash_text(void *file, size_t bytes, size_t hash_at, char text[])
+{
+    memcpy((char *)file + hash_at, OSR__HASH_ZERO, OSR__HASH_DIGITS);
+    snprintf(text, OSR__HASH_DIGITS + 1, "%016llx",
+             (osr__big)osr__xxh64((const unsigned char *)file, bytes));
+}
+
 /* -- reader: JSON, exactly as far as a safetensors header goes -- */
 
 struct osr_file {
     osr_ctx *ctx;
-    char *path; /* [path_bytes] */
-    size_t path_bytes;
-    char *text; /* [header_bytes + 1] header; strings are decoded in place */
+    char *path; /* behind the structure */
+    char *text; /* [header_bytes + 1] header, ended by NUL; strings are decoded in place */
     size_t header_bytes;
     osr__item *items; /* [item_capacity], sorted by name */
     size_t item_count, item_capacity;
     osr__pair *pairs; /* [pair_capacity], sorted by key */
     size_t pair_count, pair_capacity;
-    unsigned char *image; /* [image_bytes] the file as it is, first up to the end of the header */
+    unsigned char *image; /* [image_bytes] the file as it is, as far as it has been read */
     size_t image_bytes;
-    size_t hash_at; /* of the 16 digits in the header; 0: none */
-    uint64_t hash;
+    size_t hash_at; /* of the 16 digits in the image; 0: none */
 };
 
 typedef struct osr__json {
     osr_file *file;
-    char *text;
-    size_t at, end;
+    char *text; /* ended by NUL, which no rule accepts: nothing reads beyond it */
+    size_t at;
     const char *wrong;   /* the first thing found wrong */
     const char *subject; /* name of the tensor at hand, NULL between tensors */
     int metadata;        /* times that __metadata__ was met */
@@ -7824,32 +7831,27 @@ static int osr__json_fail(osr__json *j, const char *wrong)
 
 static void osr__json_blanks(osr__json *j)
 {
-    while (j->at < j->end && (j->text[j->at] == ' ' || j->text[j->at] == '\n'
-                              || j->text[j->at] == '\r' || j->text[j->at] == '\t'))
-        j->at++;
+    j->at += strspn(j->text + j->at, " \n\r\t");
 }
 
 static int osr__json_is(osr__json *j, char c)
 {
     osr__json_blanks(j);
-    if (j->at == j->end || j->text[j->at] != c)
+    if (j->text[j->at] != c)
         return 0;
     j->at++;
     return 1;
 }
 
+/* The four digits of a \u escape. */
 static int osr__json_hex(osr__json *j, uint32_t *code)
 {
-    int i;
-    *code = 0;
-    for (i = 0; i < 4; i++, j->at++) {
-        char c = j->at < j->end ? j->text[j->at] : '\0';
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-        if (digit < 0)
-            return osr__json_fail(j, "bad \\u escape");
-        *code = *code << 4 | (uint32_t)digit;
-    }
+    char digits[5] = "";
+    if (strspn(j->text + j->at, "0123456789abcdefABCDEF") < 4)
+        return osr__json_fail(j, "bad \\u escape");
+    memcpy(digits, j->text + j->at, 4);
+    j->at += 4;
+    *code = (uint32_t)strtoul(digits, NULL, 16);
     return 1;
 }
 
@@ -7857,72 +7859,75 @@ static int osr__json_hex(osr__json *j, uint32_t *code)
 static int osr__json_escape(osr__json *j, char **to)
 {
     static const char from[] = "\"\\/bfnrt", into[] = "\"\\/\b\f\n\r\t";
-    char c = j->at < j->end ? j->text[j->at++] : '\0', *w = *to;
-    const char *found = c ? strchr(from, c) : NULL;
-    uint32_t code, low;
+    const char c = j->text[j->at], *found = c ? strchr(from, c) : NULL;
+    uint32_t code, low = 0;
+    int more;
+    if (!found && c != 'u')
+        return osr__json_fail(j, "bad escape");
+    j->at++;
     if (found) {
         *(*to)++ = into[found - from];
         return 1;
     }
-    if (c != 'u')
-        return osr__json_fail(j, "bad escape");
     if (!osr__json_hex(j, &code))
         return 0;
-    if (code >= 0xd800 && code < 0xdc00) {
-        if (j->end - j->at < 2 || j->text[j->at] != '\\' || j->text[j->at + 1] != 'u')
-            return osr__json_fail(j, "half a surrogate pair");
+    if (code >= 0xd800 && code < 0xdc00 && strncmp(j->text + j->at, "\\u", 2) == 0) {
         j->at += 2;
         if (!osr__json_hex(j, &low))
             return 0;
-        if (low < 0xdc00 || low > 0xdfff)
-            return osr__json_fail(j, "half a surrogate pair");
-        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-    } else if (code == 0 || (code >= 0xdc00 && code < 0xe000)) {
+        if (low >= 0xdc00 && low < 0xe000)
+            code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+    }
+    if (code == 0 || (code >= 0xd800 && code < 0xe000))
         return osr__json_fail(j, code ? "half a surrogate pair" : "a NUL character");
-    }
-    if (code < 0x80) {
-        *w++ = (char)code;
-    } else {
-        if (code >= 0x10000)
-            *w++ = (char)(0xf0 | code >> 18);
-        if (code >= 0x800)
-            *w++ = (char)(code >= 0x10000 ? 0x80 | (code >> 12 & 63) : 0xe0 | code >> 12);
-        *w++ = (char)(code >= 0x800 ? 0x80 | (code >> 6 & 63) : 0xc0 | code >> 6);
-        *w++ = (char)(0x80 | (code & 63));
-    }
-    *to = w;
+    more = osr__utf8_more(code, osr__utf8_least);
+    *(*to)++ = (char)(osr__utf8_mark[more] | code >> 6 * more);
+    while (more-- > 0)
+        *(*to)++ = (char)(0x80 | (code >> 6 * more & 63));
     return 1;
 }
 
 /* A string, decoded where it stands and closed with NUL; *start is its place in the header. */
 static int osr__json_string(osr__json *j, char **out, size_t *start)
 {
-    char *to;
+    char *to, c;
     if (!osr__json_is(j, '"'))
         return osr__json_fail(j, "a string is wanted");
     *start = j->at;
     *out = to = j->text + j->at;
-    for (;;) {
-        char c = j->at < j->end ? j->text[j->at++] : '\0';
-        if (c == '"')
-            break;
+    while ((c = j->text[j->at]) != '"') {
         if ((unsigned char)c < 0x20)
             return osr__json_fail(j, "a string with a control character or without end");
+        j->at++;
         if (c != '\\')
             *to++ = c;
         else if (!osr__json_escape(j, &to))
             return 0;
     }
+    j->at++;
     *to = '\0';
     return 1;
 }
 
-/* "key": */
-static int osr__json_key(osr__json *j, char **key)
+/* {"key": value, ...}; `value` reads what follows a key. */
+static int osr__json_object(osr__json *j, int (*value)(osr__json *j, char *key, osr__item *item),
+                            osr__item *item)
 {
     size_t start;
-    return osr__json_string(j, key, &start)
-           && (osr__json_is(j, ':') || osr__json_fail(j, "':' is wanted"));
+    char *key;
+    if (!osr__json_is(j, '{'))
+        return osr__json_fail(j, "an object is wanted");
+    if (osr__json_is(j, '}'))
+        return 1;
+    do {
+        if (!osr__json_string(j, &key, &start))
+            return 0;
+        if (!osr__json_is(j, ':'))
+            return osr__json_fail(j, "':' is wanted");
+        if (!value(j, key, item))
+            return 0;
+    } while (osr__json_is(j, ','));
+    return osr__json_is(j, '}') || osr__json_fail(j, "',' or '}' is wanted");
 }
 
 /* [a, b, ...] of plain decimal integers. */
@@ -7936,13 +7941,11 @@ static int osr__json_numbers(osr__json *j, uint64_t *out, int most, int *count)
     do {
         uint64_t x = 0;
         size_t first;
+        unsigned digit;
         if (*count == most)
             return osr__json_fail(j, "a list is too long");
         osr__json_blanks(j);
-        for (first = j->at; j->at < j->end; j->at++) {
-            unsigned digit = (unsigned)(unsigned char)j->text[j->at] - '0';
-            if (digit > 9)
-                break;
+        for (first = j->at; (digit = (unsigned char)j->text[j->at] - 48u) < 10; j->at++) {
             if (x > (UINT64_MAX - digit) / 10 || (j->at > first && j->text[first] == '0'))
                 return osr__json_fail(j, "a number is too large or begins with 0");
             x = x * 10 + digit;
@@ -7961,65 +7964,43 @@ static int osr__json_dtype(osr__json *j, osr_dtype *dtype)
     int i;
     if (!osr__json_string(j, &text, &start))
         return 0;
-    for (i = 0; i < (int)OSR_DTYPE_COUNT; i++)
-        if (strcmp(osr__dtypes[i].name, text) == 0) {
-            *dtype = (osr_dtype)i;
-            return 1;
-        }
-    return osr__json_fail(j, "dtype is none of F32, I32, I64, U8, U64, F16, BF16, F64");
+    for (i = 0; i < (int)OSR_DTYPE_COUNT && strcmp(osr__dtypes[i].name, text) != 0; i++)
+        continue;
+    *dtype = (osr_dtype)i;
+    return i < (int)OSR_DTYPE_COUNT
+           || osr__json_fail(j, "dtype is none of F32, I32, I64, U8, U64, F16, BF16, F64");
 }
 
-/* {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, each key once, in any order. */
-static int osr__json_tensor(osr__json *j, osr__item *item)
+/* "dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24], each once, in any order. */
+static int osr__json_field(osr__json *j, char *key, osr__item *item)
 {
     static const char *const keys[] = {"dtype", "shape", "data_offsets"};
-    uint64_t offsets[2] = {0, 0};
-    int seen = 0, count = 0, key, ok = 1;
-    if (!osr__json_is(j, '{'))
-        return osr__json_fail(j, "an object is wanted");
-    do {
-        char *text;
-        if (!osr__json_key(j, &text))
-            return 0;
-        for (key = 0; key < 3 && strcmp(text, keys[key]) != 0; key++)
-            continue;
-        if (key == 3 || (seen & 1 << key))
-            return osr__json_fail(j, key == 3 ? "unknown key" : "duplicate key");
-        seen |= 1 << key;
-        if (key == 0)
-            ok = osr__json_dtype(j, &item->entry.dtype);
-        else if (key == 1)
-            ok = osr__json_numbers(j, item->entry.shape, OSR_FILE_RANK, &item->entry.rank);
-        else
-            ok = osr__json_numbers(j, offsets, 2, &count);
-    } while (ok && osr__json_is(j, ','));
-    if (!ok || !osr__json_is(j, '}') || seen != 7 || count != 2)
-        return osr__json_fail(j, "dtype, shape and two data_offsets are wanted");
-    item->begin = offsets[0];
-    item->end = offsets[1];
-    if (!osr__entry_size(&item->entry))
-        return osr__json_fail(j, "shape is empty or too large");
-    if (item->end < item->begin || item->end - item->begin != item->entry.bytes)
-        return osr__json_fail(j, "data_offsets do not fit dtype and shape");
-    return 1;
+    int k, count = 2;
+    for (k = 0; k < 3 && strcmp(key, keys[k]) != 0; k++)
+        continue;
+    if (k == 3 || (item->seen & 1 << k))
+        return osr__json_fail(j, k == 3 ? "unknown key" : "duplicate key");
+    item->seen |= 1 << k;
+    if (k == 0 ? !osr__json_dtype(j, &item->entry.dtype)
+        : k == 1 ? !osr__json_numbers(j, item->entry.shape, OSR_FILE_RANK, &item->entry.rank)
+                 : !osr__json_numbers(j, item->range, 2, &count))
+        return 0;
+    return count == 2 || osr__json_fail(j, "dtype, shape and two data_offsets are wanted");
 }
 
 /* osr-N with 1 <= N <= OSR_FILE_FORMAT; other formats are foreign files, read as well. */
 static int osr__json_format(osr__json *j, const char *value)
 {
-    uint64_t n = 0;
-    size_t i;
+    size_t digits;
     if (strncmp(value, "osr-", 4) != 0)
         return 1;
-    for (i = 4; value[i] >= '0' && value[i] <= '9' && i < 16; i++)
-        n = n * 10 + (uint64_t)(value[i] - '0');
-    if (i == 4 || value[i] || value[4] == '0')
+    digits = strspn(value + 4, "0123456789");
+    if (digits < 1 || digits > 12 || value[4 + digits] || value[4] == '0')
         return osr__json_fail(j, "malformed format version");
-    if (n > OSR_FILE_FORMAT) {
-        j->newer = value;
-        return osr__json_fail(j, "newer format");
-    }
-    return 1;
+    if (strtoull(value + 4, NULL, 10) <= OSR_FILE_FORMAT)
+        return 1;
+    j->newer = value;
+    return osr__json_fail(j, "newer format");
 }
 
 /* Recognises the hash. A key that differs from its name in one character is refused: a damaged
@@ -8027,73 +8008,52 @@ static int osr__json_format(osr__json *j, const char *value)
 static int osr__json_hash(osr__json *j, const osr__pair *pair, size_t start)
 {
     size_t i, other = 0;
-    uint64_t hash = 0;
     if (strlen(pair->key) != strlen(OSR__HASH_KEY))
         return 1;
     for (i = 0; pair->key[i]; i++)
         other += pair->key[i] != OSR__HASH_KEY[i];
     if (other)
         return other > 1 || osr__json_fail(j, "damaged key " OSR__HASH_KEY);
-    for (i = 0; i < OSR__HASH_DIGITS; i++) {
-        char c = pair->value[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
-            return osr__json_fail(j, OSR__HASH_KEY " is not 16 hexadecimal digits");
-        hash = hash << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
-    }
-    if (j->at != start + OSR__HASH_DIGITS + 1) /* longer, or written with escapes */
+    if (strspn(pair->value, "0123456789abcdef") != OSR__HASH_DIGITS
+        || j->at != start + OSR__HASH_DIGITS + 1) /* longer, or written with escapes */
         return osr__json_fail(j, OSR__HASH_KEY " is not 16 hexadecimal digits");
-    j->file->hash_at = start;
-    j->file->hash = hash;
+    j->file->hash_at = 8 + start;
     return 1;
 }
 
-static int osr__json_metadata(osr__json *j)
+static int osr__json_pair(osr__json *j, char *key, osr__item *item)
 {
     osr_file *file = j->file;
-    if (!osr__json_is(j, '{'))
-        return osr__json_fail(j, "an object is wanted");
-    if (osr__json_is(j, '}'))
-        return 1;
-    do {
-        osr__pair pair = {NULL, NULL, 0};
-        char *value;
-        size_t start;
-        if (!osr__json_key(j, &pair.key) || !osr__json_string(j, &value, &start))
-            return 0;
-        pair.value = value;
-        if (!osr__json_hash(j, &pair, start))
-            return 0;
-        if (strcmp(pair.key, "format") == 0 && !osr__json_format(j, pair.value))
-            return 0;
-        if (file->pair_count == OSR_FILE_TENSORS)
-            return osr__json_fail(j, "more than 4096 keys");
-        if (!osr__grow(file->ctx, &file->pairs, &file->pair_capacity, file->pair_count + 1,
-                       sizeof pair))
-            return osr__json_fail(j, "out of memory");
-        file->pairs[file->pair_count++] = pair;
-    } while (osr__json_is(j, ','));
-    return osr__json_is(j, '}') || osr__json_fail(j, "',' or '}' is wanted");
+    osr__pair pair;
+    size_t start;
+    (void)item;
+    pair.key = key;
+    if (!osr__json_string(j, &pair.value, &start) || !osr__json_hash(j, &pair, start)
+        || (strcmp(key, "format") == 0 && !osr__json_format(j, pair.value)))
+        return 0;
+    if (file->pair_count == OSR_FILE_TENSORS)
+        return osr__json_fail(j, "more than 4096 keys");
+    if (!osr__grow(file->ctx, &file->pairs, &file->pair_capacity, file->pair_count + 1,
+                   sizeof pair))
+        return osr__json_fail(j, "out of memory");
+    file->pairs[file->pair_count++] = pair;
+    return 1;
 }
 
-static int osr__json_row(osr__json *j)
+static int osr__json_tensor(osr__json *j, char *name)
 {
     osr_file *file = j->file;
-    char *name;
     osr__item item;
-    if (!osr__json_key(j, &name))
-        return 0;
-    if (!osr__name_valid(name))
-        return osr__json_fail(j, "a tensor's name is not 1 to 128 printable ASCII characters");
-    j->subject = name;
-    if (strcmp(name, "__metadata__") == 0) {
-        if (j->metadata++)
-            return osr__json_fail(j, "duplicate key");
-        return osr__json_metadata(j);
-    }
     memset(&item, 0, sizeof item);
     item.entry.name = name;
-    if (!osr__json_tensor(j, &item))
+    if (!osr__json_object(j, osr__json_field, &item))
         return 0;
+    if (item.seen != 7)
+        return osr__json_fail(j, "dtype, shape and two data_offsets are wanted");
+    if (!osr__entry_size(&item.entry))
+        return osr__json_fail(j, "shape is empty or too large");
+    if (item.range[1] < item.range[0] || item.range[1] - item.range[0] != item.entry.bytes)
+        return osr__json_fail(j, "data_offsets do not fit dtype and shape");
     if (file->item_count == OSR_FILE_TENSORS)
         return osr__json_fail(j, "more than 4096 tensors");
     if (!osr__grow(file->ctx, &file->items, &file->item_capacity, file->item_count + 1,
@@ -8103,23 +8063,31 @@ static int osr__json_row(osr__json *j)
     return 1;
 }
 
+static int osr__json_row(osr__json *j, char *name, osr__item *item)
+{
+    const int metadata = strcmp(name, "__metadata__") == 0;
+    if (!osr__name_valid(name))
+        return osr__json_fail(j, "a tensor's name is not 1 to 128 printable ASCII characters");
+    j->subject = name;
+    if (metadata && j->metadata++)
+        return osr__json_fail(j, "duplicate key");
+    if (metadata ? !osr__json_object(j, osr__json_pair, item) : !osr__json_tensor(j, name))
+        return 0;
+    j->subject = NULL;
+    return 1;
+}
+
 static int osr__json_header(osr__json *j)
 {
-    if (!osr__utf8_valid(j->text, j->end))
+    if (!osr__utf8_valid(j->text, j->file->header_bytes))
         return osr__json_fail(j, "not UTF-8");
-    if (!osr__json_is(j, '{'))
-        return osr__json_fail(j, "'{' is wanted");
-    if (!osr__json_is(j, '}')) {
-        do {
-            if (!osr__json_row(j))
-                return 0;
-            j->subject = NULL;
-        } while (osr__json_is(j, ','));
-        if (!osr__json_is(j, '}'))
-            return osr__json_fail(j, "',' or '}' is wanted");
-    }
     osr__json_blanks(j);
-    return j->at == j->end || osr__json_fail(j, "text after the closing brace");
+    if (j->text[j->at] != '{')
+        return osr__json_fail(j, "'{' is wanted");
+    if (!osr__json_object(j, osr__json_row, NULL))
+        return 0;
+    osr__json_blanks(j);
+    return j->at == j->file->header_bytes || osr__json_fail(j, "text after the closing brace");
 }
 
 /* -- reader: the file -- */
@@ -8130,25 +8098,28 @@ typedef struct osr__source {
     uint64_t size;
 } osr__source;
 
-static osr_status osr__source_read(const osr_file *file, osr__source *source, void *to,
-                                   size_t bytes)
+/* Reads on until the image has `bytes` bytes. */
+static osr_status osr__file_fill(osr_file *file, const osr__source *source, size_t bytes)
 {
-    unsigned char *w = (unsigned char *)to;
+    size_t at = file->image_bytes;
+    void *grown = osr__resize(file->ctx, file->image, at, bytes, 1);
+    if (!grown)
+        return OSR_MEMORY;
+    file->image = (unsigned char *)grown;
+    file->image_bytes = bytes;
     if (source->memory) {
-        memcpy(to, source->memory, bytes);
-        source->memory += bytes;
+        memcpy(file->image + at, source->memory + at, bytes - at);
         return OSR_OK;
     }
-    while (bytes > 0) {
-        unsigned part = bytes < 1u << 30 ? (unsigned)bytes : 1u << 30;
-        long got = (long)read(source->fd, w, part);
+    while (at < bytes) {
+        unsigned part = bytes - at < 1u << 30 ? (unsigned)(bytes - at) : 1u << 30;
+        long got = (long)read(source->fd, file->image + at, part);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
             return osr__fail(file->ctx, OSR_IO, "%s: reading failed: %s", file->path,
                              got < 0 ? strerror(errno) : "the file became shorter");
-        w += got;
-        bytes -= (size_t)got;
+        at += (size_t)got;
     }
     return OSR_OK;
 }
@@ -8156,27 +8127,26 @@ static osr_status osr__source_read(const osr_file *file, osr__source *source, vo
 /* Offsets must tile the tensor bytes: no hole, no overlap, nothing behind. */
 static osr_status osr__file_check(osr_file *file, uint64_t payload)
 {
+    osr__item *items = file->items;
     uint64_t at = 0;
     size_t i;
-    osr__sort(file->items, file->item_count, sizeof *file->items, osr__by_offset);
-    for (i = 0; i < file->item_count; at = file->items[i++].end)
-        if (file->items[i].begin != at)
+    osr__sort(items, file->item_count, sizeof *items, osr__by_offset);
+    for (i = 0; i < file->item_count; at = items[i++].range[1])
+        if (items[i].range[0] != at)
             return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s begins at byte %llu, %s",
-                             file->path, file->items[i].entry.name,
-                             (unsigned long long)file->items[i].begin,
-                             file->items[i].begin < at ? "inside another" : "after a hole");
+                             file->path, items[i].entry.name, (osr__big)items[i].range[0],
+                             items[i].range[0] < at ? "inside another" : "after a hole");
     if (at > payload)
         return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: header says %llu bytes of tensors, "
-                         "file has %llu", file->path, (unsigned long long)at,
-                         (unsigned long long)payload);
+                         "file has %llu", file->path, (osr__big)at, (osr__big)payload);
     if (at < payload)
         return osr__fail(file->ctx, OSR_FORMAT, "%s: %llu bytes after the last tensor", file->path,
-                         (unsigned long long)(payload - at));
-    osr__sort(file->items, file->item_count, sizeof *file->items, osr__by_name);
+                         (osr__big)(payload - at));
+    osr__sort(items, file->item_count, sizeof *items, osr__by_name);
     for (i = 1; i < file->item_count; i++)
-        if (osr__by_name(&file->items[i - 1], &file->items[i]) == 0)
+        if (osr__by_name(&items[i - 1], &items[i]) == 0)
             return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s occurs twice", file->path,
-                             file->items[i].entry.name);
+                             items[i].entry.name);
     osr__sort(file->pairs, file->pair_count, sizeof *file->pairs, osr__by_key);
     for (i = 1; i < file->pair_count; i++)
         if (osr__by_key(&file->pairs[i - 1], &file->pairs[i]) == 0)
@@ -8190,7 +8160,6 @@ static osr_status osr__file_parse(osr_file *file, uint64_t payload)
     memset(&j, 0, sizeof j);
     j.file = file;
     j.text = file->text;
-    j.end = file->header_bytes;
     if (osr__json_header(&j))
         return osr__file_check(file, payload);
     if (j.newer)
@@ -8200,12 +8169,12 @@ static osr_status osr__file_parse(osr_file *file, uint64_t payload)
         return OSR_MEMORY;
     return osr__fail(file->ctx, OSR_FORMAT, "%s: %s%s%sheader byte %llu: %s", file->path,
                      j.subject ? "tensor " : "", j.subject ? j.subject : "",
-                     j.subject ? ": " : "", (unsigned long long)j.at, j.wrong);
+                     j.subject ? ": " : "", (osr__big)j.at, j.wrong);
 }
 
 static const unsigned char *osr__item_bytes(const osr_file *file, const osr__item *item)
 {
-    return file->image + 8 + file->header_bytes + item->begin;
+    return file->image + 8 + file->header_bytes + item->range[0];
 }
 
 static osr_status osr__file_check_finite(const osr_file *file)
@@ -8221,83 +8190,57 @@ static osr_status osr__file_check_finite(const osr_file *file)
                 first = k;
         if (bad)
             return osr__fail(file->ctx, OSR_NAN, "%s: tensor %s: %llu of %llu values are not "
-                             "finite, first index %llu", file->path, e->name,
-                             (unsigned long long)bad, (unsigned long long)e->count,
-                             (unsigned long long)first);
+                             "finite, first index %llu", file->path, e->name, (osr__big)bad,
+                             (osr__big)e->count, (osr__big)first);
     }
     return OSR_OK;
 }
 
-/* The hash is over the image with its own digits as zeros. */
 static osr_status osr__file_check_hash(const osr_file *file)
 {
-    uint64_t hash;
+    char says[OSR__HASH_DIGITS + 1] = "", is[OSR__HASH_DIGITS + 1];
     if (!file->hash_at)
         return OSR_OK;
-    memset(file->image + 8 + file->hash_at, '0', OSR__HASH_DIGITS);
-    hash = osr__xxh64(file->image, file->image_bytes);
-    if (hash != file->hash)
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: damaged: hash is %08lx%08lx, header says "
-                         "%08lx%08lx", file->path, (unsigned long)(hash >> 32),
-                         (unsigned long)(hash & 0xffffffffu), (unsigned long)(file->hash >> 32),
-                         (unsigned long)(file->hash & 0xffffffffu));
-    return OSR_OK;
-}
-
-/* The length of the header, checked against the size of the file. */
-static osr_status osr__file_start(osr_file *file, osr__source *source, unsigned char *first)
-{
-    osr_status status = OSR_OK;
-    uint64_t header;
-    if (source->size < 8)
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: %llu bytes, the length of the "
-                         "header alone takes 8", file->path, (unsigned long long)source->size);
-    status = osr__source_read(file, source, first, 8);
-    if (status != OSR_OK)
-        return status;
-    header = osr__load_le(first, 8);
-    if (header > OSR_FILE_HEADER)
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: not a safetensors file, or a header of %llu "
-                         "bytes, at most %d are read", file->path, (unsigned long long)header,
-                         OSR_FILE_HEADER);
-    if (header > source->size - 8)
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: length says %llu bytes of header, "
-                         "file has %llu", file->path, (unsigned long long)header,
-                         (unsigned long long)(source->size - 8));
-    if (source->size > SIZE_MAX / 2)
-        return osr__fail(file->ctx, OSR_MEMORY, "%s: %llu bytes do not fit in memory", file->path,
-                         (unsigned long long)source->size);
-    file->header_bytes = (size_t)header;
-    return OSR_OK;
+    memcpy(says, file->image + file->hash_at, OSR__HASH_DIGITS);
+    osr__hash_text(file->image, file->image_bytes, file->hash_at, is);
+    return strcmp(says, is) == 0 ? OSR_OK
+           : osr__fail(file->ctx, OSR_FORMAT, "%s: damaged: hash is %s, header says %s",
+                       file->path, is, says);
 }
 
 /* Header first; the tensor bytes get memory when all that it says about them has been checked. */
-static osr_status osr__file_load(osr_file *file, osr__source *source, int allow_not_finite)
+static osr_status osr__file_load(osr_file *file, const osr__source *source, int allow_not_finite)
 {
-    unsigned char first[8];
-    osr_status status = osr__file_start(file, source, first);
-    size_t head = 8 + file->header_bytes, size = (size_t)source->size;
-    void *grown;
+    osr_status status;
+    uint64_t header;
+    if (source->size < 8)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: %llu bytes, the length of the "
+                         "header alone takes 8", file->path, (osr__big)source->size);
+    status = osr__file_fill(file, source, 8);
     if (status != OSR_OK)
         return status;
-    file->image = (unsigned char *)osr__alloc(file->ctx, head, 1);
-    file->image_bytes = head;
+    header = osr__load_le(file->image, 8);
+    if (header > OSR_FILE_HEADER)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: not a safetensors file, or a header of %llu "
+                         "bytes, at most %d are read", file->path, (osr__big)header,
+                         OSR_FILE_HEADER);
+    if (header > source->size - 8)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: length says %llu bytes of header, "
+                         "file has %llu", file->path, (osr__big)header,
+                         (osr__big)(source->size - 8));
+    if (source->size > SIZE_MAX / 2)
+        return osr__fail(file->ctx, OSR_MEMORY, "%s: %llu bytes do not fit in memory", file->path,
+                         (osr__big)source->size);
+    file->header_bytes = (size_t)header;
     file->text = (char *)osr__alloc(file->ctx, file->header_bytes + 1, 1);
-    if (!file->image || !file->text)
+    if (!file->text)
         return OSR_MEMORY;
-    memcpy(file->image, first, 8);
-    status = osr__source_read(file, source, file->image + 8, file->header_bytes);
-    memcpy(file->text, file->image + 8, file->header_bytes);
+    status = osr__file_fill(file, source, 8 + file->header_bytes);
+    memcpy(file->text, file->image + 8, file->image_bytes - 8);
     if (status == OSR_OK)
-        status = osr__file_parse(file, size - head);
-    if (status != OSR_OK)
-        return status;
-    grown = osr__resize(file->ctx, file->image, head, size, 1);
-    if (!grown)
-        return OSR_MEMORY;
-    file->image = (unsigned char *)grown;
-    file->image_bytes = size;
-    status = osr__source_read(file, source, file->image + head, size - head);
+        status = osr__file_parse(file, source->size - file->image_bytes);
+    if (status == OSR_OK)
+        status = osr__file_fill(file, source, (size_t)source->size);
     if (status == OSR_OK)
         status = osr__file_check_hash(file);
     if (status == OSR_OK && !allow_not_finite)
@@ -8305,20 +8248,17 @@ static osr_status osr__file_load(osr_file *file, osr__source *source, int allow_
     return status;
 }
 
-static osr_status osr__file_create(osr_ctx *ctx, const char *path, osr__source *source,
+static osr_status osr__file_create(osr_ctx *ctx, const char *path, const osr__source *source,
                                    const osr_file_desc *desc, osr_file **out)
 {
-    osr_status status = OSR_MEMORY;
-    osr_file *file = (osr_file *)osr__alloc(ctx, 1, sizeof *file);
+    osr_status status;
+    osr_file *file = (osr_file *)osr__alloc(ctx, sizeof *file + strlen(path) + 1, 1);
     if (!file)
-        return status;
+        return OSR_MEMORY;
     file->ctx = ctx;
-    file->path_bytes = strlen(path) + 1;
-    file->path = (char *)osr__alloc(ctx, file->path_bytes, 1);
-    if (file->path) {
-        memcpy(file->path, path, file->path_bytes);
-        status = osr__file_load(file, source, desc && desc->allow_not_finite);
-    }
+    file->path = (char *)(file + 1);
+    memcpy(file->path, path, strlen(path) + 1);
+    status = osr__file_load(file, source, desc && desc->allow_not_finite);
     if (status == OSR_OK)
         *out = file;
     else
@@ -8329,7 +8269,7 @@ static osr_status osr__file_create(osr_ctx *ctx, const char *path, osr__source *
 OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_desc *desc,
                                  osr_file **out)
 {
-    osr__source source;
+    osr__source source = {NULL, -1, 0};
     struct stat info;
     osr_status status;
     if (out)
@@ -8338,11 +8278,8 @@ OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_
         return OSR_ARG;
     if (!path || !out)
         return osr__fail(ctx, OSR_ARG, "file: %s is NULL", path ? "out" : "path");
-    source.memory = NULL;
     source.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block */
-    if (source.fd < 0)
-        return osr__fail(ctx, OSR_IO, "%s: %s", path, strerror(errno));
-    if (fstat(source.fd, &info) != 0) {
+    if (source.fd < 0 || fstat(source.fd, &info) != 0) {
         status = osr__fail(ctx, OSR_IO, "%s: %s", path, strerror(errno));
     } else if (!S_ISREG(info.st_mode)) {
         status = osr__fail(ctx, OSR_IO, "%s: not a regular file", path);
@@ -8350,7 +8287,8 @@ OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_
         source.size = (uint64_t)info.st_size;
         status = osr__file_create(ctx, path, &source, desc, out);
     }
-    close(source.fd);
+    if (source.fd >= 0)
+        close(source.fd);
     return status;
 }
 
@@ -8358,16 +8296,13 @@ OSR_API osr_status osr_file_open_memory(osr_ctx *ctx, const void *data, size_t b
                                         const char *name, const osr_file_desc *desc,
                                         osr_file **out)
 {
-    osr__source source;
+    osr__source source = {(const unsigned char *)data, -1, bytes};
     if (out)
         *out = NULL;
     if (!ctx)
         return OSR_ARG;
     if (!data || !name || !out)
         return osr__fail(ctx, OSR_ARG, "file: %s is NULL", !data ? "data" : name ? "out" : "name");
-    source.memory = (const unsigned char *)data;
-    source.fd = -1;
-    source.size = bytes;
     return osr__file_create(ctx, name, &source, desc, out);
 }
 
@@ -8380,8 +8315,7 @@ OSR_API void osr_file_close(osr_file *file)
     osr__free(ctx, file->items, file->item_capacity, sizeof *file->items);
     osr__free(ctx, file->pairs, file->pair_capacity, sizeof *file->pairs);
     osr__free(ctx, file->text, file->header_bytes + 1, 1);
-    osr__free(ctx, file->path, file->path_bytes, 1);
-    osr__free(ctx, file, 1, sizeof *file);
+    osr__free(ctx, file, sizeof *file + strlen(file->path) + 1, 1);
 }
 
 OSR_API int osr_file_count(const osr_file *file)
@@ -8396,18 +8330,11 @@ OSR_API const osr_file_entry *osr_file_tensor(const osr_file *file, int index)
 
 static const osr__item *osr__file_item(const osr_file *file, const char *name)
 {
-    size_t low = 0, high = file->item_count;
-    while (name && low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(name, file->items[middle].entry.name);
-        if (order == 0)
-            return &file->items[middle];
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return NULL;
+    osr__item wanted;
+    wanted.entry.name = name;
+    return !name || !file->items ? NULL
+           : (const osr__item *)bsearch(&wanted, file->items, file->item_count,
+                                        sizeof *file->items, osr__by_name);
 }
 
 OSR_API const osr_file_entry *osr_file_find(const osr_file *file, const char *name)
@@ -8428,8 +8355,7 @@ static osr_status osr__file_want(const osr_file *file, const char *name, size_t 
         return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %.128s is missing", file->path, name);
     if ((*item)->entry.count != count)
         return osr__fail(file->ctx, OSR_SHAPE, "%s: tensor %s has %llu values, %llu are wanted",
-                         file->path, name, (unsigned long long)(*item)->entry.count,
-                         (unsigned long long)count);
+                         file->path, name, (osr__big)(*item)->entry.count, (osr__big)count);
     return OSR_OK;
 }
 
@@ -8438,18 +8364,16 @@ OSR_API osr_status osr_file_read_f32(const osr_file *file, const char *name, siz
 {
     const osr__item *item;
     osr_status status = osr__file_want(file, name, count, values, &item);
-    size_t i;
+    size_t i, size;
     if (status != OSR_OK)
         return status;
+    size = osr__dtypes[item->entry.dtype].bytes;
     if (!osr__dtype_floating(item->entry.dtype))
         return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s is %s, floating point is wanted",
                          file->path, name, osr__dtypes[item->entry.dtype].name);
-    if (item->entry.dtype == OSR_DTYPE_F32) {
-        osr__copy_elements(values, osr__item_bytes(file, item), count, 4);
-        return OSR_OK;
-    }
-    for (i = 0; i < count; i++) {
-        size_t size = osr__dtypes[item->entry.dtype].bytes;
+    if (item->entry.dtype == OSR_DTYPE_F32)
+        osr__copy_elements(values, osr__item_bytes(file, item), count, size);
+    for (i = 0; item->entry.dtype != OSR_DTYPE_F32 && i < count; i++) {
         double x = osr__element(item->entry.dtype, osr__item_bytes(file, item) + i * size);
         values[i] = x > (double)FLT_MAX ? (float)INFINITY
                     : x < -(double)FLT_MAX ? -(float)INFINITY : (float)x;
@@ -8603,7 +8527,7 @@ static osr_status osr__atomic_end(osr__atomic *a, osr_status status)
 struct osr_writer {
     osr_ctx *ctx;
     osr_status status; /* the first error of adding */
-    osr__item *items;  /* [item_capacity]; data is a block of bytes, then the name */
+    osr__item *items;  /* [item_capacity] */
     size_t item_count, item_capacity;
     osr__pair *pairs; /* [pair_capacity] */
     size_t pair_count, pair_capacity;
@@ -8617,15 +8541,10 @@ typedef struct osr__text {
     int failed;
 } osr__text;
 
-static void osr__text_add(osr__text *t, const char *s, size_t bytes)
+static void osr__text_add(osr__text *t, const void *s, size_t bytes)
 {
-    if (!t->failed && t->capacity - t->length < bytes) {
-        size_t larger = t->capacity + t->capacity / 2 + bytes + 256;
-        char *grown = (char *)osr__resize(t->ctx, t->data, t->capacity, larger, 1);
-        t->failed = !grown;
-        t->data = grown ? grown : t->data;
-        t->capacity = grown ? larger : t->capacity;
-    }
+    if (!t->failed)
+        t->failed = !osr__grow(t->ctx, &t->data, &t->capacity, t->length + bytes, 1);
     if (t->failed)
         return;
     memcpy(t->data + t->length, s, bytes);
@@ -8637,17 +8556,24 @@ static void osr__text_put(osr__text *t, const char *s)
     osr__text_add(t, s, strlen(s));
 }
 
+/* At most 127 characters. */
+static void osr__text_print(osr__text *t, const char *format, ...)
+{
+    char line[128];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    osr__text_put(t, line);
+}
+
 /* s in quotes; only what must be escaped is. */
 static void osr__text_quoted(osr__text *t, const char *s)
 {
-    char escape[8];
     osr__text_put(t, "\"");
     for (; *s; s++) {
         unsigned c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            osr__text_put(t, "\\");
-        snprintf(escape, sizeof escape, c < 0x20 ? "\\u%04x" : "%c", c);
-        osr__text_put(t, escape);
+        osr__text_print(t, c == '"' || c == '\\' ? "\\%c" : c < 0x20 ? "\\u%04x" : "%c", c);
     }
     osr__text_put(t, "\"");
 }
@@ -8669,7 +8595,7 @@ OSR_API osr_status osr_writer_create(osr_ctx *ctx, osr_writer **out)
     snprintf(format, sizeof format, "osr-%d", OSR_FILE_FORMAT);
     osr_writer_meta(w, "format", format);
     osr_writer_meta(w, "osr.version", OSR_VERSION);
-    if (osr_writer_meta(w, OSR__HASH_KEY, "0000000000000000") == OSR_OK) {
+    if (osr_writer_meta(w, OSR__HASH_KEY, OSR__HASH_ZERO) == OSR_OK) {
         *out = w;
         return OSR_OK;
     }
@@ -8680,8 +8606,8 @@ OSR_API osr_status osr_writer_create(osr_ctx *ctx, osr_writer **out)
 OSR_API osr_status osr_writer_meta(osr_writer *w, const char *key, const char *value)
 {
     const char *wrong = NULL;
-    osr__pair pair = {NULL, NULL, 0};
-    size_t i, bytes;
+    osr__pair pair;
+    size_t i, n;
     if (w->status != OSR_OK)
         return w->status;
     if (!key || !value)
@@ -8696,14 +8622,13 @@ OSR_API osr_status osr_writer_meta(osr_writer *w, const char *key, const char *v
     if (wrong)
         return w->status = osr__fail(w->ctx, OSR_ARG, "writer: metadata %.128s %s",
                                      key ? key : "key", wrong);
-    bytes = strlen(key) + 1 + strlen(value) + 1;
+    n = strlen(key) + 1;
     if (!osr__grow(w->ctx, &w->pairs, &w->pair_capacity, w->pair_count + 1, sizeof pair)
-        || (pair.key = (char *)osr__alloc(w->ctx, bytes, 1)) == NULL)
+        || (pair.key = (char *)osr__alloc(w->ctx, n + strlen(value) + 1, 1)) == NULL)
         return w->status = OSR_MEMORY;
-    pair.bytes = bytes;
-    pair.value = pair.key + strlen(key) + 1;
-    memcpy(pair.key, key, strlen(key) + 1);
-    memcpy(pair.key + strlen(key) + 1, value, strlen(value) + 1);
+    pair.value = pair.key + n;
+    memcpy(pair.key, key, n);
+    memcpy(pair.value, value, strlen(value) + 1);
     w->pairs[w->pair_count++] = pair;
     return OSR_OK;
 }
@@ -8713,7 +8638,6 @@ OSR_API osr_status osr_writer_tensor(osr_writer *w, const char *name, osr_dtype 
 {
     const char *wrong = NULL;
     osr__item item;
-    unsigned char *block;
     size_t i;
     if (w->status != OSR_OK)
         return w->status;
@@ -8739,36 +8663,15 @@ OSR_API osr_status osr_writer_tensor(osr_writer *w, const char *name, osr_dtype 
     if (!osr__entry_size(&item.entry))
         return w->status = osr__fail(w->ctx, OSR_SHAPE, "writer: tensor %s is empty or too large",
                                      name);
-    block = osr__grow(w->ctx, &w->items, &w->item_capacity, w->item_count + 1, sizeof item)
-        ? (unsigned char *)osr__alloc(w->ctx, (size_t)item.entry.bytes + strlen(name) + 1, 1)
-        : NULL;
-    if (!block)
+    i = (size_t)item.entry.bytes;
+    if (!osr__grow(w->ctx, &w->items, &w->item_capacity, w->item_count + 1, sizeof item)
+        || (item.data = (unsigned char *)osr__alloc(w->ctx, i + strlen(name) + 1, 1)) == NULL)
         return w->status = OSR_MEMORY;
-    osr__copy_elements(block, values, (size_t)item.entry.count, osr__dtypes[dtype].bytes);
-    memcpy(block + item.entry.bytes, name, strlen(name) + 1);
-    item.entry.name = (const char *)(block + item.entry.bytes);
-    item.data = block;
+    osr__copy_elements(item.data, values, (size_t)item.entry.count, osr__dtypes[dtype].bytes);
+    memcpy(item.data + i, name, strlen(name) + 1);
+    item.entry.name = (const char *)(item.data + i);
     w->items[w->item_count++] = item;
     return OSR_OK;
-}
-
-static void osr__writer_row(osr__text *t, const osr__item *item)
-{
-    char number[48];
-    int i;
-    osr__text_quoted(t, item->entry.name);
-    osr__text_put(t, ":{\"dtype\":");
-    osr__text_quoted(t, osr__dtypes[item->entry.dtype].name);
-    osr__text_put(t, ",\"shape\":[");
-    for (i = 0; i < item->entry.rank; i++) {
-        snprintf(number, sizeof number, "%s%llu", i ? "," : "",
-                 (unsigned long long)item->entry.shape[i]);
-        osr__text_put(t, number);
-    }
-    osr__text_put(t, "],\"data_offsets\":[");
-    snprintf(number, sizeof number, "%llu,%llu]}", (unsigned long long)item->begin,
-             (unsigned long long)item->end);
-    osr__text_put(t, number);
 }
 
 /* The header with a place for its length; returns where the digits of the hash stand. */
@@ -8776,6 +8679,7 @@ static size_t osr__writer_header(osr_writer *w, osr__text *t)
 {
     size_t i, hash_at = 0;
     uint64_t at = 0;
+    int k;
     osr__sort(w->items, w->item_count, sizeof *w->items, osr__by_size);
     osr__sort(w->pairs, w->pair_count, sizeof *w->pairs, osr__by_key);
     osr__text_add(t, "\0\0\0\0\0\0\0", 8);
@@ -8790,10 +8694,15 @@ static size_t osr__writer_header(osr_writer *w, osr__text *t)
     }
     osr__text_put(t, "}");
     for (i = 0; i < w->item_count; i++) {
-        w->items[i].begin = at;
-        w->items[i].end = at += w->items[i].entry.bytes;
+        const osr_file_entry *e = &w->items[i].entry;
         osr__text_put(t, ",");
-        osr__writer_row(t, &w->items[i]);
+        osr__text_quoted(t, e->name);
+        osr__text_print(t, ":{\"dtype\":\"%s\",\"shape\":[", osr__dtypes[e->dtype].name);
+        for (k = 0; k < e->rank; k++)
+            osr__text_print(t, k ? ",%llu" : "%llu", (osr__big)e->shape[k]);
+        osr__text_print(t, "],\"data_offsets\":[%llu,%llu]}", (osr__big)at,
+                        (osr__big)(at + e->bytes));
+        at += e->bytes;
     }
     osr__text_put(t, "}");
     osr__text_add(t, "        ", (8 - t->length % 8) % 8);
@@ -8803,24 +8712,23 @@ static size_t osr__writer_header(osr_writer *w, osr__text *t)
 /* The whole file in t; the caller frees t->data, also after an error. */
 static osr_status osr__writer_image(osr_writer *w, osr__text *t)
 {
+    char digits[OSR__HASH_DIGITS + 1];
     size_t hash_at, head, i;
-    uint64_t hash;
     memset(t, 0, sizeof *t);
     t->ctx = w->ctx;
     hash_at = osr__writer_header(w, t);
     head = t->length - 8;
     if (!t->failed && head > OSR_FILE_HEADER)
         return osr__fail(w->ctx, OSR_ARG, "writer: header of %llu bytes, at most %d are allowed",
-                         (unsigned long long)head, OSR_FILE_HEADER);
+                         (osr__big)head, OSR_FILE_HEADER);
     for (i = 0; i < w->item_count; i++)
-        osr__text_add(t, (const char *)w->items[i].data, (size_t)w->items[i].entry.bytes);
+        osr__text_add(t, w->items[i].data, (size_t)w->items[i].entry.bytes);
     if (t->failed)
         return OSR_MEMORY;
     for (i = 0; i < 8; i++)
         t->data[i] = (char)(unsigned char)((uint64_t)head >> 8 * i & 255);
-    hash = osr__xxh64((const unsigned char *)t->data, t->length);
-    for (i = 0; i < OSR__HASH_DIGITS; i++)
-        t->data[hash_at + i] = "0123456789abcdef"[hash >> (60 - 4 * i) & 15];
+    osr__hash_text(t->data, t->length, hash_at, digits);
+    memcpy(t->data + hash_at, digits, OSR__HASH_DIGITS);
     return OSR_OK;
 }
 
@@ -8857,7 +8765,7 @@ OSR_API osr_status osr_writer_save_memory(osr_writer *w, void *data, size_t capa
             memcpy(data, image.data, image.length);
         else if (capacity)
             status = osr__fail(w->ctx, OSR_ARG, "writer: capacity is %llu, the file takes %llu",
-                               (unsigned long long)capacity, (unsigned long long)image.length);
+                               (osr__big)capacity, (osr__big)image.length);
     }
     osr__free(w->ctx, image.data, image.capacity, 1);
     return status;
@@ -8873,7 +8781,8 @@ OSR_API void osr_writer_destroy(osr_writer *w)
         osr__free(ctx, w->items[i].data,
                   (size_t)w->items[i].entry.bytes + strlen(w->items[i].entry.name) + 1, 1);
     for (i = 0; i < w->pair_count; i++)
-        osr__free(ctx, w->pairs[i].key, w->pairs[i].bytes, 1);
+        osr__free(ctx, w->pairs[i].key,
+                  strlen(w->pairs[i].key) + strlen(w->pairs[i].value) + 2, 1);
     osr__free(ctx, w->items, w->item_capacity, sizeof *w->items);
     osr__free(ctx, w->pairs, w->pair_capacity, sizeof *w->pairs);
     osr__free(ctx, w, 1, sizeof *w);
@@ -9620,209 +9529,164 @@ OSR_API osr_status osr_model_jacobian(osr_model *m, const float *images, int n,
 
 /* -- models in files -- */
 
-/* Numbers in files: a point as the decimal sign, whatever the process's locale says. */
-static void osr__number_text(double v, char *out, size_t size)
+/* Appends a number: a point as the decimal sign, whatever the process's locale says. */
+static void osr__text_number(osr__text *t, const char *separator, double v)
 {
-    size_t i;
-    snprintf(out, size, "%.17g", v);
-    for (i = 0; out[i] != '\0'; ++i)
-        if (out[i] == ',')
-            out[i] = '.';
+    const char *sign = localeconv()->decimal_point;
+    char number[48], *found;
+    snprintf(number, sizeof number, "%.17g", v);
+    found = strstr(number, sign);
+    if (found != NULL) {
+        memmove(found + 1, found + strlen(sign), strlen(found + strlen(sign)) + 1);
+        *found = '.';
+    }
+    osr__text_print(t, "%s%s", separator, number);
 }
 
-/* Read a number and move on; 0 where there is none. */
+/* Stores the text under a key and frees it. */
+static void osr__text_meta(osr__text *t, osr_writer *w, const char *key)
+{
+    osr__text_add(t, "", 1);
+    if (!t->failed)
+        osr_writer_meta(w, key, t->data);
+    osr__free(t->ctx, t->data, t->capacity, 1);
+    t->data = NULL;
+    t->length = t->capacity = 0;
+}
+
+/* Reads a number and moves on; 0 where there is none. */
 static int osr__number_read(const char **text, double *v)
 {
-    char copy[64];
-    const char *point = localeconv()->decimal_point;
-    size_t n = 0, i = 0;
-    char *end = NULL;
-    while (**text == ' ' || **text == ',')
-        ++*text;
-    for (; (*text)[i] != '\0' && strchr(" ,;\n", (*text)[i]) == NULL && n + 8 < sizeof copy; ++i) {
-        if ((*text)[i] == '.' && strlen(point) < 8) {
-            memcpy(copy + n, point, strlen(point));
-            n += strlen(point);
-        } else {
-            copy[n++] = (*text)[i];
-        }
-    }
-    copy[n] = '\0';
-    *v = strtod(copy, &end);
-    *text += i;
-    return n > 0 && *end == '\0' && (*v == *v);
-}
-
-static int osr__integer_read(const char **text, int *v)
-{
-    double d = 0.0;
-    if (!osr__number_read(text, &d) || d != floor(d) || fabs(d) > 1e9)
+    char copy[64], *end;
+    const char *from = *text + strspn(*text, " ,");
+    const size_t n = strcspn(from, " ,;\n"), whole = strcspn(from, " ,;\n.");
+    if (n == 0 || n + 8 > sizeof copy)
         return 0;
-    *v = (int)d;
-    return 1;
+    snprintf(copy, sizeof copy, "%.*s%s%.*s", (int)whole, from,
+             whole < n ? localeconv()->decimal_point : "", whole < n ? (int)(n - whole - 1) : 0,
+             whole < n ? from + whole + 1 : "");
+    *v = strtod(copy, &end);
+    *text = from + n;
+    return *end == '\0' && *v == *v;
 }
 
-/* The fields of a layer, in the order in which they stand in osr.layers. */
-#define OSR__LAYER_INTS 9
-#define OSR__LAYER_FLOATS 4
+/* One row a number in metadata: the key (NULL: the row above's), where it is kept, whether it is
+ * one for each channel, and the limits of an int (both 0: a float). */
+typedef struct osr__field {
+    const char *key;
+    size_t at;
+    int channels, low, high;
+} osr__field;
 
-static void osr__layer_fields(osr_layer *l, int *ints[OSR__LAYER_INTS],
-                              float *floats[OSR__LAYER_FLOATS])
+#define OSR__FIELD_INT 1000000000
+
+static const osr__field osr__desc_fields[] = {
+#define OSR__FIELD(key, member, channels, low, high)                                               \
+    {key, offsetof(osr_model_desc, member), channels, low, high},
+    OSR__FIELD("osr.input", height, 0, 1, 65536)
+    OSR__FIELD(NULL, width, 0, 1, 65536)
+    OSR__FIELD(NULL, channels, 0, 1, 4)
+    OSR__FIELD("osr.mean", mean, 1, 0, 0)
+    OSR__FIELD("osr.std", std, 1, 0, 0)
+    OSR__FIELD("osr.numbers", numbers.alpha, 0, 0, 0)
+    OSR__FIELD(NULL, numbers.lambda, 0, 0, 0)
+    OSR__FIELD(NULL, numbers.radius, 0, 0, 0)
+    OSR__FIELD(NULL, numbers.pull, 0, 0, 0)
+    OSR__FIELD(NULL, numbers.temperature, 0, 0, 0)
+    OSR__FIELD(NULL, numbers.margin, 0, 0, 0)
+    OSR__FIELD(NULL, numbers.smoothing, 0, 0, 0)
+    OSR__FIELD(NULL, numbers.features, 0, -OSR__FIELD_INT, OSR__FIELD_INT)
+    OSR__FIELD(NULL, numbers.correlation, 0, -OSR__FIELD_INT, OSR__FIELD_INT)
+#undef OSR__FIELD
+};
+#define OSR__DESC_FIELDS (int)(sizeof osr__desc_fields / sizeof osr__desc_fields[0])
+
+/* In the order in which they stand in osr.layers, behind the kind. */
+static const osr__field osr__layer_fields[] = {
+#define OSR__INT(member) {NULL, offsetof(osr_layer, member), 0, -OSR__FIELD_INT, OSR__FIELD_INT},
+#define OSR__FLOAT(member) {NULL, offsetof(osr_layer, member), 0, 0, 0},
+    OSR__INT(out) OSR__INT(size) OSR__INT(stride) OSR__INT(pad) OSR__INT(pad_same) OSR__INT(bias)
+    OSR__INT(channels) OSR__INT(from) OSR__INT(with) OSR__FLOAT(rate) OSR__FLOAT(slope)
+    OSR__FLOAT(eps) OSR__FLOAT(momentum)
+#undef OSR__INT
+#undef OSR__FLOAT
+};
+#define OSR__LAYER_FIELDS (int)(sizeof osr__layer_fields / sizeof osr__layer_fields[0])
+
+/* The rows that share the first one's key, at most `most`. */
+static int osr__fields_count(const osr__field *f, int most)
 {
-    ints[0] = &l->out;
-    ints[1] = &l->size;
-    ints[2] = &l->stride;
-    ints[3] = &l->pad;
-    ints[4] = &l->pad_same;
-    ints[5] = &l->bias;
-    ints[6] = &l->channels;
-    ints[7] = &l->from;
-    ints[8] = &l->with;
-    floats[0] = &l->rate;
-    floats[1] = &l->slope;
-    floats[2] = &l->eps;
-    floats[3] = &l->momentum;
+    int n = 1;
+    while (n < most && f[n].key == NULL)
+        n++;
+    return n;
 }
 
-/* "conv 64 3 1 1 0 0 0 0 0 0 0 0 0;batchnorm ...": every layer, every field. */
-static osr_status osr__layers_write(osr_model *m, osr_writer *w)
+static void osr__fields_write(osr__text *t, const osr__field *f, int count, int channels,
+                              const void *from)
 {
-    osr_ctx *ctx = m->ctx;
-    const size_t size = (size_t)m->desc.layer_count * 256 + 1;
-    char *text = (char *)osr__alloc(ctx, size, 1), number[40];
-    int *ints[OSR__LAYER_INTS], i, k;
-    float *floats[OSR__LAYER_FLOATS];
-    size_t at = 0;
-    if (text == NULL)
-        return ctx->status;
-    for (i = 0; i < m->desc.layer_count; ++i) {
-        osr_layer l = m->desc.layers[i];
-        osr__layer_fields(&l, ints, floats);
-        at += (size_t)snprintf(text + at, size - at, "%s%s", i == 0 ? "" : ";",
-                               osr__layer_name(l.kind));
-        for (k = 0; k < OSR__LAYER_INTS; ++k)
-            at += (size_t)snprintf(text + at, size - at, " %d", *ints[k]);
-        for (k = 0; k < OSR__LAYER_FLOATS; ++k) {
-            osr__number_text((double)*floats[k], number, sizeof number);
-            at += (size_t)snprintf(text + at, size - at, " %s", number);
+    int i, k;
+    for (i = 0; i < count; ++i)
+        for (k = 0; k < (f[i].channels ? channels : 1); ++k) {
+            const char *p = (const char *)from + f[i].at;
+            osr__text_number(t, t->length ? " " : "", f[i].low < f[i].high
+                             ? (double)((const int *)(const void *)p)[k]
+                             : (double)((const float *)(const void *)p)[k]);
         }
-    }
-    osr_writer_meta(w, "osr.layers", text);
-    osr__free(ctx, text, size, 1);
-    return ctx->status;
 }
 
-/* Parse osr.layers; returns the number of layers, 0 where it is malformed. */
-static int osr__layers_read(const char *text, osr_layer *layers, int capacity)
+/* Reads the rows and moves on; returns what is wrong, NULL if nothing. */
+static const char *osr__fields_read(const char **text, const osr__field *f, int count,
+                                    int channels, void *to)
 {
-    int n = 0, k;
-    for (;;) {
-        int *ints[OSR__LAYER_INTS];
-        float *floats[OSR__LAYER_FLOATS];
-        osr_layer *l = &layers[n];
-        size_t length = 0;
-        if (n == capacity)
-            return 0;
-        memset(l, 0, sizeof *l);
-        while (text[length] != '\0' && text[length] != ' ')
-            ++length;
-        for (k = 0; k < OSR_LAYER_COUNT; ++k)
-            if (strlen(osr__layer_name((osr_layer_kind)k)) == length
-                && strncmp(text, osr__layer_name((osr_layer_kind)k), length) == 0)
-                break;
-        if (k == OSR_LAYER_COUNT)
-            return 0;
-        l->kind = (osr_layer_kind)k;
-        text += length;
-        osr__layer_fields(l, ints, floats);
-        for (k = 0; k < OSR__LAYER_INTS; ++k)
-            if (!osr__integer_read(&text, ints[k]))
-                return 0;
-        for (k = 0; k < OSR__LAYER_FLOATS; ++k) {
-            double v;
-            if (!osr__number_read(&text, &v))
-                return 0;
-            *floats[k] = (float)v;
+    double v;
+    int i, k;
+    for (i = 0; i < count; ++i)
+        for (k = 0; k < (f[i].channels ? channels : 1); ++k) {
+            char *p = (char *)to + f[i].at;
+            if (*text == NULL || !osr__number_read(text, &v))
+                return "missing or malformed";
+            if (f[i].low == f[i].high)
+                ((float *)(void *)p)[k] = (float)v;
+            else if (v != floor(v) || v < f[i].low || v > f[i].high)
+                return "out of range";
+            else
+                ((int *)(void *)p)[k] = (int)v;
         }
-        ++n;
-        if (*text == '\0')
-            return n;
-        if (*text++ != ';')
-            return 0;
-    }
-}
-
-static void osr__numbers_fields(osr_method_numbers *n, float *floats[7])
-{
-    floats[0] = &n->alpha;
-    floats[1] = &n->lambda;
-    floats[2] = &n->radius;
-    floats[3] = &n->pull;
-    floats[4] = &n->temperature;
-    floats[5] = &n->margin;
-    floats[6] = &n->smoothing;
-}
-
-static osr_status osr__names_write(osr_model *m, osr_writer *w)
-{
-    size_t size = 1, at = 0;
-    char *text;
-    int i;
-    for (i = 0; i < m->desc.classes; ++i)
-        size += strlen(m->class_names[i]) + 1;
-    text = (char *)osr__alloc(m->ctx, size, 1);
-    if (text == NULL)
-        return m->ctx->status;
-    for (i = 0; i < m->desc.classes; ++i)
-        at += (size_t)snprintf(text + at, size - at, "%s%s", i == 0 ? "" : "\n", m->class_names[i]);
-    osr_writer_meta(w, "osr.classes", text);
-    osr__free(m->ctx, text, size, 1);
-    return m->ctx->status;
-}
-
-static void osr__meta_numbers(osr_writer *w, const char *key, const double *v, int count)
-{
-    char text[512], number[40];
-    size_t at = 0;
-    int i;
-    text[0] = '\0';
-    for (i = 0; i < count && at + sizeof number < sizeof text; ++i) {
-        osr__number_text(v[i], number, sizeof number);
-        at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", i == 0 ? "" : " ", number);
-    }
-    osr_writer_meta(w, key, text);
+    return NULL;
 }
 
 static osr_status osr__meta_write(osr_model *m, osr_writer *w)
 {
     const osr_model_desc *d = &m->desc;
-    osr_method_numbers n = d->numbers;
-    float *floats[7];
-    double v[9];
-    int i;
+    osr__text t;
+    int i, n;
+    memset(&t, 0, sizeof t);
+    t.ctx = m->ctx;
     osr_writer_meta(w, "osr.method", d->method->name);
     osr_writer_meta(w, "osr.net", m->net_name);
-    v[0] = d->height;
-    v[1] = d->width;
-    v[2] = d->channels;
-    osr__meta_numbers(w, "osr.input", v, 3);
-    for (i = 0; i < d->channels; ++i)
-        v[i] = (double)d->mean[i];
-    osr__meta_numbers(w, "osr.mean", v, d->channels);
-    for (i = 0; i < d->channels; ++i)
-        v[i] = (double)d->std[i];
-    osr__meta_numbers(w, "osr.std", v, d->channels);
     osr_writer_meta(w, "osr.score", m->score->name);
-    if (m->threshold < HUGE_VAL && m->threshold > -HUGE_VAL)
-        osr__meta_numbers(w, "osr.threshold", &m->threshold, 1);
-    osr__numbers_fields(&n, floats);
-    for (i = 0; i < 7; ++i)
-        v[i] = (double)*floats[i];
-    v[7] = n.features;
-    v[8] = n.correlation;
-    osr__meta_numbers(w, "osr.numbers", v, 9);
-    osr__names_write(m, w);
-    return osr__layers_write(m, w);
+    for (i = 0; i < OSR__DESC_FIELDS; i += n) {
+        n = osr__fields_count(&osr__desc_fields[i], OSR__DESC_FIELDS - i);
+        osr__fields_write(&t, &osr__desc_fields[i], n, d->channels, d);
+        osr__text_meta(&t, w, osr__desc_fields[i].key);
+    }
+    if (m->threshold < HUGE_VAL && m->threshold > -HUGE_VAL) {
+        osr__text_number(&t, "", m->threshold);
+        osr__text_meta(&t, w, "osr.threshold");
+    }
+    for (i = 0; i < d->classes; ++i) {
+        osr__text_put(&t, i == 0 ? "" : "\n");
+        osr__text_put(&t, m->class_names[i]);
+    }
+    osr__text_meta(&t, w, "osr.classes");
+    for (i = 0; i < d->layer_count; ++i) {
+        osr__text_put(&t, i == 0 ? "" : ";");
+        osr__text_put(&t, osr__layer_name(d->layers[i].kind));
+        osr__fields_write(&t, osr__layer_fields, OSR__LAYER_FIELDS, 0, &d->layers[i]);
+    }
+    osr__text_meta(&t, w, "osr.layers");
+    return m->ctx->status;
 }
 
 /* Add the values behind a handle to a writer. */
@@ -9898,26 +9762,10 @@ static osr_status osr__tensor_read(osr_model *m, const osr_file *file, const cha
     return ctx->status;
 }
 
-/* count numbers of a metadata key. */
-static int osr__meta_read(osr_ctx *ctx, const osr_file *file, const char *key, double *v, int count)
-{
-    const char *text = osr_file_meta(file, key);
-    int i;
-    for (i = 0; text != NULL && i < count; ++i)
-        if (!osr__number_read(&text, &v[i]))
-            text = NULL;
-    if (text != NULL && *text == '\0')
-        return 1;
-    osr__fail(ctx, OSR_FORMAT, "model file: %s is missing or malformed", key);
-    return 0;
-}
-
 static osr_status osr__meta_desc(osr_ctx *ctx, const osr_file *file, osr_model_desc *d)
 {
-    double v[9];
-    float *floats[7];
-    int i;
-    const char *method = osr_file_meta(file, "osr.method");
+    const char *method = osr_file_meta(file, "osr.method"), *text, *wrong = NULL;
+    int i, n;
     memset(d, 0, sizeof *d);
     d->method = osr_method_find(method);
     if (d->method == NULL)
@@ -9925,87 +9773,93 @@ static osr_status osr__meta_desc(osr_ctx *ctx, const osr_file *file, osr_model_d
                          method == NULL ? "(none)" : method, OSR_VERSION);
     d->net_name = osr_file_meta(file, "osr.net");
     d->score = osr_file_meta(file, "osr.score");
-    if (!osr__meta_read(ctx, file, "osr.input", v, 3))
-        return ctx->status;
-    for (i = 0; i < 3; ++i)
-        if (!(v[i] >= 1.0 && v[i] <= (i < 2 ? 65536.0 : 4.0)))
-            return osr__fail(ctx, OSR_FORMAT, "model file: osr.input is out of range");
-    d->height = (int)v[0];
-    d->width = (int)v[1];
-    d->channels = (int)v[2];
-    if (!osr__meta_read(ctx, file, "osr.mean", v, d->channels))
-        return ctx->status;
-    for (i = 0; i < d->channels; ++i)
-        d->mean[i] = (float)v[i];
-    if (!osr__meta_read(ctx, file, "osr.std", v, d->channels))
-        return ctx->status;
-    for (i = 0; i < d->channels; ++i)
-        d->std[i] = (float)v[i];
-    if (!osr__meta_read(ctx, file, "osr.numbers", v, 9))
-        return ctx->status;
-    osr__numbers_fields(&d->numbers, floats);
-    for (i = 0; i < 7; ++i)
-        *floats[i] = (float)v[i];
-    d->numbers.features = fabs(v[7]) < 1e6 ? (int)v[7] : 0;
-    d->numbers.correlation = v[8] == 1.0;
+    for (i = 0; i < OSR__DESC_FIELDS; i += n) {
+        n = osr__fields_count(&osr__desc_fields[i], OSR__DESC_FIELDS - i);
+        text = osr_file_meta(file, osr__desc_fields[i].key);
+        wrong = osr__fields_read(&text, &osr__desc_fields[i], n, d->channels, d);
+        if (wrong != NULL || *text != '\0')
+            return osr__fail(ctx, OSR_FORMAT, "model file: %s is %s", osr__desc_fields[i].key,
+                             wrong != NULL ? wrong : "missing or malformed");
+    }
     return ctx->status;
 }
 
-/* Split osr.classes at its line ends; the pieces point into `copy`. */
-static int osr__names_read(char *copy, const char **names)
+/* Pieces of a text, cut at c. */
+static size_t osr__pieces(const char *text, char c)
 {
-    int n = 0;
-    char *p = copy;
-    for (;;) {
-        char *end = strchr(p, '\n');
-        names[n++] = p;
-        if (end == NULL)
-            return n;
-        *end = '\0';
-        p = end + 1;
+    size_t n = 1;
+    for (; *text != '\0'; ++text)
+        n += *text == c;
+    return n;
+}
+
+/* Splits osr.classes at its line ends; the names point into `copy`. */
+static void osr__names_read(char *copy, const char **names, int count)
+{
+    int i;
+    for (i = 0; i < count; ++i) {
+        names[i] = copy;
+        copy += strcspn(copy, "\n");
+        *copy++ = '\0';
     }
+}
+
+/* Parses osr.layers; 0 where it is malformed. */
+static int osr__layers_read(const char *text, osr_layer *layers, int count)
+{
+    int i, k;
+    for (i = 0; i < count; ++i) {
+        const size_t length = strcspn(text, " ");
+        for (k = 0; k < OSR_LAYER_COUNT; ++k)
+            if (strlen(osr__layer_name((osr_layer_kind)k)) == length
+                && strncmp(text, osr__layer_name((osr_layer_kind)k), length) == 0)
+                break;
+        if (k == OSR_LAYER_COUNT)
+            return 0;
+        layers[i].kind = (osr_layer_kind)k;
+        text += length;
+        if (osr__fields_read(&text, osr__layer_fields, OSR__LAYER_FIELDS, 0, &layers[i]) != NULL
+            || *text++ != (i + 1 < count ? ';' : '\0'))
+            return 0;
+    }
+    return 1;
 }
 
 static osr_status osr__model_from_file(osr_ctx *ctx, const osr_file *file, osr_model_desc *d,
                                        osr_model **out)
 {
-    const char *layers = osr_file_meta(file, "osr.layers"), *classes;
+    const char *layers = osr_file_meta(file, "osr.layers");
+    const char *classes = osr_file_meta(file, "osr.classes");
     const char *threshold = osr_file_meta(file, "osr.threshold");
+    size_t layer_count, class_count;
     osr_layer *table;
     const char **names;
     char *copy;
-    size_t i, layer_count = 1, class_count = 1;
-    double v;
-    classes = osr_file_meta(file, "osr.classes");
     if (layers == NULL || classes == NULL)
         return osr__fail(ctx, OSR_FORMAT, "model file: %s is missing",
                          layers == NULL ? "osr.layers" : "osr.classes");
-    for (i = 0; layers[i] != '\0'; ++i)
-        layer_count += layers[i] == ';';
-    for (i = 0; classes[i] != '\0'; ++i)
-        class_count += classes[i] == '\n';
+    layer_count = osr__pieces(layers, ';');
+    class_count = osr__pieces(classes, '\n');
     table = (osr_layer *)osr__alloc(ctx, layer_count, sizeof *table);
     names = (const char **)osr__alloc(ctx, class_count, sizeof *names);
     copy = osr__copy_text(ctx, classes);
     if (table != NULL && names != NULL && copy != NULL) {
         d->layers = table;
-        d->layer_count = osr__layers_read(layers, table, (int)layer_count);
+        d->layer_count = (int)layer_count;
         d->class_names = names;
-        d->classes = osr__names_read(copy, names);
-        if (d->layer_count == 0)
+        d->classes = (int)class_count;
+        osr__names_read(copy, names, d->classes);
+        if (!osr__layers_read(layers, table, d->layer_count))
             osr__fail(ctx, OSR_FORMAT, "model file: osr.layers is malformed");
         else
             osr_model_create(ctx, d, out);
     }
     osr__free(ctx, table, layer_count, sizeof *table);
     osr__free(ctx, (void *)names, class_count, sizeof *names);
-    if (copy != NULL)
-        osr__free(ctx, copy, strlen(classes) + 1, 1);
-    if (ctx->status == OSR_OK && threshold != NULL) {
-        if (!osr__meta_read(ctx, file, "osr.threshold", &v, 1))
-            return ctx->status;
-        (*out)->threshold = v;
-    }
+    osr__free(ctx, copy, strlen(classes) + 1, 1);
+    if (ctx->status == OSR_OK && threshold != NULL
+        && (!osr__number_read(&threshold, &(*out)->threshold) || *threshold != '\0'))
+        osr__fail(ctx, OSR_FORMAT, "model file: osr.threshold is missing or malformed");
     return ctx->status;
 }
 
