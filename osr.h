@@ -7815,7 +7815,7 @@ struct osr_file {
 typedef struct osr__json {
     osr_file *file;
     char *text; /* ended by NUL, which no rule accepts: nothing reads beyond it */
-    size_t at;
+    size_t at, string;   /* next character; where the last string begins */
     const char *wrong;   /* the first thing found wrong */
     const char *subject; /* name of the tensor at hand, NULL between tensors */
     int metadata;        /* times that __metadata__ was met */
@@ -7887,13 +7887,13 @@ static int osr__json_escape(osr__json *j, char **to)
     return 1;
 }
 
-/* A string, decoded where it stands and closed with NUL; *start is its place in the header. */
-static int osr__json_string(osr__json *j, char **out, size_t *start)
+/* A string, decoded where it stands and closed with NUL. */
+static int osr__json_string(osr__json *j, char **out)
 {
     char *to, c;
     if (!osr__json_is(j, '"'))
         return osr__json_fail(j, "a string is wanted");
-    *start = j->at;
+    j->string = j->at;
     *out = to = j->text + j->at;
     while ((c = j->text[j->at]) != '"') {
         if ((unsigned char)c < 0x20)
@@ -7913,14 +7913,13 @@ static int osr__json_string(osr__json *j, char **out, size_t *start)
 static int osr__json_object(osr__json *j, int (*value)(osr__json *j, char *key, osr__item *item),
                             osr__item *item)
 {
-    size_t start;
     char *key;
     if (!osr__json_is(j, '{'))
         return osr__json_fail(j, "an object is wanted");
     if (osr__json_is(j, '}'))
         return 1;
     do {
-        if (!osr__json_string(j, &key, &start))
+        if (!osr__json_string(j, &key))
             return 0;
         if (!osr__json_is(j, ':'))
             return osr__json_fail(j, "':' is wanted");
@@ -7960,9 +7959,8 @@ static int osr__json_numbers(osr__json *j, uint64_t *out, int most, int *count)
 static int osr__json_dtype(osr__json *j, osr_dtype *dtype)
 {
     char *text;
-    size_t start;
     int i;
-    if (!osr__json_string(j, &text, &start))
+    if (!osr__json_string(j, &text))
         return 0;
     for (i = 0; i < (int)OSR_DTYPE_COUNT && strcmp(osr__dtypes[i].name, text) != 0; i++)
         continue;
@@ -8005,7 +8003,7 @@ static int osr__json_format(osr__json *j, const char *value)
 
 /* Recognises the hash. A key that differs from its name in one character is refused: a damaged
  * bit must not turn the check off. */
-static int osr__json_hash(osr__json *j, const osr__pair *pair, size_t start)
+static int osr__json_hash(osr__json *j, const osr__pair *pair)
 {
     size_t i, other = 0;
     if (strlen(pair->key) != strlen(OSR__HASH_KEY))
@@ -8015,9 +8013,9 @@ static int osr__json_hash(osr__json *j, const osr__pair *pair, size_t start)
     if (other)
         return other > 1 || osr__json_fail(j, "damaged key " OSR__HASH_KEY);
     if (strspn(pair->value, "0123456789abcdef") != OSR__HASH_DIGITS
-        || j->at != start + OSR__HASH_DIGITS + 1) /* longer, or written with escapes */
+        || j->at != j->string + OSR__HASH_DIGITS + 1) /* longer, or written with escapes */
         return osr__json_fail(j, OSR__HASH_KEY " is not 16 hexadecimal digits");
-    j->file->hash_at = 8 + start;
+    j->file->hash_at = 8 + j->string;
     return 1;
 }
 
@@ -8025,10 +8023,9 @@ static int osr__json_pair(osr__json *j, char *key, osr__item *item)
 {
     osr_file *file = j->file;
     osr__pair pair;
-    size_t start;
     (void)item;
     pair.key = key;
-    if (!osr__json_string(j, &pair.value, &start) || !osr__json_hash(j, &pair, start)
+    if (!osr__json_string(j, &pair.value) || !osr__json_hash(j, &pair)
         || (strcmp(key, "format") == 0 && !osr__json_format(j, pair.value)))
         return 0;
     if (file->pair_count == OSR_FILE_TENSORS)
@@ -8343,57 +8340,50 @@ OSR_API const osr_file_entry *osr_file_find(const osr_file *file, const char *na
     return item ? &item->entry : NULL;
 }
 
-/* The tensor of that name and size; its type is up to the caller. */
-static osr_status osr__file_want(const osr_file *file, const char *name, size_t count,
-                                 const void *values, const osr__item **item)
+/* dtype OSR_DTYPE_COUNT: any floating type, as float. */
+static osr_status osr__file_read(const osr_file *file, const char *name, unsigned dtype,
+                                 const char *wanted, size_t count, void *values)
 {
-    *item = osr__file_item(file, name);
+    const osr__item *item = osr__file_item(file, name);
+    const osr_dtype is = item ? item->entry.dtype : OSR_DTYPE_COUNT;
+    const unsigned char *from;
+    size_t i, size;
     if (!name || !values)
         return osr__fail(file->ctx, OSR_ARG, "%s: %s is NULL", file->path,
                          name ? "values" : "name");
-    if (!*item)
+    if (!item)
         return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %.128s is missing", file->path, name);
-    if ((*item)->entry.count != count)
+    if (item->entry.count != count)
         return osr__fail(file->ctx, OSR_SHAPE, "%s: tensor %s has %llu values, %llu are wanted",
-                         file->path, name, (osr__big)(*item)->entry.count, (osr__big)count);
+                         file->path, name, (osr__big)item->entry.count, (osr__big)count);
+    if (dtype == OSR_DTYPE_COUNT ? !osr__dtype_floating(is) : (unsigned)is != dtype)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s is %s, %s is wanted", file->path,
+                         name, osr__dtypes[is].name, wanted);
+    from = osr__item_bytes(file, item);
+    size = osr__dtypes[is].bytes;
+    if (dtype != OSR_DTYPE_COUNT || is == OSR_DTYPE_F32)
+        osr__copy_elements(values, from, count, size);
+    else
+        for (i = 0; i < count; i++) {
+            double x = osr__element(is, from + i * size);
+            ((float *)values)[i] = x > (double)FLT_MAX ? (float)INFINITY
+                                   : x < -(double)FLT_MAX ? -(float)INFINITY : (float)x;
+        }
     return OSR_OK;
 }
 
 OSR_API osr_status osr_file_read_f32(const osr_file *file, const char *name, size_t count,
                                      float *values)
 {
-    const osr__item *item;
-    osr_status status = osr__file_want(file, name, count, values, &item);
-    size_t i, size;
-    if (status != OSR_OK)
-        return status;
-    size = osr__dtypes[item->entry.dtype].bytes;
-    if (!osr__dtype_floating(item->entry.dtype))
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s is %s, floating point is wanted",
-                         file->path, name, osr__dtypes[item->entry.dtype].name);
-    if (item->entry.dtype == OSR_DTYPE_F32)
-        osr__copy_elements(values, osr__item_bytes(file, item), count, size);
-    for (i = 0; item->entry.dtype != OSR_DTYPE_F32 && i < count; i++) {
-        double x = osr__element(item->entry.dtype, osr__item_bytes(file, item) + i * size);
-        values[i] = x > (double)FLT_MAX ? (float)INFINITY
-                    : x < -(double)FLT_MAX ? -(float)INFINITY : (float)x;
-    }
-    return OSR_OK;
+    return osr__file_read(file, name, OSR_DTYPE_COUNT, "floating point", count, values);
 }
 
 OSR_API osr_status osr_file_read_raw(const osr_file *file, const char *name, osr_dtype dtype,
                                      size_t count, void *values)
 {
-    const osr__item *item;
-    osr_status status = osr__file_want(file, name, count, values, &item);
-    if (status != OSR_OK)
-        return status;
-    if (item->entry.dtype != dtype)
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s is %s, %s is wanted", file->path,
-                         name, osr__dtypes[item->entry.dtype].name,
-                         (unsigned)dtype < OSR_DTYPE_COUNT ? osr__dtypes[dtype].name : "?");
-    osr__copy_elements(values, osr__item_bytes(file, item), count, osr__dtypes[dtype].bytes);
-    return OSR_OK;
+    const int known = (unsigned)dtype < OSR_DTYPE_COUNT;
+    return osr__file_read(file, name, known ? (unsigned)dtype : OSR_DTYPE_COUNT + 1u,
+                          known ? osr__dtypes[dtype].name : "?", count, values);
 }
 
 OSR_API const char *osr_file_meta(const osr_file *file, const char *key)
@@ -8421,105 +8411,95 @@ OSR_API int osr_file_hashed(const osr_file *file)
 
 /* -- a file that appears whole or not at all -- */
 
-typedef struct osr__atomic {
-    osr_ctx *ctx;
-    const char *path;
-    char *temporary; /* [bytes] */
-    size_t bytes;
-    int fd;
-} osr__atomic;
-
-static osr_status osr__io_fail(osr__atomic *a, const char *what)
+static int osr__write_all(int fd, const char *p, size_t bytes)
 {
-    return osr__fail(a->ctx, OSR_IO, "%s: %s: %s", a->path, what, strerror(errno));
-}
-
-/* On OSR_OK, osr__atomic_end must follow. path must live until then. */
-static osr_status osr__atomic_start(osr_ctx *ctx, const char *path, osr__atomic *a)
-{
-    struct stat info;
-    osr_status status;
-    int i;
-    a->ctx = ctx;
-    a->path = path;
-    a->fd = -1;
-    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
-        return osr__fail(ctx, OSR_IO, "%s: not a regular file", path);
-    a->bytes = strlen(path) + 48;
-    a->temporary = (char *)osr__alloc(ctx, a->bytes, 1);
-    if (!a->temporary)
-        return OSR_MEMORY;
-    for (i = 0; a->fd < 0 && i < 100; i++) { /* names may be left over from a killed process */
-        snprintf(a->temporary, a->bytes, "%s.tmp.%ld.%d", path, (long)getpid(), i);
-        a->fd = open(a->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (a->fd < 0 && errno != EEXIST)
-            break;
-    }
-    if (a->fd >= 0)
-        return OSR_OK;
-    status = osr__io_fail(a, "cannot create a file beside it");
-    osr__free(ctx, a->temporary, a->bytes, 1);
-    return status;
-}
-
-static osr_status osr__atomic_write(osr__atomic *a, const void *data, size_t bytes)
-{
-    const unsigned char *p = (const unsigned char *)data;
     while (bytes > 0) {
         unsigned part = bytes < 1u << 30 ? (unsigned)bytes : 1u << 30;
-        long done = (long)write(a->fd, p, part);
+        long done = (long)write(fd, p, part);
         if (done < 0 && errno == EINTR)
             continue;
         if (done < 0)
-            return osr__io_fail(a, "writing failed");
+            return 0;
         p += done;
         bytes -= (size_t)done;
     }
-    return OSR_OK;
+    return 1;
 }
 
 /* The rename is on disk only once the directory is. Where a directory cannot be opened or synced
- * at all (EINVAL) there is nothing to wait for. */
-static osr_status osr__sync_directory(osr__atomic *a)
+ * at all (EINVAL) there is nothing to wait for. Changes path, which has room for two bytes. */
+static int osr__sync_directory(char *path)
 {
-    osr_status status = OSR_OK;
+    int good = 1;
 #ifndef _WIN32
-    char *slash;
+    char *slash = strrchr(path, '/');
     int fd;
-    memcpy(a->temporary, a->path, strlen(a->path) + 1);
-    slash = strrchr(a->temporary, '/');
     if (!slash)
-        memcpy(a->temporary, ".", 2);
+        memcpy(path, ".", 2);
     else
-        slash[slash == a->temporary] = '\0';
-    fd = open(a->temporary, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL)
-        status = osr__io_fail(a, "syncing the directory failed");
-    if (fd >= 0)
+        slash[slash == path] = '\0';
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        good = fsync(fd) == 0 || errno == EINVAL;
         close(fd);
+    }
 #endif
-    return status;
+    return good;
 }
 
-/* With OSR_OK puts the file in place, with anything else removes it; returns the first error. */
-static osr_status osr__atomic_end(osr__atomic *a, osr_status status)
+/* From a new file at `temporary` to the file in place; returns the step that failed, NULL when
+ * none did, with the error's number. */
+static const char *osr__replace(int fd, char *temporary, const char *path, const char *data,
+                                size_t bytes, int *error)
 {
-    if (status == OSR_OK && fsync(a->fd) != 0)
-        status = osr__io_fail(a, "syncing failed");
-    if (close(a->fd) != 0 && status == OSR_OK)
-        status = osr__io_fail(a, "closing failed");
+    const char *failed = !osr__write_all(fd, data, bytes) ? "writing failed"
+                         : fsync(fd) != 0 ? "syncing failed" : NULL;
+    *error = errno;
+    if (close(fd) != 0 && !failed) {
+        *error = errno;
+        failed = "closing failed";
+    }
 #ifdef _WIN32
-    if (status == OSR_OK)
-        unlink(a->path); /* rename does not replace there */
+    if (!failed)
+        unlink(path); /* rename does not replace there */
 #endif
-    if (status == OSR_OK && rename(a->temporary, a->path) != 0)
-        status = osr__io_fail(a, "renaming failed");
-    if (status != OSR_OK)
-        unlink(a->temporary);
-    else
-        status = osr__sync_directory(a);
-    osr__free(a->ctx, a->temporary, a->bytes, 1);
-    return status;
+    if (!failed && rename(temporary, path) != 0) {
+        *error = errno;
+        failed = "renaming failed";
+    }
+    if (failed) {
+        unlink(temporary);
+        return failed;
+    }
+    if (!osr__sync_directory(temporary)) {
+        *error = errno;
+        failed = "syncing the directory failed";
+    }
+    return failed;
+}
+
+static osr_status osr__file_write(osr_ctx *ctx, const char *path, const char *data, size_t bytes)
+{
+    const size_t size = strlen(path) + 48;
+    const char *failed = "cannot create a file beside it";
+    char *temporary;
+    struct stat info;
+    int i, error, fd = -1;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return osr__fail(ctx, OSR_IO, "%s: not a regular file", path);
+    temporary = (char *)osr__alloc(ctx, size, 1);
+    if (!temporary)
+        return OSR_MEMORY;
+    for (i = 0, errno = EEXIST; fd < 0 && errno == EEXIST && i < 100; i++) {
+        /* names may be left over from a killed process */
+        snprintf(temporary, size, "%s.tmp.%ld.%d", path, (long)getpid(), i);
+        fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    }
+    error = errno;
+    if (fd >= 0)
+        failed = osr__replace(fd, temporary, path, data, bytes, &error);
+    osr__free(ctx, temporary, size, 1);
+    return failed ? osr__fail(ctx, OSR_IO, "%s: %s: %s", path, failed, strerror(error)) : OSR_OK;
 }
 
 /* -- writer -- */
@@ -8735,16 +8715,12 @@ static osr_status osr__writer_image(osr_writer *w, osr__text *t)
 OSR_API osr_status osr_writer_save(osr_writer *w, const char *path)
 {
     osr__text image;
-    osr__atomic a;
     osr_status status;
-    memset(&a, 0, sizeof a);
     if (w->status != OSR_OK || !path)
         return w->status != OSR_OK ? w->status : osr__fail(w->ctx, OSR_ARG, "writer: path is NULL");
     status = osr__writer_image(w, &image);
     if (status == OSR_OK)
-        status = osr__atomic_start(w->ctx, path, &a);
-    if (status == OSR_OK)
-        status = osr__atomic_end(&a, osr__atomic_write(&a, image.data, image.length));
+        status = osr__file_write(w->ctx, path, image.data, image.length);
     osr__free(w->ctx, image.data, image.capacity, 1);
     return status;
 }
@@ -9689,32 +9665,44 @@ static osr_status osr__meta_write(osr_model *m, osr_writer *w)
     return m->ctx->status;
 }
 
-/* Add the values behind a handle to a writer. */
-static osr_status osr__tensor_write(osr_model *m, osr_writer *w, const char *prefix,
-                                    const char *name, osr_tensor t)
+/* The values behind a handle, to a writer (file is NULL) or from a file. */
+static void osr__tensor_move(osr_model *m, osr_writer *w, const osr_file *file, const char *prefix,
+                             const char *name, osr_tensor t)
 {
     osr_ctx *ctx = m->ctx;
     const osr_shape s = osr_shape_of(ctx, t);
     const size_t n = osr_shape_count(s);
-    uint64_t shape[4] = { 1, 1, 1, 1 };
+    const osr_file_entry *e;
+    uint64_t shape[OSR_FILE_RANK] = { 0 };
     char full[96];
+    float *v;
     int i;
-    size_t bad;
-    float *v = (float *)osr__alloc(ctx, n, sizeof *v);
-    if (v == NULL)
-        return ctx->status;
     snprintf(full, sizeof full, "%s%s", prefix, name);
     for (i = 0; i < s.rank; ++i)
         shape[i] = (uint64_t)s.dim[i];
-    if (osr_read(ctx, t, v, n) == OSR_OK) {
-        bad = osr__first_bad(v, n);
+    e = file != NULL ? osr_file_find(file, full) : NULL;
+    if (file != NULL && e == NULL) {
+        osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" is missing", full);
+        return;
+    }
+    if (e != NULL && (e->rank != s.rank || memcmp(e->shape, shape, sizeof shape) != 0)) {
+        osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" does not have the shape %s", full,
+                  osr__shape_text(s).s);
+        return;
+    }
+    v = (float *)osr__alloc(ctx, n, sizeof *v);
+    if (v == NULL)
+        return;
+    if (e != NULL && osr_file_read_f32(file, full, n, v) == OSR_OK)
+        osr_write(ctx, t, v, n);
+    if (e == NULL && osr_read(ctx, t, v, n) == OSR_OK) {
+        const size_t bad = osr__first_bad(v, n);
         if (bad < n)
             osr__fail(ctx, OSR_NAN, "%s: value %lu is not finite", full, (unsigned long)bad);
         else
             osr_writer_tensor(w, full, OSR_DTYPE_F32, s.rank, shape, v);
     }
     osr__free(ctx, v, n, sizeof *v);
-    return ctx->status;
 }
 
 OSR_API osr_status osr_model_write(osr_model *m, osr_writer *w, int moments)
@@ -9724,41 +9712,13 @@ OSR_API osr_status osr_model_write(osr_model *m, osr_writer *w, int moments)
     osr__meta_write(m, w);
     for (i = 0; i < m->named_count && ctx->status == OSR_OK; ++i) {
         const osr_named *r = &m->named[i];
-        osr__tensor_write(m, w, "", r->name, r->tensor);
+        osr__tensor_move(m, w, NULL, "", r->name, r->tensor);
         if (moments && r->trainable) {
-            osr__tensor_write(m, w, "opt.m.", r->name, osr_moment(ctx, r->tensor, 1));
+            osr__tensor_move(m, w, NULL, "opt.m.", r->name, osr_moment(ctx, r->tensor, 1));
             if (ctx->arenas[OSR__MOMENT2].mem != NULL)
-                osr__tensor_write(m, w, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
+                osr__tensor_move(m, w, NULL, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
         }
     }
-    return ctx->status;
-}
-
-static osr_status osr__tensor_read(osr_model *m, const osr_file *file, const char *prefix,
-                                   const char *name, osr_tensor t)
-{
-    osr_ctx *ctx = m->ctx;
-    const osr_shape s = osr_shape_of(ctx, t);
-    const size_t n = osr_shape_count(s);
-    char full[96];
-    const osr_file_entry *e;
-    float *v;
-    int i;
-    snprintf(full, sizeof full, "%s%s", prefix, name);
-    e = osr_file_find(file, full);
-    if (e == NULL)
-        return osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" is missing", full);
-    for (i = 0; i < s.rank && e->rank == s.rank && e->shape[i] == (uint64_t)s.dim[i]; ++i)
-        ;
-    if (e->rank != s.rank || i < s.rank)
-        return osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" does not have the shape %s",
-                         full, osr__shape_text(s).s);
-    v = (float *)osr__alloc(ctx, n, sizeof *v);
-    if (v == NULL)
-        return ctx->status;
-    if (osr_file_read_f32(file, full, n, v) == OSR_OK)
-        osr_write(ctx, t, v, n);
-    osr__free(ctx, v, n, sizeof *v);
     return ctx->status;
 }
 
@@ -9875,7 +9835,7 @@ OSR_API osr_status osr_model_read(osr_ctx *ctx, const osr_file *file, osr_model 
         return ctx->status;
     }
     for (i = 0; i < m->named_count && ctx->status == OSR_OK; ++i)
-        osr__tensor_read(m, file, "", m->named[i].name, m->named[i].tensor);
+        osr__tensor_move(m, NULL, file, "", m->named[i].name, m->named[i].tensor);
     if (ctx->status != OSR_OK) {
         osr_model_destroy(m);
         return ctx->status;
@@ -9893,10 +9853,10 @@ OSR_API osr_status osr_model_read_moments(osr_model *m, const osr_file *file)
         const osr_named *r = &m->named[i];
         if (!r->trainable)
             continue;
-        osr__tensor_read(m, file, "opt.m.", r->name, osr_moment(ctx, r->tensor, 1));
+        osr__tensor_move(m, NULL, file, "opt.m.", r->name, osr_moment(ctx, r->tensor, 1));
         snprintf(name, sizeof name, "opt.v.%s", r->name);
         if (osr_file_find(file, name) != NULL)
-            osr__tensor_read(m, file, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
+            osr__tensor_move(m, NULL, file, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
     }
     return ctx->status;
 }
@@ -9910,25 +9870,29 @@ OSR_API osr_status osr_model_save(osr_model *m, const char *path)
     return m->ctx->status;
 }
 
-OSR_API osr_status osr_model_load(osr_ctx *ctx, const char *path, osr_model **out)
+/* Reads the model of a file (NULL: it could not be opened) and closes it. */
+static osr_status osr__model_take(osr_ctx *ctx, osr_file *file, osr_model **out)
 {
-    osr_file *file = NULL;
     *out = NULL;
-    if (osr_file_open(ctx, path, NULL, &file) == OSR_OK)
+    if (file != NULL)
         osr_model_read(ctx, file, out);
     osr_file_close(file);
     return ctx->status;
+}
+
+OSR_API osr_status osr_model_load(osr_ctx *ctx, const char *path, osr_model **out)
+{
+    osr_file *file = NULL;
+    osr_file_open(ctx, path, NULL, &file);
+    return osr__model_take(ctx, file, out);
 }
 
 OSR_API osr_status osr_model_load_memory(osr_ctx *ctx, const void *data, size_t bytes,
                                          osr_model **out)
 {
     osr_file *file = NULL;
-    *out = NULL;
-    if (osr_file_open_memory(ctx, data, bytes, "model in memory", NULL, &file) == OSR_OK)
-        osr_model_read(ctx, file, out);
-    osr_file_close(file);
-    return ctx->status;
+    osr_file_open_memory(ctx, data, bytes, "model in memory", NULL, &file);
+    return osr__model_take(ctx, file, out);
 }
 
 /* The kernels: kernels/embed.c writes what stands between the next two lines. */
