@@ -2176,6 +2176,40 @@ static char *osr__copy_text(osr_ctx *ctx, const char *text)
     return copy;
 }
 
+/* A text that grows; `failed` after an allocation that did. */
+typedef struct osr__text {
+    osr_ctx *ctx;
+    char *data;
+    size_t length, capacity;
+    int failed;
+} osr__text;
+
+static void osr__text_add(osr__text *t, const void *s, size_t bytes)
+{
+    if (!t->failed)
+        t->failed = !osr__grow(t->ctx, &t->data, &t->capacity, t->length + bytes, 1);
+    if (t->failed)
+        return;
+    memcpy(t->data + t->length, s, bytes);
+    t->length += bytes;
+}
+
+static void osr__text_put(osr__text *t, const char *s)
+{
+    osr__text_add(t, s, strlen(s));
+}
+
+/* At most 127 characters. */
+static void osr__text_print(osr__text *t, const char *format, ...)
+{
+    char line[128];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    osr__text_put(t, line);
+}
+
 static const char *osr__cl_name(cl_int code)
 {
     switch (code) {
@@ -2327,14 +2361,9 @@ static osr_status osr__device_choose(osr_ctx *ctx, const char *wanted)
                          "no OpenCL device: install a driver (for a CPU: pocl-opencl-icd); is its "
                          "cache directory (POCL_CACHE_DIR or HOME) writable? (%s, %d)",
                          osr__cl_name(code == CL_SUCCESS ? CL_DEVICE_NOT_FOUND : code), (int)code);
-    for (i = 0; i < n && wanted != NULL && best < 0; ++i) {
+    for (i = 0; i < n && best < 0; ++i) {
         osr__device_describe(platforms[i], ids[i], &d);
-        if (osr__device_matches(&d, i, wanted))
-            best = i;
-    }
-    for (i = 0; i < n && wanted == NULL && best < 0; ++i) {
-        osr__device_describe(platforms[i], ids[i], &d);
-        if (d.kind == OSR_DEVICE_GPU)
+        if (wanted != NULL ? osr__device_matches(&d, i, wanted) : d.kind == OSR_DEVICE_GPU)
             best = i;
     }
     if (best < 0 && wanted != NULL)
@@ -2561,11 +2590,10 @@ static cl_mem osr__mem_create(osr_ctx *ctx, size_t bytes)
 
 static const osr__cl_file *osr__cl_find(const char *name);
 
-/* A kernel file's text from the context's kernel_dir; NULL with the error recorded. */
-static char *osr__file_text(osr_ctx *ctx, const char *name, size_t *size)
+/* Appends a kernel file from the context's kernel_dir. */
+static void osr__file_text(osr_ctx *ctx, const char *name, osr__text *t)
 {
     char path[1024];
-    char *text = NULL;
     FILE *f;
     long n = -1;
     snprintf(path, sizeof path, "%s/%s.cl", ctx->kernel_dir, name);
@@ -2574,18 +2602,13 @@ static char *osr__file_text(osr_ctx *ctx, const char *name, size_t *size)
         n = ftell(f);
     if (n < 0 || n > (1 << 24) || fseek(f, 0, SEEK_SET) != 0) {
         osr__fail(ctx, OSR_IO, "%s: %s", path, strerror(errno));
-    } else {
-        *size = (size_t)n + 1;
-        text = (char *)osr__alloc(ctx, *size, 1);
-        if (text != NULL && fread(text, 1, (size_t)n, f) != (size_t)n) {
+    } else if (osr__grow(ctx, &t->data, &t->capacity, t->length + (size_t)n, 1)) {
+        if (fread(t->data + t->length, 1, (size_t)n, f) != (size_t)n)
             osr__fail(ctx, OSR_IO, "%s: read error", path);
-            osr__free(ctx, text, *size, 1);
-            text = NULL;
-        }
+        t->length += (size_t)n;
     }
     if (f != NULL)
         fclose(f);
-    return text;
 }
 
 /* The first line of a build log that names an error, into `line`. */
@@ -2634,44 +2657,29 @@ static int osr__local_size(const osr_ctx *ctx)
     return ctx->family == OSR_KERNELS_GPU ? 64 : 1;
 }
 
-/* The text of a kernel file with common.cl before it, in one allocated string. */
+/* The text of a kernel file with common.cl before it; NULL with the error recorded. */
 static char *osr__program_text(osr_ctx *ctx, const char *name, size_t *size)
 {
-    static const char common_name[] = "common";
-    const char *names[2];
-    char *text = NULL, *part;
-    size_t length = 0, n = 0;
+    osr__text t;
     unsigned i, k;
-    names[0] = common_name;
-    names[1] = name;
-    *size = 0;
-    for (k = 0; k < 2 && ctx->status == OSR_OK; ++k) {
-        const osr__cl_file *file = ctx->kernel_dir == NULL ? osr__cl_find(names[k]) : NULL;
-        part = NULL;
-        n = 0;
+    memset(&t, 0, sizeof t);
+    t.ctx = ctx;
+    for (k = 0; k < 2; ++k) {
+        const char *part = k == 0 ? "common" : name;
+        const osr__cl_file *file = ctx->kernel_dir == NULL ? osr__cl_find(part) : NULL;
         if (ctx->kernel_dir != NULL)
-            part = osr__file_text(ctx, names[k], &n);
+            osr__file_text(ctx, part, &t);
         else if (file == NULL)
-            osr__fail(ctx, OSR_UNSUPPORTED, "kernels/%s.cl is not embedded", names[k]);
+            osr__fail(ctx, OSR_UNSUPPORTED, "kernels/%s.cl is not embedded", part);
         for (i = 0; file != NULL && i < file->count; ++i)
-            n += strlen(file->lines[i]);
-        if (ctx->status == OSR_OK && osr__grow(ctx, &text, size, length + n + 1, 1)) {
-            if (part != NULL)
-                memcpy(text + length, part, n - 1);
-            length += part != NULL ? n - 1 : 0;
-            for (i = 0; file != NULL && i < file->count; ++i) {
-                memcpy(text + length, file->lines[i], strlen(file->lines[i]));
-                length += strlen(file->lines[i]);
-            }
-            text[length] = '\0';
-        }
-        osr__free(ctx, part, n, 1);
+            osr__text_put(&t, file->lines[i]);
     }
-    if (ctx->status != OSR_OK) {
-        osr__free(ctx, text, *size, 1);
-        return NULL;
-    }
-    return text;
+    osr__text_add(&t, "", 1);
+    *size = t.capacity;
+    if (ctx->status == OSR_OK)
+        return t.data;
+    osr__free(ctx, t.data, t.capacity, 1);
+    return NULL;
 }
 
 static uint64_t osr__xxh64(const unsigned char *p, size_t bytes);
@@ -3022,6 +3030,14 @@ static osr_tensor osr__handle(osr_ctx *ctx, uint32_t ref)
     return t;
 }
 
+/* What an op returns after an error. */
+static osr_tensor osr__none(osr_status status)
+{
+    const osr_tensor none = { 0, 0 };
+    (void)status;
+    return none;
+}
+
 OSR_API osr_shape osr_shape_of(osr_ctx *ctx, osr_tensor t)
 {
     const uint32_t ref = osr__peek(ctx, t);
@@ -3143,10 +3159,8 @@ static osr_tensor osr__persist_create(osr_ctx *ctx, osr_shape shape, osr_init in
     code = clEnqueueWriteBuffer(ctx->queue, ctx->arenas[kind].mem, CL_TRUE, offset * sizeof(float),
                                 n * sizeof(float), v, 0, NULL, NULL);
     osr__free(ctx, v, n, sizeof *v);
-    if (code != CL_SUCCESS) {
-        osr__cl_fail(ctx, "clEnqueueWriteBuffer", "parameter", code);
-        return osr__handle(ctx, 0);
-    }
+    if (code != CL_SUCCESS)
+        return osr__none(osr__cl_fail(ctx, "clEnqueueWriteBuffer", "parameter", code));
     ctx->arenas[kind].count = end;
     ctx->persists[ctx->persist_count].shape = shape;
     ctx->persists[ctx->persist_count].offset = offset;
@@ -3170,10 +3184,8 @@ static osr_tensor osr__companion(osr_ctx *ctx, osr_tensor param, int kind, const
     const uint32_t ref = osr__ref(ctx, param, what, "param");
     if (ref == 0)
         return osr__handle(ctx, 0);
-    if (!osr__is_persist(ref) || osr__persist_of(ctx, ref)->state) {
-        osr__fail(ctx, OSR_HANDLE, "%s: not a parameter", what);
-        return osr__handle(ctx, 0);
-    }
+    if (!osr__is_persist(ref) || osr__persist_of(ctx, ref)->state)
+        return osr__none(osr__fail(ctx, OSR_HANDLE, "%s: not a parameter", what));
     if (osr__arena_need(ctx, kind, ctx->arenas[OSR__VALUE].count) != OSR_OK)
         return osr__handle(ctx, 0);
     return osr__handle(ctx, OSR__PERSIST | (uint32_t)kind << 28 | (ref & 0x0FFFFFFFu));
@@ -3186,10 +3198,8 @@ OSR_API osr_tensor osr_gradient(osr_ctx *ctx, osr_tensor param)
 
 OSR_API osr_tensor osr_moment(osr_ctx *ctx, osr_tensor param, int which)
 {
-    if (which != 1 && which != 2) {
-        osr__fail(ctx, OSR_ARG, "osr_moment: which is %d, not 1 or 2", which);
-        return osr__handle(ctx, 0);
-    }
+    if (which != 1 && which != 2)
+        return osr__none(osr__fail(ctx, OSR_ARG, "osr_moment: which is %d, not 1 or 2", which));
     return osr__companion(ctx, param, which == 1 ? OSR__MOMENT1 : OSR__MOMENT2, "osr_moment");
 }
 
@@ -4134,17 +4144,14 @@ OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data)
     uint32_t i;
     if (ctx->status != OSR_OK)
         return osr__handle(ctx, 0);
-    if (data == NULL || n == 0) {
-        osr__fail(ctx, data == NULL ? OSR_ARG : OSR_SHAPE, "input: shape %s, data %s",
-                  osr__shape_text(shape).s, data == NULL ? "NULL" : "given");
-        return osr__handle(ctx, 0);
-    }
+    if (data == NULL || n == 0)
+        return osr__none(osr__fail(ctx, data == NULL ? OSR_ARG : OSR_SHAPE,
+                                   "input: shape %s, data %s", osr__shape_text(shape).s,
+                                   data == NULL ? "NULL" : "given"));
     bad = osr__first_bad(data, n);
-    if (bad < n) {
-        osr__fail(ctx, OSR_NAN, "input: value %lu of shape %s is not finite", (unsigned long)bad,
-                  osr__shape_text(shape).s);
-        return osr__handle(ctx, 0);
-    }
+    if (bad < n)
+        return osr__none(osr__fail(ctx, OSR_NAN, "input: value %lu of shape %s is not finite",
+                                   (unsigned long)bad, osr__shape_text(shape).s));
     i = osr__append(ctx, OSR__OP_input, shape, 0, 0, 0, &node);
     if (i != 0)
         osr__stage(ctx, node, data, n * sizeof(float));
@@ -4164,16 +4171,12 @@ OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *l
     int k;
     if (ctx->status != OSR_OK)
         return osr__handle(ctx, 0);
-    if (labels == NULL || n < 1 || classes < 1) {
-        osr__fail(ctx, OSR_ARG, "labels: n %d, classes %d", n, classes);
-        return osr__handle(ctx, 0);
-    }
+    if (labels == NULL || n < 1 || classes < 1)
+        return osr__none(osr__fail(ctx, OSR_ARG, "labels: n %d, classes %d", n, classes));
     for (k = 0; k < n; ++k)
-        if (labels[k] < 0 || labels[k] >= classes) {
-            osr__fail(ctx, OSR_ARG, "labels: label %d is %d, not in 0..%d", k, (int)labels[k],
-                      classes - 1);
-            return osr__handle(ctx, 0);
-        }
+        if (labels[k] < 0 || labels[k] >= classes)
+            return osr__none(osr__fail(ctx, OSR_ARG, "labels: label %d is %d, not in 0..%d", k,
+                                       (int)labels[k], classes - 1));
     i = osr__append(ctx, OSR__OP_labels, osr_shape_make(1, n, 0, 0, 0), 0, 0, 0, &node);
     if (i != 0) {
         node->r.ia[0] = classes;
@@ -4321,12 +4324,10 @@ static osr_tensor osr__binary(osr_ctx *ctx, int op, osr_tensor ta, osr_tensor tb
     if (!osr__alive(ctx, a, name) || !osr__alive(ctx, b, name) || !osr__image_ok(ctx, a, name)
         || !osr__image_ok(ctx, b, name))
         return osr__handle(ctx, 0);
-    if (!osr__same_shape(osr__ref_shape(ctx, a), osr__ref_shape(ctx, b))) {
-        osr__fail(ctx, OSR_SHAPE, "%s: a is %s but b is %s", name,
-                  osr__shape_text(osr__ref_shape(ctx, a)).s,
-                  osr__shape_text(osr__ref_shape(ctx, b)).s);
-        return osr__handle(ctx, 0);
-    }
+    if (!osr__same_shape(osr__ref_shape(ctx, a), osr__ref_shape(ctx, b)))
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "%s: a is %s but b is %s", name,
+                                   osr__shape_text(osr__ref_shape(ctx, a)).s,
+                                   osr__shape_text(osr__ref_shape(ctx, b)).s));
     return osr__handle(ctx, osr__map(ctx, op, a, b, 0.0f, 0.0f));
 }
 
@@ -4336,10 +4337,8 @@ static osr_tensor osr__unary(osr_ctx *ctx, int op, osr_tensor tx, float s, float
     const uint32_t x = osr__ref(ctx, tx, name, "x");
     if (!osr__alive(ctx, x, name) || !osr__image_ok(ctx, x, name))
         return osr__handle(ctx, 0);
-    if (!(fabsf(s) <= FLT_MAX) || !(fabsf(t) <= FLT_MAX)) {
-        osr__fail(ctx, OSR_ARG, "%s: a constant is not finite", name);
-        return osr__handle(ctx, 0);
-    }
+    if (!(fabsf(s) <= FLT_MAX) || !(fabsf(t) <= FLT_MAX))
+        return osr__none(osr__fail(ctx, OSR_ARG, "%s: a constant is not finite", name));
     return osr__handle(ctx, osr__map(ctx, op, x, 0, s, t));
 }
 
@@ -4603,17 +4602,14 @@ OSR_API osr_tensor osr_grad(osr_ctx *ctx, osr_tensor ty, osr_tensor tseed, osr_t
         seed = osr__ref(ctx, tseed, "osr_grad", "seed");
         if (!osr__alive(ctx, seed, "osr_grad"))
             return osr__handle(ctx, 0);
-        if (!osr__same_shape(osr__ref_shape(ctx, seed), osr__ref_shape(ctx, y))) {
-            osr__fail(ctx, OSR_SHAPE, "osr_grad: seed is %s but y is %s",
-                      osr__shape_text(osr__ref_shape(ctx, seed)).s,
-                      osr__shape_text(osr__ref_shape(ctx, y)).s);
-            return osr__handle(ctx, 0);
-        }
+        if (!osr__same_shape(osr__ref_shape(ctx, seed), osr__ref_shape(ctx, y)))
+            return osr__none(osr__fail(ctx, OSR_SHAPE, "osr_grad: seed is %s but y is %s",
+                                       osr__shape_text(osr__ref_shape(ctx, seed)).s,
+                                       osr__shape_text(osr__ref_shape(ctx, y)).s));
     }
-    if (osr__is_persist(x) || osr__is_persist(y) || y < x) {
-        osr__fail(ctx, OSR_ARG, "osr_grad: y and x are values of this step, y after x");
-        return osr__handle(ctx, 0);
-    }
+    if (osr__is_persist(x) || osr__is_persist(y) || y < x)
+        return osr__none(osr__fail(ctx, OSR_ARG,
+                                   "osr_grad: y and x are values of this step, y after x"));
     return osr__handle(ctx, osr__differentiate(ctx, y, seed, x));
 }
 
@@ -4827,10 +4823,8 @@ OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor tx, osr_tensor lab
     uint32_t i;
     if (y == 0)
         return osr__handle(ctx, 0);
-    if (sign != 1 && sign != -1) {
-        osr__fail(ctx, OSR_ARG, "count_correct: sign is %d, not 1 or -1", sign);
-        return osr__handle(ctx, 0);
-    }
+    if (sign != 1 && sign != -1)
+        return osr__none(osr__fail(ctx, OSR_ARG, "count_correct: sign is %d, not 1 or -1", sign));
     i = osr__append(ctx, OSR__OP_count_correct, osr_shape_make(0, 0, 0, 0, 0), x, y, 0, &node);
     if (i != 0)
         node->r.fa[0] = (float)sign;
@@ -4878,18 +4872,14 @@ OSR_API osr_tensor osr_matmul(osr_ctx *ctx, osr_tensor ta, osr_tensor tb, int tr
     osr_shape sa, sb;
     if (a == 0 || b == 0)
         return osr__handle(ctx, 0);
-    if (transpose_a && transpose_b) {
-        osr__fail(ctx, OSR_ARG, "matmul: both transposed");
-        return osr__handle(ctx, 0);
-    }
+    if (transpose_a && transpose_b)
+        return osr__none(osr__fail(ctx, OSR_ARG, "matmul: both transposed"));
     sa = osr__ref_shape(ctx, a);
     sb = osr__ref_shape(ctx, b);
-    if (sa.dim[transpose_a ? 0 : 1] != sb.dim[transpose_b ? 1 : 0]) {
-        osr__fail(ctx, OSR_SHAPE, "matmul: a is %s%s but b is %s%s", osr__shape_text(sa).s,
-                  transpose_a ? " transposed" : "", osr__shape_text(sb).s,
-                  transpose_b ? " transposed" : "");
-        return osr__handle(ctx, 0);
-    }
+    if (sa.dim[transpose_a ? 0 : 1] != sb.dim[transpose_b ? 1 : 0])
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "matmul: a is %s%s but b is %s%s",
+                                   osr__shape_text(sa).s, transpose_a ? " transposed" : "",
+                                   osr__shape_text(sb).s, transpose_b ? " transposed" : ""));
     return osr__handle(ctx, osr__product(ctx, a, b, transpose_a != 0, transpose_b != 0));
 }
 
@@ -4913,12 +4903,10 @@ OSR_API osr_tensor osr_linear(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, osr_te
     osr_tensor y;
     if (x == 0 || w == 0)
         return osr__handle(ctx, 0);
-    if (osr__ref_shape(ctx, x).dim[1] != osr__ref_shape(ctx, w).dim[1]) {
-        osr__fail(ctx, OSR_SHAPE, "linear: x is %s but w is %s",
-                  osr__shape_text(osr__ref_shape(ctx, x)).s,
-                  osr__shape_text(osr__ref_shape(ctx, w)).s);
-        return osr__handle(ctx, 0);
-    }
+    if (osr__ref_shape(ctx, x).dim[1] != osr__ref_shape(ctx, w).dim[1])
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "linear: x is %s but w is %s",
+                                   osr__shape_text(osr__ref_shape(ctx, x)).s,
+                                   osr__shape_text(osr__ref_shape(ctx, w)).s));
     y = osr__handle(ctx, osr__product(ctx, x, w, 0, 1));
     return b.index == 0 ? y : osr_bias(ctx, y, b);
 }
@@ -4970,11 +4958,10 @@ OSR_API osr_tensor osr_bias(osr_ctx *ctx, osr_tensor tx, osr_tensor tb)
     s = osr__ref_shape(ctx, x);
     sb = osr__ref_shape(ctx, b);
     if ((s.rank != 2 && s.rank != 4) || sb.rank != 1 || sb.dim[0] != s.dim[s.rank - 1]
-        || !osr__is_persist(b) || osr__is_persist(x)) {
-        osr__fail(ctx, OSR_SHAPE, "bias: x is %s but b is %s%s", osr__shape_text(s).s,
-                  osr__shape_text(sb).s, osr__is_persist(b) ? "" : " and not a parameter");
-        return osr__handle(ctx, 0);
-    }
+        || !osr__is_persist(b) || osr__is_persist(x))
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "bias: x is %s but b is %s%s",
+                                   osr__shape_text(s).s, osr__shape_text(sb).s,
+                                   osr__is_persist(b) ? "" : " and not a parameter"));
     return osr__handle(ctx, osr__like(ctx, OSR__OP_bias, x, x, b, 0));
 }
 
@@ -5901,11 +5888,10 @@ static osr_tensor osr__pool(osr_ctx *ctx, osr_tensor tx, int size, int stride, i
     s = osr__rec(ctx, x)->shape;
     if (stride == 0)
         stride = size;
-    if (size < 1 || stride < 1 || size > s.dim[1] || size > s.dim[2]) {
-        osr__fail(ctx, size < 1 || stride < 1 ? OSR_ARG : OSR_SHAPE,
-                  "%s: x is %s, window %d, stride %d", op, osr__shape_text(s).s, size, stride);
-        return osr__handle(ctx, 0);
-    }
+    if (size < 1 || stride < 1 || size > s.dim[1] || size > s.dim[2])
+        return osr__none(osr__fail(ctx, size < 1 || stride < 1 ? OSR_ARG : OSR_SHAPE,
+                                   "%s: x is %s, window %d, stride %d", op, osr__shape_text(s).s,
+                                   size, stride));
     i = osr__append(ctx, OSR__OP_pool,
                     osr_shape_make(4, s.dim[0], (s.dim[1] - size) / stride + 1,
                                    (s.dim[2] - size) / stride + 1, s.dim[3]),
@@ -6122,12 +6108,11 @@ OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor tz, osr_tensor t
         return osr__handle(ctx, 0);
     sz = osr__ref_shape(ctx, z);
     sa = osr__ref_shape(ctx, a);
-    if (sz.dim[1] != sa.dim[1] || !osr__is_persist(a)) {
-        osr__fail(ctx, OSR_SHAPE, "anchor_distance: z is %s but the anchors are %s%s",
-                  osr__shape_text(sz).s, osr__shape_text(sa).s,
-                  osr__is_persist(a) ? "" : " and not persistent");
-        return osr__handle(ctx, 0);
-    }
+    if (sz.dim[1] != sa.dim[1] || !osr__is_persist(a))
+        return osr__none(osr__fail(ctx, OSR_SHAPE,
+                                   "anchor_distance: z is %s but the anchors are %s%s",
+                                   osr__shape_text(sz).s, osr__shape_text(sa).s,
+                                   osr__is_persist(a) ? "" : " and not persistent"));
     return osr__handle(ctx, osr__append(ctx, OSR__OP_anchor_distance,
                                         osr_shape_make(2, sz.dim[0], sa.dim[0], 0, 0), z, a, 0,
                                         &node));
@@ -6865,11 +6850,10 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
         || !(desc->step > 0.0f) || !(desc->step <= FLT_MAX)
         || (desc->direction == OSR_COORDINATES
             && desc->count > s.dim[1] * s.dim[2] * s.dim[3] - desc->first)
-        || desc->count > INT_MAX / 2 / s.dim[0]) {
-        osr__fail(ctx, OSR_ARG, "perturb: x is %s, directions %d..+%d, step %g",
-                  osr__shape_text(s).s, desc->first, desc->count, (double)desc->step);
-        return osr__handle(ctx, 0);
-    }
+        || desc->count > INT_MAX / 2 / s.dim[0])
+        return osr__none(osr__fail(ctx, OSR_ARG, "perturb: x is %s, directions %d..+%d, step %g",
+                                   osr__shape_text(s).s, desc->first, desc->count,
+                                   (double)desc->step));
     i = osr__append(ctx, OSR__OP_perturb,
                     osr_shape_make(4, 2 * s.dim[0] * desc->count, s.dim[1], s.dim[2], s.dim[3]), x,
                     0, 0, &node);
@@ -6901,11 +6885,10 @@ OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, int count, f
     if (f == 0)
         return osr__handle(ctx, 0);
     s = osr__ref_shape(ctx, f);
-    if (count < 1 || s.dim[0] % 2 != 0 || s.dim[0] / 2 % count != 0 || !(step > 0.0f)) {
-        osr__fail(ctx, OSR_SHAPE, "difference_norm: f is %s for %d directions, step %g",
-                  osr__shape_text(s).s, count, (double)step);
-        return osr__handle(ctx, 0);
-    }
+    if (count < 1 || s.dim[0] % 2 != 0 || s.dim[0] / 2 % count != 0 || !(step > 0.0f))
+        return osr__none(osr__fail(ctx, OSR_SHAPE,
+                                   "difference_norm: f is %s for %d directions, step %g",
+                                   osr__shape_text(s).s, count, (double)step));
     i = osr__append(ctx, OSR__OP_difference_norm, osr_shape_make(1, s.dim[0] / 2 / count, 0, 0, 0),
                     f, 0, 0, &node);
     if (i != 0) {
@@ -8512,40 +8495,6 @@ struct osr_writer {
     osr__pair *pairs; /* [pair_capacity] */
     size_t pair_count, pair_capacity;
 };
-
-/* A text that grows; `failed` after an allocation that did. */
-typedef struct osr__text {
-    osr_ctx *ctx;
-    char *data;
-    size_t length, capacity;
-    int failed;
-} osr__text;
-
-static void osr__text_add(osr__text *t, const void *s, size_t bytes)
-{
-    if (!t->failed)
-        t->failed = !osr__grow(t->ctx, &t->data, &t->capacity, t->length + bytes, 1);
-    if (t->failed)
-        return;
-    memcpy(t->data + t->length, s, bytes);
-    t->length += bytes;
-}
-
-static void osr__text_put(osr__text *t, const char *s)
-{
-    osr__text_add(t, s, strlen(s));
-}
-
-/* At most 127 characters. */
-static void osr__text_print(osr__text *t, const char *format, ...)
-{
-    char line[128];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    osr__text_put(t, line);
-}
 
 /* s in quotes; only what must be escaped is. */
 static void osr__text_quoted(osr__text *t, const char *s)
