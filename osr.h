@@ -2210,6 +2210,12 @@ static void osr__text_print(osr__text *t, const char *format, ...)
     osr__text_put(t, line);
 }
 
+static void osr__free_text(osr_ctx *ctx, char *text)
+{
+    if (text != NULL)
+        osr__free(ctx, text, strlen(text) + 1, 1);
+}
+
 static const char *osr__cl_name(cl_int code)
 {
     switch (code) {
@@ -2518,10 +2524,8 @@ OSR_API void osr_ctx_destroy(osr_ctx *ctx)
         clReleaseCommandQueue(ctx->queue);
     if (ctx->cl != NULL)
         clReleaseContext(ctx->cl);
-    if (ctx->kernel_dir != NULL)
-        osr__free(ctx, ctx->kernel_dir, strlen(ctx->kernel_dir) + 1, 1);
-    if (ctx->cache_dir != NULL)
-        osr__free(ctx, ctx->cache_dir, strlen(ctx->cache_dir) + 1, 1);
+    osr__free_text(ctx, ctx->kernel_dir);
+    osr__free_text(ctx, ctx->cache_dir);
     osr__free(ctx, ctx->persists, ctx->persist_capacity, sizeof *ctx->persists);
     osr__free(ctx, ctx->nodes, ctx->node_capacity, sizeof *ctx->nodes);
     osr__free(ctx, ctx->staging, ctx->staging_capacity, 1);
@@ -4032,7 +4036,7 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(none, NULL, NULL, 0)                                                                         \
     X(input, osr__lower_input, NULL, 1)                                                            \
     X(labels, osr__lower_labels, NULL, 1)                                                          \
-    X(read_image, osr__lower_read_image, NULL, 1)                                                  \
+    X(read_image, osr__lower_from_image, NULL, 1)                                                  \
     X(fill, osr__lower_fill, NULL, 1)                                                              \
     X(give, osr__lower_give, NULL, 0)                                                              \
     X(clear, osr__lower_clear, NULL, 0)                                                            \
@@ -4066,10 +4070,10 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(norm_act_dx, osr__lower_norm_act_dx, NULL, OSR__OVER)                                        \
     X(pool, osr__lower_pool, osr__back_pool, 1)                                                    \
     X(pool_dx, osr__lower_pool_dx, NULL, 1)                                                        \
-    X(global_avg_pool, osr__lower_global_pool, osr__back_global_pool, 1)                           \
-    X(global_avg_pool_dx, osr__lower_global_pool_dx, NULL, 1)                                      \
-    X(flatten, osr__lower_flatten, osr__back_flatten, 1)                                           \
-    X(flatten_dx, osr__lower_flatten_dx, NULL, 1)                                                  \
+    X(global_avg_pool, osr__lower_from_image, osr__back_global_pool, 1)                            \
+    X(global_avg_pool_dx, osr__lower_to_image, NULL, 1)                                            \
+    X(flatten, osr__lower_from_image, osr__back_flatten, 1)                                        \
+    X(flatten_dx, osr__lower_to_image, NULL, 1)                                                    \
     X(softmax, osr__lower_rows, osr__back_softmax, 1)                                              \
     X(softmax_dx, osr__lower_softmax_dx, NULL, 1)                                                  \
     X(logsumexp, osr__lower_rows, osr__back_logsumexp, 1)                                          \
@@ -4185,10 +4189,14 @@ OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *l
     return osr__handle(ctx, i);
 }
 
-static void osr__lower_read_image(osr_ctx *ctx, uint32_t i)
+/* An image to a dense value. */
+static void osr__lower_from_image(osr_ctx *ctx, uint32_t i)
 {
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    osr__begin(ctx, OSR__K_image_to_nhwc);
+    const osr__record *r = osr__rec(ctx, i);
+    const uint32_t x = r->in[0];
+    osr__begin(ctx, r->op == OSR__OP_global_avg_pool ? OSR__K_global_pool
+                    : r->op == OSR__OP_flatten       ? OSR__K_image_to_nchw
+                                                     : OSR__K_image_to_nhwc);
     osr__args(ctx, "gd", x, i);
     osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
     osr__run_planes(ctx, osr__rec(ctx, x)->shape);
@@ -4764,11 +4772,17 @@ static uint32_t osr__like(osr_ctx *ctx, int op, uint32_t like, uint32_t a, uint3
     return osr__append(ctx, op, osr__ref_shape(ctx, like), a, b, c, &node);
 }
 
-static void osr__back_row_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
+/* Record the gradient op that takes dy, b and c and gives the shape of the first operand. */
+static void osr__back_simple(osr_ctx *ctx, uint32_t i, int op, uint32_t dy, uint32_t b, uint32_t c)
 {
     const uint32_t x = osr__rec(ctx, i)->in[0];
     if (osr__wants(ctx, x))
-        osr__give(ctx, x, osr__like(ctx, OSR__OP_row_sum_dx, x, dy, 0, 0));
+        osr__give(ctx, x, osr__like(ctx, op, x, dy, b, c));
+}
+
+static void osr__back_row_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_simple(ctx, i, OSR__OP_row_sum_dx, dy, 0, 0);
 }
 
 static void osr__lower_pick(osr_ctx *ctx, uint32_t i)
@@ -4797,9 +4811,7 @@ OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor tx, osr_tensor labels)
 
 static void osr__back_pick(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    const uint32_t x = osr__rec(ctx, i)->in[0], labels = osr__rec(ctx, i)->in[1];
-    if (osr__wants(ctx, x))
-        osr__give(ctx, x, osr__like(ctx, OSR__OP_pick_dx, x, dy, labels, 0));
+    osr__back_simple(ctx, i, OSR__OP_pick_dx, dy, osr__rec(ctx, i)->in[1], 0);
 }
 
 static void osr__lower_count_correct(osr_ctx *ctx, uint32_t i)
@@ -5926,41 +5938,14 @@ static void osr__back_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
     osr__give(ctx, r.in[0], dx);
 }
 
-static void osr__lower_global_pool(osr_ctx *ctx, uint32_t i)
-{
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    osr__begin(ctx, OSR__K_global_pool);
-    osr__args(ctx, "gd", x, i);
-    osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
-    osr__run_planes(ctx, osr__rec(ctx, x)->shape);
-}
-
 /* A dense gradient back into an image. */
-static void osr__lower_to_image(osr_ctx *ctx, uint32_t i, osr__kernel k)
+static void osr__lower_to_image(osr_ctx *ctx, uint32_t i)
 {
-    osr__begin(ctx, k);
-    osr__args(ctx, "dg", osr__rec(ctx, i)->in[0], i);
-    osr__arg_sizes(ctx, osr__rec(ctx, i)->shape);
-    osr__run_planes(ctx, osr__rec(ctx, i)->shape);
-}
-
-static void osr__lower_global_pool_dx(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_to_image(ctx, i, OSR__K_global_pool_dx);
-}
-
-static void osr__lower_flatten_dx(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_to_image(ctx, i, OSR__K_image_from_nchw);
-}
-
-static void osr__lower_flatten(osr_ctx *ctx, uint32_t i)
-{
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    osr__begin(ctx, OSR__K_image_to_nchw);
-    osr__args(ctx, "gd", x, i);
-    osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
-    osr__run_planes(ctx, osr__rec(ctx, x)->shape);
+    const osr__record *r = osr__rec(ctx, i);
+    osr__begin(ctx, r->op == OSR__OP_flatten_dx ? OSR__K_image_from_nchw : OSR__K_global_pool_dx);
+    osr__args(ctx, "dg", r->in[0], i);
+    osr__arg_sizes(ctx, r->shape);
+    osr__run_planes(ctx, r->shape);
 }
 
 OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor tx)
@@ -5988,14 +5973,6 @@ OSR_API osr_tensor osr_flatten(osr_ctx *ctx, osr_tensor tx)
                                         osr_shape_make(2, s.dim[0], s.dim[1] * s.dim[2] * s.dim[3],
                                                        0, 0),
                                         x, 0, 0, &node));
-}
-
-/* Record the gradient op that takes dy alone and gives the shape of x. */
-static void osr__back_simple(osr_ctx *ctx, uint32_t i, int op, uint32_t dy, uint32_t b, uint32_t c)
-{
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    if (osr__wants(ctx, x))
-        osr__give(ctx, x, osr__like(ctx, op, x, dy, b, c));
 }
 
 static void osr__back_global_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
@@ -8925,6 +8902,15 @@ static osr_status osr__model_names(osr_model *m, const osr_model_desc *d)
     return ctx->status;
 }
 
+static osr_status osr__score_fits(osr_model *m, const osr_score_row *row)
+{
+    const osr_method_row *method = m->desc.method;
+    if ((row->needs & ~method->outputs) == 0)
+        return OSR_OK;
+    return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
+                     row->name, method->name);
+}
+
 static osr_status osr__model_build(osr_model *m, const osr_model_desc *d)
 {
     osr_ctx *ctx = m->ctx;
@@ -8955,11 +8941,8 @@ static osr_status osr__model_build(osr_model *m, const osr_model_desc *d)
     if (osr_net_shape(m->net, osr__representation_layer(m)).rank != 2)
         return osr__fail(ctx, OSR_SHAPE, "the layer before the last must give a vector an image");
     m->score = osr_score_find(d->score != NULL ? d->score : d->method->score);
-    if ((m->score->needs & ~d->method->outputs) != 0)
-        return osr__fail(ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
-                         m->score->name, d->method->name);
     m->desc.score = m->score->name;
-    return ctx->status;
+    return osr__score_fits(m, m->score);
 }
 
 OSR_API osr_status osr_model_create(osr_ctx *ctx, const osr_model_desc *desc, osr_model **out)
@@ -8990,11 +8973,9 @@ OSR_API void osr_model_destroy(osr_model *m)
         return;
     ctx = m->ctx;
     for (i = 0; m->class_names != NULL && i < m->desc.classes; ++i)
-        if (m->class_names[i] != NULL)
-            osr__free(ctx, m->class_names[i], strlen(m->class_names[i]) + 1, 1);
+        osr__free_text(ctx, m->class_names[i]);
     osr__free(ctx, m->class_names, (size_t)m->desc.classes, sizeof *m->class_names);
-    if (m->net_name != NULL)
-        osr__free(ctx, m->net_name, strlen(m->net_name) + 1, 1);
+    osr__free_text(ctx, m->net_name);
     osr__free(ctx, m->named, (size_t)m->named_capacity, sizeof *m->named);
     osr__free(ctx, m->sums, (size_t)m->desc.classes * ((size_t)m->desc.classes + 1),
               sizeof *m->sums);
@@ -9143,9 +9124,8 @@ OSR_API osr_status osr_model_score(osr_model *m, const osr_score_row *row,
                                    int32_t *classes)
 {
     osr_score_input in;
-    if (row != NULL && (row->needs & ~m->desc.method->outputs) != 0)
-        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
-                         row->name, m->desc.method->name);
+    if (row != NULL && osr__score_fits(m, row) != OSR_OK)
+        return OSR_UNSUPPORTED;
     memset(&in, 0, sizeof in);
     in.logits = outputs->logits;
     in.distances = outputs->distances;
@@ -9248,9 +9228,8 @@ OSR_API osr_status osr_model_set_threshold(osr_model *m, const osr_score_row *ro
     if (row == NULL || threshold != threshold)
         return osr__fail(m->ctx, OSR_ARG, "osr_model_set_threshold: %s",
                          row == NULL ? "no score" : "the threshold is NaN");
-    if ((row->needs & ~m->desc.method->outputs) != 0)
-        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
-                         row->name, m->desc.method->name);
+    if (osr__score_fits(m, row) != OSR_OK)
+        return OSR_UNSUPPORTED;
     m->score = row;
     m->desc.score = row->name;
     m->threshold = threshold;
@@ -9356,6 +9335,16 @@ static osr_tensor osr__jacobian_output(osr_model *m, osr_tensor x, osr_jacobian_
     return of == OSR_JACOBIAN_RAW ? v.representation : osr_normalise(m->ctx, v.representation);
 }
 
+/* Ends a step with its squared norms. */
+static void osr__jacobian_add(osr_ctx *ctx, osr_tensor norm, int n, float *part, double *squares)
+{
+    int i;
+    osr_read(ctx, norm, part, (size_t)n);
+    osr_step_end(ctx);
+    for (i = 0; i < n && ctx->status == OSR_OK; ++i)
+        squares[i] += (double)part[i];
+}
+
 /* Squared norms of n images by one backward pass for each of the d outputs. */
 static void osr__jacobian_exact(osr_model *m, const float *images, int n, int d, osr_jacobian_of of,
                                 float *seed, float *part, double *squares)
@@ -9365,16 +9354,12 @@ static void osr__jacobian_exact(osr_model *m, const float *images, int n, int d,
     for (k = 0; k < d && ctx->status == OSR_OK; ++k) {
         const osr_tensor x = osr__model_input(m, images, n);
         const osr_tensor f = osr__jacobian_output(m, x, of);
-        osr_tensor s, norm;
+        osr_tensor s;
         memset(seed, 0, (size_t)n * (size_t)d * sizeof *seed);
         for (i = 0; i < n; ++i)
             seed[(size_t)i * (size_t)d + (size_t)k] = 1.0f;
         s = osr_input(ctx, osr_shape_make(2, n, d, 0, 0), seed);
-        norm = osr_square_sum(ctx, osr_grad(ctx, f, s, x));
-        osr_read(ctx, norm, part, (size_t)n);
-        osr_step_end(ctx);
-        for (i = 0; i < n && ctx->status == OSR_OK; ++i)
-            squares[i] += (double)part[i];
+        osr__jacobian_add(ctx, osr_square_sum(ctx, osr_grad(ctx, f, s, x)), n, part, squares);
     }
 }
 
@@ -9384,22 +9369,17 @@ static void osr__jacobian_fd(osr_model *m, const float *images, int n, int all,
 {
     osr_ctx *ctx = m->ctx;
     osr_perturb_desc p;
-    int i;
     p.direction = d->direction;
     p.seed = d->seed;
     p.step = step;
     for (p.first = 0; p.first < all && ctx->status == OSR_OK; p.first += p.count) {
-        osr_tensor x, f, norm;
+        osr_tensor x, f;
         p.count = osr__max(OSR__JACOBIAN_BATCH / (2 * n), 1);
         if (p.count > all - p.first)
             p.count = all - p.first;
         x = osr_perturb(ctx, osr__model_input(m, images, n), &p);
         f = osr__jacobian_output(m, x, d->of);
-        norm = osr_difference_norm(ctx, f, p.count, step);
-        osr_read(ctx, norm, part, (size_t)n);
-        osr_step_end(ctx);
-        for (i = 0; i < n && ctx->status == OSR_OK; ++i)
-            squares[i] += (double)part[i];
+        osr__jacobian_add(ctx, osr_difference_norm(ctx, f, p.count, step), n, part, squares);
     }
 }
 
