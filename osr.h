@@ -7573,13 +7573,9 @@ static uint64_t osr__xxh64_round(uint64_t lane, uint64_t input)
 /* XXH64 with seed 0. */
 static uint64_t osr__xxh64(const unsigned char *p, size_t bytes)
 {
-    uint64_t lane[4], x = OSR__XXH5;
+    uint64_t lane[4] = {OSR__XXH1 + OSR__XXH2, OSR__XXH2, 0, 0u - OSR__XXH1}, x = OSR__XXH5;
     const unsigned char *end = p + bytes;
     int i;
-    lane[0] = OSR__XXH1 + OSR__XXH2;
-    lane[1] = OSR__XXH2;
-    lane[2] = 0;
-    lane[3] = 0u - OSR__XXH1;
     for (; end - p >= 32; p += 32)
         for (i = 0; i < 4; i++)
             lane[i] = osr__xxh64_round(lane[i], osr__load_le(p + 8 * i, 8));
@@ -9483,38 +9479,44 @@ typedef struct osr__field {
     int channels, low, high;
 } osr__field;
 
-#define OSR__FIELD_INT 1000000000
+#define OSR__INT(key, type, member, low, high) {key, offsetof(type, member), 0, low, high},
+#define OSR__ANY(key, type, member) OSR__INT(key, type, member, -1000000000, 1000000000)
+#define OSR__FLOAT(key, type, member) {key, offsetof(type, member), 0, 0, 0},
+#define OSR__CHANNELS(key, type, member) {key, offsetof(type, member), 1, 0, 0},
 
 static const osr__field osr__desc_fields[] = {
-#define OSR__FIELD(key, member, channels, low, high)                                               \
-    {key, offsetof(osr_model_desc, member), channels, low, high},
-    OSR__FIELD("osr.input", height, 0, 1, 65536)
-    OSR__FIELD(NULL, width, 0, 1, 65536)
-    OSR__FIELD(NULL, channels, 0, 1, 4)
-    OSR__FIELD("osr.mean", mean, 1, 0, 0)
-    OSR__FIELD("osr.std", std, 1, 0, 0)
-    OSR__FIELD("osr.numbers", numbers.alpha, 0, 0, 0)
-    OSR__FIELD(NULL, numbers.lambda, 0, 0, 0)
-    OSR__FIELD(NULL, numbers.radius, 0, 0, 0)
-    OSR__FIELD(NULL, numbers.pull, 0, 0, 0)
-    OSR__FIELD(NULL, numbers.temperature, 0, 0, 0)
-    OSR__FIELD(NULL, numbers.margin, 0, 0, 0)
-    OSR__FIELD(NULL, numbers.smoothing, 0, 0, 0)
-    OSR__FIELD(NULL, numbers.features, 0, -OSR__FIELD_INT, OSR__FIELD_INT)
-    OSR__FIELD(NULL, numbers.correlation, 0, -OSR__FIELD_INT, OSR__FIELD_INT)
-#undef OSR__FIELD
+    OSR__INT("osr.input", osr_model_desc, height, 1, 65536)
+    OSR__INT(NULL, osr_model_desc, width, 1, 65536)
+    OSR__INT(NULL, osr_model_desc, channels, 1, 4)
+    OSR__CHANNELS("osr.mean", osr_model_desc, mean)
+    OSR__CHANNELS("osr.std", osr_model_desc, std)
+    OSR__FLOAT("osr.numbers", osr_model_desc, numbers.alpha)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.lambda)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.radius)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.pull)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.temperature)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.margin)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.smoothing)
+    OSR__ANY(NULL, osr_model_desc, numbers.features)
+    OSR__ANY(NULL, osr_model_desc, numbers.correlation)
 };
 #define OSR__DESC_FIELDS (int)(sizeof osr__desc_fields / sizeof osr__desc_fields[0])
 
 /* In the order in which they stand in osr.layers, behind the kind. */
 static const osr__field osr__layer_fields[] = {
-#define OSR__INT(member) {NULL, offsetof(osr_layer, member), 0, -OSR__FIELD_INT, OSR__FIELD_INT},
-#define OSR__FLOAT(member) {NULL, offsetof(osr_layer, member), 0, 0, 0},
-    OSR__INT(out) OSR__INT(size) OSR__INT(stride) OSR__INT(pad) OSR__INT(pad_same) OSR__INT(bias)
-    OSR__INT(channels) OSR__INT(from) OSR__INT(with) OSR__FLOAT(rate) OSR__FLOAT(slope)
-    OSR__FLOAT(eps) OSR__FLOAT(momentum)
-#undef OSR__INT
-#undef OSR__FLOAT
+    OSR__ANY(NULL, osr_layer, out)
+    OSR__ANY(NULL, osr_layer, size)
+    OSR__ANY(NULL, osr_layer, stride)
+    OSR__ANY(NULL, osr_layer, pad)
+    OSR__ANY(NULL, osr_layer, pad_same)
+    OSR__ANY(NULL, osr_layer, bias)
+    OSR__ANY(NULL, osr_layer, channels)
+    OSR__ANY(NULL, osr_layer, from)
+    OSR__ANY(NULL, osr_layer, with)
+    OSR__FLOAT(NULL, osr_layer, rate)
+    OSR__FLOAT(NULL, osr_layer, slope)
+    OSR__FLOAT(NULL, osr_layer, eps)
+    OSR__FLOAT(NULL, osr_layer, momentum)
 };
 #define OSR__LAYER_FIELDS (int)(sizeof osr__layer_fields / sizeof osr__layer_fields[0])
 
@@ -9758,19 +9760,15 @@ OSR_API osr_status osr_model_read(osr_ctx *ctx, const osr_file *file, osr_model 
     osr_model *m = NULL;
     int i;
     *out = NULL;
-    if (ctx->status != OSR_OK || osr__meta_desc(ctx, file, &d) != OSR_OK
-        || osr__model_from_file(ctx, file, &d, &m) != OSR_OK) {
-        osr_model_destroy(m);
-        return ctx->status;
-    }
-    for (i = 0; i < m->named_count && ctx->status == OSR_OK; ++i)
+    if (ctx->status == OSR_OK && osr__meta_desc(ctx, file, &d) == OSR_OK)
+        osr__model_from_file(ctx, file, &d, &m);
+    for (i = 0; m != NULL && i < m->named_count && ctx->status == OSR_OK; ++i)
         osr__tensor_move(m, NULL, file, "", m->named[i].name, m->named[i].tensor);
-    if (ctx->status != OSR_OK) {
+    if (ctx->status == OSR_OK)
+        *out = m;
+    else
         osr_model_destroy(m);
-        return ctx->status;
-    }
-    *out = m;
-    return OSR_OK;
+    return ctx->status;
 }
 
 OSR_API osr_status osr_model_read_moments(osr_model *m, const osr_file *file)
