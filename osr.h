@@ -2188,7 +2188,7 @@ static void osr__text_add(osr__text *t, const void *s, size_t bytes)
 {
     if (!t->failed)
         t->failed = !osr__grow(t->ctx, &t->data, &t->capacity, t->length + bytes, 1);
-    if (t->failed)
+    if (t->failed || bytes == 0)
         return;
     memcpy(t->data + t->length, s, bytes);
     t->length += bytes;
