@@ -2177,6 +2177,46 @@ static char *osr__copy_text(osr_ctx *ctx, const char *text)
     return copy;
 }
 
+/* A text that grows; `failed` after an allocation that did. */
+typedef struct osr__text {
+    osr_ctx *ctx;
+    char *data;
+    size_t length, capacity;
+    int failed;
+} osr__text;
+
+static void osr__text_add(osr__text *t, const void *s, size_t bytes)
+{
+    if (!t->failed)
+        t->failed = !osr__grow(t->ctx, &t->data, &t->capacity, t->length + bytes, 1);
+    if (t->failed || bytes == 0)
+        return;
+    memcpy(t->data + t->length, s, bytes);
+    t->length += bytes;
+}
+
+static void osr__text_put(osr__text *t, const char *s)
+{
+    osr__text_add(t, s, strlen(s));
+}
+
+/* At most 127 characters. */
+static void osr__text_print(osr__text *t, const char *format, ...)
+{
+    char line[128];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    osr__text_put(t, line);
+}
+
+static void osr__free_text(osr_ctx *ctx, char *text)
+{
+    if (text != NULL)
+        osr__free(ctx, text, strlen(text) + 1, 1);
+}
+
 static const char *osr__cl_name(cl_int code)
 {
     switch (code) {
@@ -2328,14 +2368,9 @@ static osr_status osr__device_choose(osr_ctx *ctx, const char *wanted)
                          "no OpenCL device: install a driver (for a CPU: pocl-opencl-icd); is its "
                          "cache directory (POCL_CACHE_DIR or HOME) writable? (%s, %d)",
                          osr__cl_name(code == CL_SUCCESS ? CL_DEVICE_NOT_FOUND : code), (int)code);
-    for (i = 0; i < n && wanted != NULL && best < 0; ++i) {
+    for (i = 0; i < n && best < 0; ++i) {
         osr__device_describe(platforms[i], ids[i], &d);
-        if (osr__device_matches(&d, i, wanted))
-            best = i;
-    }
-    for (i = 0; i < n && wanted == NULL && best < 0; ++i) {
-        osr__device_describe(platforms[i], ids[i], &d);
-        if (d.kind == OSR_DEVICE_GPU)
+        if (wanted != NULL ? osr__device_matches(&d, i, wanted) : d.kind == OSR_DEVICE_GPU)
             best = i;
     }
     if (best < 0 && wanted != NULL)
@@ -2490,10 +2525,8 @@ OSR_API void osr_ctx_destroy(osr_ctx *ctx)
         clReleaseCommandQueue(ctx->queue);
     if (ctx->cl != NULL)
         clReleaseContext(ctx->cl);
-    if (ctx->kernel_dir != NULL)
-        osr__free(ctx, ctx->kernel_dir, strlen(ctx->kernel_dir) + 1, 1);
-    if (ctx->cache_dir != NULL)
-        osr__free(ctx, ctx->cache_dir, strlen(ctx->cache_dir) + 1, 1);
+    osr__free_text(ctx, ctx->kernel_dir);
+    osr__free_text(ctx, ctx->cache_dir);
     osr__free(ctx, ctx->persists, ctx->persist_capacity, sizeof *ctx->persists);
     osr__free(ctx, ctx->nodes, ctx->node_capacity, sizeof *ctx->nodes);
     osr__free(ctx, ctx->staging, ctx->staging_capacity, 1);
@@ -2562,11 +2595,10 @@ static cl_mem osr__mem_create(osr_ctx *ctx, size_t bytes)
 
 static const osr__cl_file *osr__cl_find(const char *name);
 
-/* A kernel file's text from the context's kernel_dir; NULL with the error recorded. */
-static char *osr__file_text(osr_ctx *ctx, const char *name, size_t *size)
+/* Appends a kernel file from the context's kernel_dir. */
+static void osr__file_text(osr_ctx *ctx, const char *name, osr__text *t)
 {
     char path[1024];
-    char *text = NULL;
     FILE *f;
     long n = -1;
     snprintf(path, sizeof path, "%s/%s.cl", ctx->kernel_dir, name);
@@ -2575,18 +2607,13 @@ static char *osr__file_text(osr_ctx *ctx, const char *name, size_t *size)
         n = ftell(f);
     if (n < 0 || n > (1 << 24) || fseek(f, 0, SEEK_SET) != 0) {
         osr__fail(ctx, OSR_IO, "%s: %s", path, strerror(errno));
-    } else {
-        *size = (size_t)n + 1;
-        text = (char *)osr__alloc(ctx, *size, 1);
-        if (text != NULL && fread(text, 1, (size_t)n, f) != (size_t)n) {
+    } else if (osr__grow(ctx, &t->data, &t->capacity, t->length + (size_t)n, 1)) {
+        if (fread(t->data + t->length, 1, (size_t)n, f) != (size_t)n)
             osr__fail(ctx, OSR_IO, "%s: read error", path);
-            osr__free(ctx, text, *size, 1);
-            text = NULL;
-        }
+        t->length += (size_t)n;
     }
     if (f != NULL)
         fclose(f);
-    return text;
 }
 
 /* The first line of a build log that names an error, into `line`. */
@@ -2635,44 +2662,29 @@ static int osr__local_size(const osr_ctx *ctx)
     return ctx->family == OSR_KERNELS_GPU ? 64 : 1;
 }
 
-/* The text of a kernel file with common.cl before it, in one allocated string. */
+/* The text of a kernel file with common.cl before it; NULL with the error recorded. */
 static char *osr__program_text(osr_ctx *ctx, const char *name, size_t *size)
 {
-    static const char common_name[] = "common";
-    const char *names[2];
-    char *text = NULL, *part;
-    size_t length = 0, n = 0;
+    osr__text t;
     unsigned i, k;
-    names[0] = common_name;
-    names[1] = name;
-    *size = 0;
-    for (k = 0; k < 2 && ctx->status == OSR_OK; ++k) {
-        const osr__cl_file *file = ctx->kernel_dir == NULL ? osr__cl_find(names[k]) : NULL;
-        part = NULL;
-        n = 0;
+    memset(&t, 0, sizeof t);
+    t.ctx = ctx;
+    for (k = 0; k < 2; ++k) {
+        const char *part = k == 0 ? "common" : name;
+        const osr__cl_file *file = ctx->kernel_dir == NULL ? osr__cl_find(part) : NULL;
         if (ctx->kernel_dir != NULL)
-            part = osr__file_text(ctx, names[k], &n);
+            osr__file_text(ctx, part, &t);
         else if (file == NULL)
-            osr__fail(ctx, OSR_UNSUPPORTED, "kernels/%s.cl is not embedded", names[k]);
+            osr__fail(ctx, OSR_UNSUPPORTED, "kernels/%s.cl is not embedded", part);
         for (i = 0; file != NULL && i < file->count; ++i)
-            n += strlen(file->lines[i]);
-        if (ctx->status == OSR_OK && osr__grow(ctx, &text, size, length + n + 1, 1)) {
-            if (part != NULL)
-                memcpy(text + length, part, n - 1);
-            length += part != NULL ? n - 1 : 0;
-            for (i = 0; file != NULL && i < file->count; ++i) {
-                memcpy(text + length, file->lines[i], strlen(file->lines[i]));
-                length += strlen(file->lines[i]);
-            }
-            text[length] = '\0';
-        }
-        osr__free(ctx, part, n, 1);
+            osr__text_put(&t, file->lines[i]);
     }
-    if (ctx->status != OSR_OK) {
-        osr__free(ctx, text, *size, 1);
-        return NULL;
-    }
-    return text;
+    osr__text_add(&t, "", 1);
+    *size = t.capacity;
+    if (ctx->status == OSR_OK)
+        return t.data;
+    osr__free(ctx, t.data, t.capacity, 1);
+    return NULL;
 }
 
 static uint64_t osr__xxh64(const unsigned char *p, size_t bytes);
@@ -3023,6 +3035,14 @@ static osr_tensor osr__handle(osr_ctx *ctx, uint32_t ref)
     return t;
 }
 
+/* What an op returns after an error. */
+static osr_tensor osr__none(osr_status status)
+{
+    const osr_tensor none = { 0, 0 };
+    (void)status;
+    return none;
+}
+
 OSR_API osr_shape osr_shape_of(osr_ctx *ctx, osr_tensor t)
 {
     const uint32_t ref = osr__peek(ctx, t);
@@ -3144,10 +3164,8 @@ static osr_tensor osr__persist_create(osr_ctx *ctx, osr_shape shape, osr_init in
     code = clEnqueueWriteBuffer(ctx->queue, ctx->arenas[kind].mem, CL_TRUE, offset * sizeof(float),
                                 n * sizeof(float), v, 0, NULL, NULL);
     osr__free(ctx, v, n, sizeof *v);
-    if (code != CL_SUCCESS) {
-        osr__cl_fail(ctx, "clEnqueueWriteBuffer", "parameter", code);
-        return osr__handle(ctx, 0);
-    }
+    if (code != CL_SUCCESS)
+        return osr__none(osr__cl_fail(ctx, "clEnqueueWriteBuffer", "parameter", code));
     ctx->arenas[kind].count = end;
     ctx->persists[ctx->persist_count].shape = shape;
     ctx->persists[ctx->persist_count].offset = offset;
@@ -3171,10 +3189,8 @@ static osr_tensor osr__companion(osr_ctx *ctx, osr_tensor param, int kind, const
     const uint32_t ref = osr__ref(ctx, param, what, "param");
     if (ref == 0)
         return osr__handle(ctx, 0);
-    if (!osr__is_persist(ref) || osr__persist_of(ctx, ref)->state) {
-        osr__fail(ctx, OSR_HANDLE, "%s: not a parameter", what);
-        return osr__handle(ctx, 0);
-    }
+    if (!osr__is_persist(ref) || osr__persist_of(ctx, ref)->state)
+        return osr__none(osr__fail(ctx, OSR_HANDLE, "%s: not a parameter", what));
     if (osr__arena_need(ctx, kind, ctx->arenas[OSR__VALUE].count) != OSR_OK)
         return osr__handle(ctx, 0);
     return osr__handle(ctx, OSR__PERSIST | (uint32_t)kind << 28 | (ref & 0x0FFFFFFFu));
@@ -3187,10 +3203,8 @@ OSR_API osr_tensor osr_gradient(osr_ctx *ctx, osr_tensor param)
 
 OSR_API osr_tensor osr_moment(osr_ctx *ctx, osr_tensor param, int which)
 {
-    if (which != 1 && which != 2) {
-        osr__fail(ctx, OSR_ARG, "osr_moment: which is %d, not 1 or 2", which);
-        return osr__handle(ctx, 0);
-    }
+    if (which != 1 && which != 2)
+        return osr__none(osr__fail(ctx, OSR_ARG, "osr_moment: which is %d, not 1 or 2", which));
     return osr__companion(ctx, param, which == 1 ? OSR__MOMENT1 : OSR__MOMENT2, "osr_moment");
 }
 
@@ -4025,7 +4039,7 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(none, NULL, NULL, 0)                                                                         \
     X(input, osr__lower_input, NULL, 1)                                                            \
     X(labels, osr__lower_labels, NULL, 1)                                                          \
-    X(read_image, osr__lower_read_image, NULL, 1)                                                  \
+    X(read_image, osr__lower_from_image, NULL, 1)                                                  \
     X(fill, osr__lower_fill, NULL, 1)                                                              \
     X(give, osr__lower_give, NULL, 0)                                                              \
     X(clear, osr__lower_clear, NULL, 0)                                                            \
@@ -4061,10 +4075,10 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(norm_act_dx, osr__lower_norm_act_dx, NULL, OSR__OVER)                                        \
     X(pool, osr__lower_pool, osr__back_pool, 1)                                                    \
     X(pool_dx, osr__lower_pool_dx, NULL, 1)                                                        \
-    X(global_avg_pool, osr__lower_global_pool, osr__back_global_pool, 1)                           \
-    X(global_avg_pool_dx, osr__lower_global_pool_dx, NULL, 1)                                      \
-    X(flatten, osr__lower_flatten, osr__back_flatten, 1)                                           \
-    X(flatten_dx, osr__lower_flatten_dx, NULL, 1)                                                  \
+    X(global_avg_pool, osr__lower_from_image, osr__back_global_pool, 1)                            \
+    X(global_avg_pool_dx, osr__lower_to_image, NULL, 1)                                            \
+    X(flatten, osr__lower_from_image, osr__back_flatten, 1)                                        \
+    X(flatten_dx, osr__lower_to_image, NULL, 1)                                                    \
     X(softmax, osr__lower_rows, osr__back_softmax, 1)                                              \
     X(softmax_dx, osr__lower_softmax_dx, NULL, 1)                                                  \
     X(logsumexp, osr__lower_rows, osr__back_logsumexp, 1)                                          \
@@ -4139,17 +4153,14 @@ OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data)
     uint32_t i;
     if (ctx->status != OSR_OK)
         return osr__handle(ctx, 0);
-    if (data == NULL || n == 0) {
-        osr__fail(ctx, data == NULL ? OSR_ARG : OSR_SHAPE, "input: shape %s, data %s",
-                  osr__shape_text(shape).s, data == NULL ? "NULL" : "given");
-        return osr__handle(ctx, 0);
-    }
+    if (data == NULL || n == 0)
+        return osr__none(osr__fail(ctx, data == NULL ? OSR_ARG : OSR_SHAPE,
+                                   "input: shape %s, data %s", osr__shape_text(shape).s,
+                                   data == NULL ? "NULL" : "given"));
     bad = osr__first_bad(data, n);
-    if (bad < n) {
-        osr__fail(ctx, OSR_NAN, "input: value %lu of shape %s is not finite", (unsigned long)bad,
-                  osr__shape_text(shape).s);
-        return osr__handle(ctx, 0);
-    }
+    if (bad < n)
+        return osr__none(osr__fail(ctx, OSR_NAN, "input: value %lu of shape %s is not finite",
+                                   (unsigned long)bad, osr__shape_text(shape).s));
     i = osr__append(ctx, OSR__OP_input, shape, 0, 0, 0, &node);
     if (i != 0)
         osr__stage(ctx, node, data, n * sizeof(float));
@@ -4169,16 +4180,12 @@ OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *l
     int k;
     if (ctx->status != OSR_OK)
         return osr__handle(ctx, 0);
-    if (labels == NULL || n < 1 || classes < 1) {
-        osr__fail(ctx, OSR_ARG, "labels: n %d, classes %d", n, classes);
-        return osr__handle(ctx, 0);
-    }
+    if (labels == NULL || n < 1 || classes < 1)
+        return osr__none(osr__fail(ctx, OSR_ARG, "labels: n %d, classes %d", n, classes));
     for (k = 0; k < n; ++k)
-        if (labels[k] < 0 || labels[k] >= classes) {
-            osr__fail(ctx, OSR_ARG, "labels: label %d is %d, not in 0..%d", k, (int)labels[k],
-                      classes - 1);
-            return osr__handle(ctx, 0);
-        }
+        if (labels[k] < 0 || labels[k] >= classes)
+            return osr__none(osr__fail(ctx, OSR_ARG, "labels: label %d is %d, not in 0..%d", k,
+                                       (int)labels[k], classes - 1));
     i = osr__append(ctx, OSR__OP_labels, osr_shape_make(1, n, 0, 0, 0), 0, 0, 0, &node);
     if (i != 0) {
         node->r.ia[0] = classes;
@@ -4187,10 +4194,14 @@ OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *l
     return osr__handle(ctx, i);
 }
 
-static void osr__lower_read_image(osr_ctx *ctx, uint32_t i)
+/* An image to a dense value. */
+static void osr__lower_from_image(osr_ctx *ctx, uint32_t i)
 {
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    osr__begin(ctx, OSR__K_image_to_nhwc);
+    const osr__record *r = osr__rec(ctx, i);
+    const uint32_t x = r->in[0];
+    osr__begin(ctx, r->op == OSR__OP_global_avg_pool ? OSR__K_global_pool
+                    : r->op == OSR__OP_flatten       ? OSR__K_image_to_nchw
+                                                     : OSR__K_image_to_nhwc);
     osr__args(ctx, "gd", x, i);
     osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
     osr__run_planes(ctx, osr__rec(ctx, x)->shape);
@@ -4326,12 +4337,10 @@ static osr_tensor osr__binary(osr_ctx *ctx, int op, osr_tensor ta, osr_tensor tb
     if (!osr__alive(ctx, a, name) || !osr__alive(ctx, b, name) || !osr__image_ok(ctx, a, name)
         || !osr__image_ok(ctx, b, name))
         return osr__handle(ctx, 0);
-    if (!osr__same_shape(osr__ref_shape(ctx, a), osr__ref_shape(ctx, b))) {
-        osr__fail(ctx, OSR_SHAPE, "%s: a is %s but b is %s", name,
-                  osr__shape_text(osr__ref_shape(ctx, a)).s,
-                  osr__shape_text(osr__ref_shape(ctx, b)).s);
-        return osr__handle(ctx, 0);
-    }
+    if (!osr__same_shape(osr__ref_shape(ctx, a), osr__ref_shape(ctx, b)))
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "%s: a is %s but b is %s", name,
+                                   osr__shape_text(osr__ref_shape(ctx, a)).s,
+                                   osr__shape_text(osr__ref_shape(ctx, b)).s));
     return osr__handle(ctx, osr__map(ctx, op, a, b, 0.0f, 0.0f));
 }
 
@@ -4341,10 +4350,8 @@ static osr_tensor osr__unary(osr_ctx *ctx, int op, osr_tensor tx, float s, float
     const uint32_t x = osr__ref(ctx, tx, name, "x");
     if (!osr__alive(ctx, x, name) || !osr__image_ok(ctx, x, name))
         return osr__handle(ctx, 0);
-    if (!(fabsf(s) <= FLT_MAX) || !(fabsf(t) <= FLT_MAX)) {
-        osr__fail(ctx, OSR_ARG, "%s: a constant is not finite", name);
-        return osr__handle(ctx, 0);
-    }
+    if (!(fabsf(s) <= FLT_MAX) || !(fabsf(t) <= FLT_MAX))
+        return osr__none(osr__fail(ctx, OSR_ARG, "%s: a constant is not finite", name));
     return osr__handle(ctx, osr__map(ctx, op, x, 0, s, t));
 }
 
@@ -4608,17 +4615,14 @@ OSR_API osr_tensor osr_grad(osr_ctx *ctx, osr_tensor ty, osr_tensor tseed, osr_t
         seed = osr__ref(ctx, tseed, "osr_grad", "seed");
         if (!osr__alive(ctx, seed, "osr_grad"))
             return osr__handle(ctx, 0);
-        if (!osr__same_shape(osr__ref_shape(ctx, seed), osr__ref_shape(ctx, y))) {
-            osr__fail(ctx, OSR_SHAPE, "osr_grad: seed is %s but y is %s",
-                      osr__shape_text(osr__ref_shape(ctx, seed)).s,
-                      osr__shape_text(osr__ref_shape(ctx, y)).s);
-            return osr__handle(ctx, 0);
-        }
+        if (!osr__same_shape(osr__ref_shape(ctx, seed), osr__ref_shape(ctx, y)))
+            return osr__none(osr__fail(ctx, OSR_SHAPE, "osr_grad: seed is %s but y is %s",
+                                       osr__shape_text(osr__ref_shape(ctx, seed)).s,
+                                       osr__shape_text(osr__ref_shape(ctx, y)).s));
     }
-    if (osr__is_persist(x) || osr__is_persist(y) || y < x) {
-        osr__fail(ctx, OSR_ARG, "osr_grad: y and x are values of this step, y after x");
-        return osr__handle(ctx, 0);
-    }
+    if (osr__is_persist(x) || osr__is_persist(y) || y < x)
+        return osr__none(osr__fail(ctx, OSR_ARG,
+                                   "osr_grad: y and x are values of this step, y after x"));
     return osr__handle(ctx, osr__differentiate(ctx, y, seed, x));
 }
 
@@ -4773,11 +4777,17 @@ static uint32_t osr__like(osr_ctx *ctx, int op, uint32_t like, uint32_t a, uint3
     return osr__append(ctx, op, osr__ref_shape(ctx, like), a, b, c, &node);
 }
 
-static void osr__back_row_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
+/* Record the gradient op that takes dy, b and c and gives the shape of the first operand. */
+static void osr__back_simple(osr_ctx *ctx, uint32_t i, int op, uint32_t dy, uint32_t b, uint32_t c)
 {
     const uint32_t x = osr__rec(ctx, i)->in[0];
     if (osr__wants(ctx, x))
-        osr__give(ctx, x, osr__like(ctx, OSR__OP_row_sum_dx, x, dy, 0, 0));
+        osr__give(ctx, x, osr__like(ctx, op, x, dy, b, c));
+}
+
+static void osr__back_row_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_simple(ctx, i, OSR__OP_row_sum_dx, dy, 0, 0);
 }
 
 static void osr__lower_pick(osr_ctx *ctx, uint32_t i)
@@ -4806,9 +4816,7 @@ OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor tx, osr_tensor labels)
 
 static void osr__back_pick(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    const uint32_t x = osr__rec(ctx, i)->in[0], labels = osr__rec(ctx, i)->in[1];
-    if (osr__wants(ctx, x))
-        osr__give(ctx, x, osr__like(ctx, OSR__OP_pick_dx, x, dy, labels, 0));
+    osr__back_simple(ctx, i, OSR__OP_pick_dx, dy, osr__rec(ctx, i)->in[1], 0);
 }
 
 static void osr__lower_count_correct(osr_ctx *ctx, uint32_t i)
@@ -4832,10 +4840,8 @@ OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor tx, osr_tensor lab
     uint32_t i;
     if (y == 0)
         return osr__handle(ctx, 0);
-    if (sign != 1 && sign != -1) {
-        osr__fail(ctx, OSR_ARG, "count_correct: sign is %d, not 1 or -1", sign);
-        return osr__handle(ctx, 0);
-    }
+    if (sign != 1 && sign != -1)
+        return osr__none(osr__fail(ctx, OSR_ARG, "count_correct: sign is %d, not 1 or -1", sign));
     i = osr__append(ctx, OSR__OP_count_correct, osr_shape_make(0, 0, 0, 0, 0), x, y, 0, &node);
     if (i != 0)
         node->r.fa[0] = (float)sign;
@@ -4883,18 +4889,14 @@ OSR_API osr_tensor osr_matmul(osr_ctx *ctx, osr_tensor ta, osr_tensor tb, int tr
     osr_shape sa, sb;
     if (a == 0 || b == 0)
         return osr__handle(ctx, 0);
-    if (transpose_a && transpose_b) {
-        osr__fail(ctx, OSR_ARG, "matmul: both transposed");
-        return osr__handle(ctx, 0);
-    }
+    if (transpose_a && transpose_b)
+        return osr__none(osr__fail(ctx, OSR_ARG, "matmul: both transposed"));
     sa = osr__ref_shape(ctx, a);
     sb = osr__ref_shape(ctx, b);
-    if (sa.dim[transpose_a ? 0 : 1] != sb.dim[transpose_b ? 1 : 0]) {
-        osr__fail(ctx, OSR_SHAPE, "matmul: a is %s%s but b is %s%s", osr__shape_text(sa).s,
-                  transpose_a ? " transposed" : "", osr__shape_text(sb).s,
-                  transpose_b ? " transposed" : "");
-        return osr__handle(ctx, 0);
-    }
+    if (sa.dim[transpose_a ? 0 : 1] != sb.dim[transpose_b ? 1 : 0])
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "matmul: a is %s%s but b is %s%s",
+                                   osr__shape_text(sa).s, transpose_a ? " transposed" : "",
+                                   osr__shape_text(sb).s, transpose_b ? " transposed" : ""));
     return osr__handle(ctx, osr__product(ctx, a, b, transpose_a != 0, transpose_b != 0));
 }
 
@@ -4918,12 +4920,10 @@ OSR_API osr_tensor osr_linear(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, osr_te
     osr_tensor y;
     if (x == 0 || w == 0)
         return osr__handle(ctx, 0);
-    if (osr__ref_shape(ctx, x).dim[1] != osr__ref_shape(ctx, w).dim[1]) {
-        osr__fail(ctx, OSR_SHAPE, "linear: x is %s but w is %s",
-                  osr__shape_text(osr__ref_shape(ctx, x)).s,
-                  osr__shape_text(osr__ref_shape(ctx, w)).s);
-        return osr__handle(ctx, 0);
-    }
+    if (osr__ref_shape(ctx, x).dim[1] != osr__ref_shape(ctx, w).dim[1])
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "linear: x is %s but w is %s",
+                                   osr__shape_text(osr__ref_shape(ctx, x)).s,
+                                   osr__shape_text(osr__ref_shape(ctx, w)).s));
     y = osr__handle(ctx, osr__product(ctx, x, w, 0, 1));
     return b.index == 0 ? y : osr_bias(ctx, y, b);
 }
@@ -4975,11 +4975,10 @@ OSR_API osr_tensor osr_bias(osr_ctx *ctx, osr_tensor tx, osr_tensor tb)
     s = osr__ref_shape(ctx, x);
     sb = osr__ref_shape(ctx, b);
     if ((s.rank != 2 && s.rank != 4) || sb.rank != 1 || sb.dim[0] != s.dim[s.rank - 1]
-        || !osr__is_persist(b) || osr__is_persist(x)) {
-        osr__fail(ctx, OSR_SHAPE, "bias: x is %s but b is %s%s", osr__shape_text(s).s,
-                  osr__shape_text(sb).s, osr__is_persist(b) ? "" : " and not a parameter");
-        return osr__handle(ctx, 0);
-    }
+        || !osr__is_persist(b) || osr__is_persist(x))
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "bias: x is %s but b is %s%s",
+                                   osr__shape_text(s).s, osr__shape_text(sb).s,
+                                   osr__is_persist(b) ? "" : " and not a parameter"));
     return osr__handle(ctx, osr__like(ctx, OSR__OP_bias, x, x, b, 0));
 }
 
@@ -6070,11 +6069,10 @@ static osr_tensor osr__pool(osr_ctx *ctx, osr_tensor tx, int size, int stride, i
     s = osr__rec(ctx, x)->shape;
     if (stride == 0)
         stride = size;
-    if (size < 1 || stride < 1 || size > s.dim[1] || size > s.dim[2]) {
-        osr__fail(ctx, size < 1 || stride < 1 ? OSR_ARG : OSR_SHAPE,
-                  "%s: x is %s, window %d, stride %d", op, osr__shape_text(s).s, size, stride);
-        return osr__handle(ctx, 0);
-    }
+    if (size < 1 || stride < 1 || size > s.dim[1] || size > s.dim[2])
+        return osr__none(osr__fail(ctx, size < 1 || stride < 1 ? OSR_ARG : OSR_SHAPE,
+                                   "%s: x is %s, window %d, stride %d", op, osr__shape_text(s).s,
+                                   size, stride));
     i = osr__append(ctx, OSR__OP_pool,
                     osr_shape_make(4, s.dim[0], (s.dim[1] - size) / stride + 1,
                                    (s.dim[2] - size) / stride + 1, s.dim[3]),
@@ -6109,41 +6107,14 @@ static void osr__back_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
     osr__give(ctx, r.in[0], dx);
 }
 
-static void osr__lower_global_pool(osr_ctx *ctx, uint32_t i)
-{
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    osr__begin(ctx, OSR__K_global_pool);
-    osr__args(ctx, "gd", x, i);
-    osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
-    osr__run_planes(ctx, osr__rec(ctx, x)->shape);
-}
-
 /* A dense gradient back into an image. */
-static void osr__lower_to_image(osr_ctx *ctx, uint32_t i, osr__kernel k)
+static void osr__lower_to_image(osr_ctx *ctx, uint32_t i)
 {
-    osr__begin(ctx, k);
-    osr__args(ctx, "dg", osr__rec(ctx, i)->in[0], i);
-    osr__arg_sizes(ctx, osr__rec(ctx, i)->shape);
-    osr__run_planes(ctx, osr__rec(ctx, i)->shape);
-}
-
-static void osr__lower_global_pool_dx(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_to_image(ctx, i, OSR__K_global_pool_dx);
-}
-
-static void osr__lower_flatten_dx(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_to_image(ctx, i, OSR__K_image_from_nchw);
-}
-
-static void osr__lower_flatten(osr_ctx *ctx, uint32_t i)
-{
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    osr__begin(ctx, OSR__K_image_to_nchw);
-    osr__args(ctx, "gd", x, i);
-    osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
-    osr__run_planes(ctx, osr__rec(ctx, x)->shape);
+    const osr__record *r = osr__rec(ctx, i);
+    osr__begin(ctx, r->op == OSR__OP_flatten_dx ? OSR__K_image_from_nchw : OSR__K_global_pool_dx);
+    osr__args(ctx, "dg", r->in[0], i);
+    osr__arg_sizes(ctx, r->shape);
+    osr__run_planes(ctx, r->shape);
 }
 
 OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor tx)
@@ -6171,14 +6142,6 @@ OSR_API osr_tensor osr_flatten(osr_ctx *ctx, osr_tensor tx)
                                         osr_shape_make(2, s.dim[0], s.dim[1] * s.dim[2] * s.dim[3],
                                                        0, 0),
                                         x, 0, 0, &node));
-}
-
-/* Record the gradient op that takes dy alone and gives the shape of x. */
-static void osr__back_simple(osr_ctx *ctx, uint32_t i, int op, uint32_t dy, uint32_t b, uint32_t c)
-{
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    if (osr__wants(ctx, x))
-        osr__give(ctx, x, osr__like(ctx, op, x, dy, b, c));
 }
 
 static void osr__back_global_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
@@ -6291,12 +6254,11 @@ OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor tz, osr_tensor t
         return osr__handle(ctx, 0);
     sz = osr__ref_shape(ctx, z);
     sa = osr__ref_shape(ctx, a);
-    if (sz.dim[1] != sa.dim[1] || !osr__is_persist(a)) {
-        osr__fail(ctx, OSR_SHAPE, "anchor_distance: z is %s but the anchors are %s%s",
-                  osr__shape_text(sz).s, osr__shape_text(sa).s,
-                  osr__is_persist(a) ? "" : " and not persistent");
-        return osr__handle(ctx, 0);
-    }
+    if (sz.dim[1] != sa.dim[1] || !osr__is_persist(a))
+        return osr__none(osr__fail(ctx, OSR_SHAPE,
+                                   "anchor_distance: z is %s but the anchors are %s%s",
+                                   osr__shape_text(sz).s, osr__shape_text(sa).s,
+                                   osr__is_persist(a) ? "" : " and not persistent"));
     return osr__handle(ctx, osr__append(ctx, OSR__OP_anchor_distance,
                                         osr_shape_make(2, sz.dim[0], sa.dim[0], 0, 0), z, a, 0,
                                         &node));
@@ -7034,11 +6996,10 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
         || !(desc->step > 0.0f) || !(desc->step <= FLT_MAX)
         || (desc->direction == OSR_COORDINATES
             && desc->count > s.dim[1] * s.dim[2] * s.dim[3] - desc->first)
-        || desc->count > INT_MAX / 2 / s.dim[0]) {
-        osr__fail(ctx, OSR_ARG, "perturb: x is %s, directions %d..+%d, step %g",
-                  osr__shape_text(s).s, desc->first, desc->count, (double)desc->step);
-        return osr__handle(ctx, 0);
-    }
+        || desc->count > INT_MAX / 2 / s.dim[0])
+        return osr__none(osr__fail(ctx, OSR_ARG, "perturb: x is %s, directions %d..+%d, step %g",
+                                   osr__shape_text(s).s, desc->first, desc->count,
+                                   (double)desc->step));
     i = osr__append(ctx, OSR__OP_perturb,
                     osr_shape_make(4, 2 * s.dim[0] * desc->count, s.dim[1], s.dim[2], s.dim[3]), x,
                     0, 0, &node);
@@ -7070,11 +7031,10 @@ OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, int count, f
     if (f == 0)
         return osr__handle(ctx, 0);
     s = osr__ref_shape(ctx, f);
-    if (count < 1 || s.dim[0] % 2 != 0 || s.dim[0] / 2 % count != 0 || !(step > 0.0f)) {
-        osr__fail(ctx, OSR_SHAPE, "difference_norm: f is %s for %d directions, step %g",
-                  osr__shape_text(s).s, count, (double)step);
-        return osr__handle(ctx, 0);
-    }
+    if (count < 1 || s.dim[0] % 2 != 0 || s.dim[0] / 2 % count != 0 || !(step > 0.0f))
+        return osr__none(osr__fail(ctx, OSR_SHAPE,
+                                   "difference_norm: f is %s for %d directions, step %g",
+                                   osr__shape_text(s).s, count, (double)step));
     i = osr__append(ctx, OSR__OP_difference_norm, osr_shape_make(1, s.dim[0] / 2 / count, 0, 0, 0),
                     f, 0, 0, &node);
     if (i != 0) {
@@ -7782,13 +7742,9 @@ static uint64_t osr__xxh64_round(uint64_t lane, uint64_t input)
 /* XXH64 with seed 0. */
 static uint64_t osr__xxh64(const unsigned char *p, size_t bytes)
 {
-    uint64_t lane[4], x = OSR__XXH5;
+    uint64_t lane[4] = {OSR__XXH1 + OSR__XXH2, OSR__XXH2, 0, 0u - OSR__XXH1}, x = OSR__XXH5;
     const unsigned char *end = p + bytes;
     int i;
-    lane[0] = OSR__XXH1 + OSR__XXH2;
-    lane[1] = OSR__XXH2;
-    lane[2] = 0;
-    lane[3] = 0u - OSR__XXH1;
     for (; end - p >= 32; p += 32)
         for (i = 0; i < 4; i++)
             lane[i] = osr__xxh64_round(lane[i], osr__load_le(p + 8 * i, 8));
@@ -7812,7 +7768,7 @@ static uint64_t osr__xxh64(const unsigned char *p, size_t bytes)
     return x ^ x >> 32;
 }
 
-/* -- element types, names and text that reader and writer share -- */
+/* -- what reader and writer share: element types, rows, names, text -- */
 
 static const struct {
     char name[6];
@@ -7824,23 +7780,25 @@ static const struct {
 };
 
 #define OSR__HASH_KEY "osr.xxh64"
+#define OSR__HASH_ZERO "0000000000000000"
 #define OSR__HASH_DIGITS 16
+
+typedef unsigned long long osr__big; /* what %llu wants */
 
 typedef struct osr__item {
     osr_file_entry entry;
-    uint64_t begin, end;        /* in the tensor bytes */
-    unsigned char *data;        /* little-endian elements, in a writer */
+    uint64_t range[2];   /* begin and end in the tensor bytes */
+    int seen;            /* bits of the keys met, in a reader */
+    unsigned char *data; /* little-endian elements, then the name, in a writer */
 } osr__item;
 
 typedef struct osr__pair {
-    char *key;
-    const char *value;
-    size_t bytes; /* of the block at key, in a writer */
+    char *key, *value; /* in a writer one block */
 } osr__pair;
 
 static int osr__by_offset(const void *a, const void *b)
 {
-    uint64_t x = ((const osr__item *)a)->begin, y = ((const osr__item *)b)->begin;
+    uint64_t x = ((const osr__item *)a)->range[0], y = ((const osr__item *)b)->range[0];
     return (x > y) - (x < y);
 }
 
@@ -7867,16 +7825,12 @@ static void osr__copy_elements(void *to, const void *from, size_t count, size_t 
 {
     const uint16_t probe = 1;
     unsigned char *w = (unsigned char *)to, low;
-    const unsigned char *r = (const unsigned char *)from;
-    size_t i, k;
+    size_t i;
     memcpy(&low, &probe, 1);
-    if (low) {
+    if (low)
         memcpy(to, from, count * size);
-        return;
-    }
-    for (i = 0; i < count; i++)
-        for (k = 0; k < size; k++)
-            w[i * size + k] = r[i * size + size - 1 - k];
+    for (i = 0; !low && i < count * size; i++)
+        w[i] = ((const unsigned char *)from)[i - i % size + size - 1 - i % size];
 }
 
 /* 1..OSR_FILE_NAME printable ASCII characters. */
@@ -7888,27 +7842,30 @@ static int osr__name_valid(const char *s)
     return s[n] == '\0' && n >= 1 && n <= OSR_FILE_NAME;
 }
 
+/* UTF-8 sequences by the number of bytes that follow the first: its mark, the smallest code. */
+static const unsigned char osr__utf8_mark[] = {0, 0xc0, 0xe0, 0xf0};
+static const uint32_t osr__utf8_least[] = {0, 0x80, 0x800, 0x10000};
+
+static int osr__utf8_more(uint32_t x, const uint32_t *least)
+{
+    return (x >= least[1]) + (x >= least[2]) + (x >= least[3]);
+}
+
 /* No overlong forms, surrogates or values beyond U+10FFFF. */
 static int osr__utf8_valid(const char *text, size_t bytes)
 {
-    const unsigned char *s = (const unsigned char *)text;
-    size_t i = 0, k, extra;
-    while (i < bytes) {
-        unsigned char c = s[i++];
-        unsigned char low = 0x80, high = 0xbf; /* of the second byte */
-        if (c < 0x80)
-            continue;
-        if (c < 0xc2 || c > 0xf4)
-            return 0;
-        extra = c < 0xe0 ? 1u : c < 0xf0 ? 2u : 3u;
-        low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : low;
-        high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : high;
-        if (bytes - i < extra || s[i] < low || s[i] > high)
-            return 0;
-        for (k = 1; k < extra; k++)
-            if (s[i + k] < 0x80 || s[i + k] > 0xbf)
+    static const uint32_t first[] = {0, 0x80, 0xe0, 0xf0}; /* bytes */
+    const unsigned char *s = (const unsigned char *)text, *end = s + bytes;
+    while (s < end) {
+        int more = osr__utf8_more(*s, first), k;
+        uint32_t code = (uint32_t)*s++ - osr__utf8_mark[more]; /* 0x80..0xbf: far too large */
+        for (k = 0; k < more; k++, s++) {
+            if (s == end || (*s & 0xc0) != 0x80)
                 return 0;
-        i += extra;
+            code = code << 6 | (*s & 63u);
+        }
+        if (code < osr__utf8_least[more] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
+            return 0;
     }
     return 1;
 }
@@ -7956,28 +7913,34 @@ static int osr__dtype_floating(osr_dtype dtype)
            || dtype == OSR_DTYPE_F64;
 }
 
+/* The hash of a file, its own digits at hash_at (which become zeros) read as such. */
+static void osr__hash_text(void *file, size_t bytes, size_t hash_at, char text[])
+{
+    memcpy((char *)file + hash_at, OSR__HASH_ZERO, OSR__HASH_DIGITS);
+    snprintf(text, OSR__HASH_DIGITS + 1, "%016llx",
+             (osr__big)osr__xxh64((const unsigned char *)file, bytes));
+}
+
 /* -- reader: JSON, exactly as far as a safetensors header goes -- */
 
 struct osr_file {
     osr_ctx *ctx;
-    char *path; /* [path_bytes] */
-    size_t path_bytes;
-    char *text; /* [header_bytes + 1] header; strings are decoded in place */
+    char *path; /* behind the structure */
+    char *text; /* [header_bytes + 1] header, ended by NUL; strings are decoded in place */
     size_t header_bytes;
     osr__item *items; /* [item_capacity], sorted by name */
     size_t item_count, item_capacity;
     osr__pair *pairs; /* [pair_capacity], sorted by key */
     size_t pair_count, pair_capacity;
-    unsigned char *image; /* [image_bytes] the file as it is, first up to the end of the header */
+    unsigned char *image; /* [image_bytes] the file as it is, as far as it has been read */
     size_t image_bytes;
-    size_t hash_at; /* of the 16 digits in the header; 0: none */
-    uint64_t hash;
+    size_t hash_at; /* of the 16 digits in the image; 0: none */
 };
 
 typedef struct osr__json {
     osr_file *file;
-    char *text;
-    size_t at, end;
+    char *text; /* ended by NUL, which no rule accepts: nothing reads beyond it */
+    size_t at, string;   /* next character; where the last string begins */
     const char *wrong;   /* the first thing found wrong */
     const char *subject; /* name of the tensor at hand, NULL between tensors */
     int metadata;        /* times that __metadata__ was met */
@@ -7993,32 +7956,27 @@ static int osr__json_fail(osr__json *j, const char *wrong)
 
 static void osr__json_blanks(osr__json *j)
 {
-    while (j->at < j->end && (j->text[j->at] == ' ' || j->text[j->at] == '\n'
-                              || j->text[j->at] == '\r' || j->text[j->at] == '\t'))
-        j->at++;
+    j->at += strspn(j->text + j->at, " \n\r\t");
 }
 
 static int osr__json_is(osr__json *j, char c)
 {
     osr__json_blanks(j);
-    if (j->at == j->end || j->text[j->at] != c)
+    if (j->text[j->at] != c)
         return 0;
     j->at++;
     return 1;
 }
 
+/* The four digits of a \u escape. */
 static int osr__json_hex(osr__json *j, uint32_t *code)
 {
-    int i;
-    *code = 0;
-    for (i = 0; i < 4; i++, j->at++) {
-        char c = j->at < j->end ? j->text[j->at] : '\0';
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-        if (digit < 0)
-            return osr__json_fail(j, "bad \\u escape");
-        *code = *code << 4 | (uint32_t)digit;
-    }
+    char digits[5] = "";
+    if (strspn(j->text + j->at, "0123456789abcdefABCDEF") < 4)
+        return osr__json_fail(j, "bad \\u escape");
+    memcpy(digits, j->text + j->at, 4);
+    j->at += 4;
+    *code = (uint32_t)strtoul(digits, NULL, 16);
     return 1;
 }
 
@@ -8026,72 +7984,74 @@ static int osr__json_hex(osr__json *j, uint32_t *code)
 static int osr__json_escape(osr__json *j, char **to)
 {
     static const char from[] = "\"\\/bfnrt", into[] = "\"\\/\b\f\n\r\t";
-    char c = j->at < j->end ? j->text[j->at++] : '\0', *w = *to;
-    const char *found = c ? strchr(from, c) : NULL;
-    uint32_t code, low;
+    const char c = j->text[j->at], *found = c ? strchr(from, c) : NULL;
+    uint32_t code, low = 0;
+    int more;
+    if (!found && c != 'u')
+        return osr__json_fail(j, "bad escape");
+    j->at++;
     if (found) {
         *(*to)++ = into[found - from];
         return 1;
     }
-    if (c != 'u')
-        return osr__json_fail(j, "bad escape");
     if (!osr__json_hex(j, &code))
         return 0;
-    if (code >= 0xd800 && code < 0xdc00) {
-        if (j->end - j->at < 2 || j->text[j->at] != '\\' || j->text[j->at + 1] != 'u')
-            return osr__json_fail(j, "half a surrogate pair");
+    if (code >= 0xd800 && code < 0xdc00 && strncmp(j->text + j->at, "\\u", 2) == 0) {
         j->at += 2;
         if (!osr__json_hex(j, &low))
             return 0;
-        if (low < 0xdc00 || low > 0xdfff)
-            return osr__json_fail(j, "half a surrogate pair");
-        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-    } else if (code == 0 || (code >= 0xdc00 && code < 0xe000)) {
+        if (low >= 0xdc00 && low < 0xe000)
+            code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+    }
+    if (code == 0 || (code >= 0xd800 && code < 0xe000))
         return osr__json_fail(j, code ? "half a surrogate pair" : "a NUL character");
-    }
-    if (code < 0x80) {
-        *w++ = (char)code;
-    } else {
-        if (code >= 0x10000)
-            *w++ = (char)(0xf0 | code >> 18);
-        if (code >= 0x800)
-            *w++ = (char)(code >= 0x10000 ? 0x80 | (code >> 12 & 63) : 0xe0 | code >> 12);
-        *w++ = (char)(code >= 0x800 ? 0x80 | (code >> 6 & 63) : 0xc0 | code >> 6);
-        *w++ = (char)(0x80 | (code & 63));
-    }
-    *to = w;
+    more = osr__utf8_more(code, osr__utf8_least);
+    *(*to)++ = (char)(osr__utf8_mark[more] | code >> 6 * more);
+    while (more-- > 0)
+        *(*to)++ = (char)(0x80 | (code >> 6 * more & 63));
     return 1;
 }
 
-/* A string, decoded where it stands and closed with NUL; *start is its place in the header. */
-static int osr__json_string(osr__json *j, char **out, size_t *start)
+/* A string, decoded where it stands and closed with NUL. */
+static int osr__json_string(osr__json *j, char **out)
 {
-    char *to;
+    char *to, c;
     if (!osr__json_is(j, '"'))
         return osr__json_fail(j, "a string is wanted");
-    *start = j->at;
+    j->string = j->at;
     *out = to = j->text + j->at;
-    for (;;) {
-        char c = j->at < j->end ? j->text[j->at++] : '\0';
-        if (c == '"')
-            break;
+    while ((c = j->text[j->at]) != '"') {
         if ((unsigned char)c < 0x20)
             return osr__json_fail(j, "a string with a control character or without end");
+        j->at++;
         if (c != '\\')
             *to++ = c;
         else if (!osr__json_escape(j, &to))
             return 0;
     }
+    j->at++;
     *to = '\0';
     return 1;
 }
 
-/* "key": */
-static int osr__json_key(osr__json *j, char **key)
+/* {"key": value, ...}; `value` reads what follows a key. */
+static int osr__json_object(osr__json *j, int (*value)(osr__json *j, char *key, osr__item *item),
+                            osr__item *item)
 {
-    size_t start;
-    return osr__json_string(j, key, &start)
-           && (osr__json_is(j, ':') || osr__json_fail(j, "':' is wanted"));
+    char *key;
+    if (!osr__json_is(j, '{'))
+        return osr__json_fail(j, "an object is wanted");
+    if (osr__json_is(j, '}'))
+        return 1;
+    do {
+        if (!osr__json_string(j, &key))
+            return 0;
+        if (!osr__json_is(j, ':'))
+            return osr__json_fail(j, "':' is wanted");
+        if (!value(j, key, item))
+            return 0;
+    } while (osr__json_is(j, ','));
+    return osr__json_is(j, '}') || osr__json_fail(j, "',' or '}' is wanted");
 }
 
 /* [a, b, ...] of plain decimal integers. */
@@ -8105,13 +8065,11 @@ static int osr__json_numbers(osr__json *j, uint64_t *out, int most, int *count)
     do {
         uint64_t x = 0;
         size_t first;
+        unsigned digit;
         if (*count == most)
             return osr__json_fail(j, "a list is too long");
         osr__json_blanks(j);
-        for (first = j->at; j->at < j->end; j->at++) {
-            unsigned digit = (unsigned)(unsigned char)j->text[j->at] - '0';
-            if (digit > 9)
-                break;
+        for (first = j->at; (digit = (unsigned char)j->text[j->at] - 48u) < 10; j->at++) {
             if (x > (UINT64_MAX - digit) / 10 || (j->at > first && j->text[first] == '0'))
                 return osr__json_fail(j, "a number is too large or begins with 0");
             x = x * 10 + digit;
@@ -8126,143 +8084,98 @@ static int osr__json_numbers(osr__json *j, uint64_t *out, int most, int *count)
 static int osr__json_dtype(osr__json *j, osr_dtype *dtype)
 {
     char *text;
-    size_t start;
     int i;
-    if (!osr__json_string(j, &text, &start))
+    if (!osr__json_string(j, &text))
         return 0;
-    for (i = 0; i < (int)OSR_DTYPE_COUNT; i++)
-        if (strcmp(osr__dtypes[i].name, text) == 0) {
-            *dtype = (osr_dtype)i;
-            return 1;
-        }
-    return osr__json_fail(j, "dtype is none of F32, I32, I64, U8, U64, F16, BF16, F64");
+    for (i = 0; i < (int)OSR_DTYPE_COUNT && strcmp(osr__dtypes[i].name, text) != 0; i++)
+        continue;
+    *dtype = (osr_dtype)i;
+    return i < (int)OSR_DTYPE_COUNT
+           || osr__json_fail(j, "dtype is none of F32, I32, I64, U8, U64, F16, BF16, F64");
 }
 
-/* {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, each key once, in any order. */
-static int osr__json_tensor(osr__json *j, osr__item *item)
+/* "dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24], each once, in any order. */
+static int osr__json_field(osr__json *j, char *key, osr__item *item)
 {
     static const char *const keys[] = {"dtype", "shape", "data_offsets"};
-    uint64_t offsets[2] = {0, 0};
-    int seen = 0, count = 0, key, ok = 1;
-    if (!osr__json_is(j, '{'))
-        return osr__json_fail(j, "an object is wanted");
-    do {
-        char *text;
-        if (!osr__json_key(j, &text))
-            return 0;
-        for (key = 0; key < 3 && strcmp(text, keys[key]) != 0; key++)
-            continue;
-        if (key == 3 || (seen & 1 << key))
-            return osr__json_fail(j, key == 3 ? "unknown key" : "duplicate key");
-        seen |= 1 << key;
-        if (key == 0)
-            ok = osr__json_dtype(j, &item->entry.dtype);
-        else if (key == 1)
-            ok = osr__json_numbers(j, item->entry.shape, OSR_FILE_RANK, &item->entry.rank);
-        else
-            ok = osr__json_numbers(j, offsets, 2, &count);
-    } while (ok && osr__json_is(j, ','));
-    if (!ok || !osr__json_is(j, '}') || seen != 7 || count != 2)
-        return osr__json_fail(j, "dtype, shape and two data_offsets are wanted");
-    item->begin = offsets[0];
-    item->end = offsets[1];
-    if (!osr__entry_size(&item->entry))
-        return osr__json_fail(j, "shape is empty or too large");
-    if (item->end < item->begin || item->end - item->begin != item->entry.bytes)
-        return osr__json_fail(j, "data_offsets do not fit dtype and shape");
-    return 1;
+    int k, count = 2;
+    for (k = 0; k < 3 && strcmp(key, keys[k]) != 0; k++)
+        continue;
+    if (k == 3 || (item->seen & 1 << k))
+        return osr__json_fail(j, k == 3 ? "unknown key" : "duplicate key");
+    item->seen |= 1 << k;
+    if (k == 0 ? !osr__json_dtype(j, &item->entry.dtype)
+        : k == 1 ? !osr__json_numbers(j, item->entry.shape, OSR_FILE_RANK, &item->entry.rank)
+                 : !osr__json_numbers(j, item->range, 2, &count))
+        return 0;
+    return count == 2 || osr__json_fail(j, "dtype, shape and two data_offsets are wanted");
 }
 
 /* osr-N with 1 <= N <= OSR_FILE_FORMAT; other formats are foreign files, read as well. */
 static int osr__json_format(osr__json *j, const char *value)
 {
-    uint64_t n = 0;
-    size_t i;
+    size_t digits;
     if (strncmp(value, "osr-", 4) != 0)
         return 1;
-    for (i = 4; value[i] >= '0' && value[i] <= '9' && i < 16; i++)
-        n = n * 10 + (uint64_t)(value[i] - '0');
-    if (i == 4 || value[i] || value[4] == '0')
+    digits = strspn(value + 4, "0123456789");
+    if (digits < 1 || digits > 12 || value[4 + digits] || value[4] == '0')
         return osr__json_fail(j, "malformed format version");
-    if (n > OSR_FILE_FORMAT) {
-        j->newer = value;
-        return osr__json_fail(j, "newer format");
-    }
-    return 1;
+    if (strtoull(value + 4, NULL, 10) <= OSR_FILE_FORMAT)
+        return 1;
+    j->newer = value;
+    return osr__json_fail(j, "newer format");
 }
 
 /* Recognises the hash. A key that differs from its name in one character is refused: a damaged
  * bit must not turn the check off. */
-static int osr__json_hash(osr__json *j, const osr__pair *pair, size_t start)
+static int osr__json_hash(osr__json *j, const osr__pair *pair)
 {
     size_t i, other = 0;
-    uint64_t hash = 0;
     if (strlen(pair->key) != strlen(OSR__HASH_KEY))
         return 1;
     for (i = 0; pair->key[i]; i++)
         other += pair->key[i] != OSR__HASH_KEY[i];
     if (other)
         return other > 1 || osr__json_fail(j, "damaged key " OSR__HASH_KEY);
-    for (i = 0; i < OSR__HASH_DIGITS; i++) {
-        char c = pair->value[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
-            return osr__json_fail(j, OSR__HASH_KEY " is not 16 hexadecimal digits");
-        hash = hash << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
-    }
-    if (j->at != start + OSR__HASH_DIGITS + 1) /* longer, or written with escapes */
+    if (strspn(pair->value, "0123456789abcdef") != OSR__HASH_DIGITS
+        || j->at != j->string + OSR__HASH_DIGITS + 1) /* longer, or written with escapes */
         return osr__json_fail(j, OSR__HASH_KEY " is not 16 hexadecimal digits");
-    j->file->hash_at = start;
-    j->file->hash = hash;
+    j->file->hash_at = 8 + j->string;
     return 1;
 }
 
-static int osr__json_metadata(osr__json *j)
+static int osr__json_pair(osr__json *j, char *key, osr__item *item)
 {
     osr_file *file = j->file;
-    if (!osr__json_is(j, '{'))
-        return osr__json_fail(j, "an object is wanted");
-    if (osr__json_is(j, '}'))
-        return 1;
-    do {
-        osr__pair pair = {NULL, NULL, 0};
-        char *value;
-        size_t start;
-        if (!osr__json_key(j, &pair.key) || !osr__json_string(j, &value, &start))
-            return 0;
-        pair.value = value;
-        if (!osr__json_hash(j, &pair, start))
-            return 0;
-        if (strcmp(pair.key, "format") == 0 && !osr__json_format(j, pair.value))
-            return 0;
-        if (file->pair_count == OSR_FILE_TENSORS)
-            return osr__json_fail(j, "more than 4096 keys");
-        if (!osr__grow(file->ctx, &file->pairs, &file->pair_capacity, file->pair_count + 1,
-                       sizeof pair))
-            return osr__json_fail(j, "out of memory");
-        file->pairs[file->pair_count++] = pair;
-    } while (osr__json_is(j, ','));
-    return osr__json_is(j, '}') || osr__json_fail(j, "',' or '}' is wanted");
+    osr__pair pair;
+    (void)item;
+    pair.key = key;
+    if (!osr__json_string(j, &pair.value) || !osr__json_hash(j, &pair)
+        || (strcmp(key, "format") == 0 && !osr__json_format(j, pair.value)))
+        return 0;
+    if (file->pair_count == OSR_FILE_TENSORS)
+        return osr__json_fail(j, "more than 4096 keys");
+    if (!osr__grow(file->ctx, &file->pairs, &file->pair_capacity, file->pair_count + 1,
+                   sizeof pair))
+        return osr__json_fail(j, "out of memory");
+    file->pairs[file->pair_count++] = pair;
+    return 1;
 }
 
-static int osr__json_row(osr__json *j)
+static int osr__json_tensor(osr__json *j, char *name)
 {
     osr_file *file = j->file;
-    char *name;
     osr__item item;
-    if (!osr__json_key(j, &name))
-        return 0;
-    if (!osr__name_valid(name))
-        return osr__json_fail(j, "a tensor's name is not 1 to 128 printable ASCII characters");
-    j->subject = name;
-    if (strcmp(name, "__metadata__") == 0) {
-        if (j->metadata++)
-            return osr__json_fail(j, "duplicate key");
-        return osr__json_metadata(j);
-    }
     memset(&item, 0, sizeof item);
     item.entry.name = name;
-    if (!osr__json_tensor(j, &item))
+    if (!osr__json_object(j, osr__json_field, &item))
         return 0;
+    if (item.seen != 7)
+        return osr__json_fail(j, "dtype, shape and two data_offsets are wanted");
+    if (!osr__entry_size(&item.entry))
+        return osr__json_fail(j, "shape is empty or too large");
+    if (item.range[1] < item.range[0] || item.range[1] - item.range[0] != item.entry.bytes)
+        return osr__json_fail(j, "data_offsets do not fit dtype and shape");
     if (file->item_count == OSR_FILE_TENSORS)
         return osr__json_fail(j, "more than 4096 tensors");
     if (!osr__grow(file->ctx, &file->items, &file->item_capacity, file->item_count + 1,
@@ -8272,23 +8185,31 @@ static int osr__json_row(osr__json *j)
     return 1;
 }
 
+static int osr__json_row(osr__json *j, char *name, osr__item *item)
+{
+    const int metadata = strcmp(name, "__metadata__") == 0;
+    if (!osr__name_valid(name))
+        return osr__json_fail(j, "a tensor's name is not 1 to 128 printable ASCII characters");
+    j->subject = name;
+    if (metadata && j->metadata++)
+        return osr__json_fail(j, "duplicate key");
+    if (metadata ? !osr__json_object(j, osr__json_pair, item) : !osr__json_tensor(j, name))
+        return 0;
+    j->subject = NULL;
+    return 1;
+}
+
 static int osr__json_header(osr__json *j)
 {
-    if (!osr__utf8_valid(j->text, j->end))
+    if (!osr__utf8_valid(j->text, j->file->header_bytes))
         return osr__json_fail(j, "not UTF-8");
-    if (!osr__json_is(j, '{'))
-        return osr__json_fail(j, "'{' is wanted");
-    if (!osr__json_is(j, '}')) {
-        do {
-            if (!osr__json_row(j))
-                return 0;
-            j->subject = NULL;
-        } while (osr__json_is(j, ','));
-        if (!osr__json_is(j, '}'))
-            return osr__json_fail(j, "',' or '}' is wanted");
-    }
     osr__json_blanks(j);
-    return j->at == j->end || osr__json_fail(j, "text after the closing brace");
+    if (j->text[j->at] != '{')
+        return osr__json_fail(j, "'{' is wanted");
+    if (!osr__json_object(j, osr__json_row, NULL))
+        return 0;
+    osr__json_blanks(j);
+    return j->at == j->file->header_bytes || osr__json_fail(j, "text after the closing brace");
 }
 
 /* -- reader: the file -- */
@@ -8299,25 +8220,28 @@ typedef struct osr__source {
     uint64_t size;
 } osr__source;
 
-static osr_status osr__source_read(const osr_file *file, osr__source *source, void *to,
-                                   size_t bytes)
+/* Reads on until the image has `bytes` bytes. */
+static osr_status osr__file_fill(osr_file *file, const osr__source *source, size_t bytes)
 {
-    unsigned char *w = (unsigned char *)to;
+    size_t at = file->image_bytes;
+    void *grown = osr__resize(file->ctx, file->image, at, bytes, 1);
+    if (!grown)
+        return OSR_MEMORY;
+    file->image = (unsigned char *)grown;
+    file->image_bytes = bytes;
     if (source->memory) {
-        memcpy(to, source->memory, bytes);
-        source->memory += bytes;
+        memcpy(file->image + at, source->memory + at, bytes - at);
         return OSR_OK;
     }
-    while (bytes > 0) {
-        unsigned part = bytes < 1u << 30 ? (unsigned)bytes : 1u << 30;
-        long got = (long)read(source->fd, w, part);
+    while (at < bytes) {
+        unsigned part = bytes - at < 1u << 30 ? (unsigned)(bytes - at) : 1u << 30;
+        long got = (long)read(source->fd, file->image + at, part);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
             return osr__fail(file->ctx, OSR_IO, "%s: reading failed: %s", file->path,
                              got < 0 ? strerror(errno) : "the file became shorter");
-        w += got;
-        bytes -= (size_t)got;
+        at += (size_t)got;
     }
     return OSR_OK;
 }
@@ -8325,27 +8249,26 @@ static osr_status osr__source_read(const osr_file *file, osr__source *source, vo
 /* Offsets must tile the tensor bytes: no hole, no overlap, nothing behind. */
 static osr_status osr__file_check(osr_file *file, uint64_t payload)
 {
+    osr__item *items = file->items;
     uint64_t at = 0;
     size_t i;
-    osr__sort(file->items, file->item_count, sizeof *file->items, osr__by_offset);
-    for (i = 0; i < file->item_count; at = file->items[i++].end)
-        if (file->items[i].begin != at)
+    osr__sort(items, file->item_count, sizeof *items, osr__by_offset);
+    for (i = 0; i < file->item_count; at = items[i++].range[1])
+        if (items[i].range[0] != at)
             return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s begins at byte %llu, %s",
-                             file->path, file->items[i].entry.name,
-                             (unsigned long long)file->items[i].begin,
-                             file->items[i].begin < at ? "inside another" : "after a hole");
+                             file->path, items[i].entry.name, (osr__big)items[i].range[0],
+                             items[i].range[0] < at ? "inside another" : "after a hole");
     if (at > payload)
         return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: header says %llu bytes of tensors, "
-                         "file has %llu", file->path, (unsigned long long)at,
-                         (unsigned long long)payload);
+                         "file has %llu", file->path, (osr__big)at, (osr__big)payload);
     if (at < payload)
         return osr__fail(file->ctx, OSR_FORMAT, "%s: %llu bytes after the last tensor", file->path,
-                         (unsigned long long)(payload - at));
-    osr__sort(file->items, file->item_count, sizeof *file->items, osr__by_name);
+                         (osr__big)(payload - at));
+    osr__sort(items, file->item_count, sizeof *items, osr__by_name);
     for (i = 1; i < file->item_count; i++)
-        if (osr__by_name(&file->items[i - 1], &file->items[i]) == 0)
+        if (osr__by_name(&items[i - 1], &items[i]) == 0)
             return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s occurs twice", file->path,
-                             file->items[i].entry.name);
+                             items[i].entry.name);
     osr__sort(file->pairs, file->pair_count, sizeof *file->pairs, osr__by_key);
     for (i = 1; i < file->pair_count; i++)
         if (osr__by_key(&file->pairs[i - 1], &file->pairs[i]) == 0)
@@ -8359,7 +8282,6 @@ static osr_status osr__file_parse(osr_file *file, uint64_t payload)
     memset(&j, 0, sizeof j);
     j.file = file;
     j.text = file->text;
-    j.end = file->header_bytes;
     if (osr__json_header(&j))
         return osr__file_check(file, payload);
     if (j.newer)
@@ -8369,12 +8291,12 @@ static osr_status osr__file_parse(osr_file *file, uint64_t payload)
         return OSR_MEMORY;
     return osr__fail(file->ctx, OSR_FORMAT, "%s: %s%s%sheader byte %llu: %s", file->path,
                      j.subject ? "tensor " : "", j.subject ? j.subject : "",
-                     j.subject ? ": " : "", (unsigned long long)j.at, j.wrong);
+                     j.subject ? ": " : "", (osr__big)j.at, j.wrong);
 }
 
 static const unsigned char *osr__item_bytes(const osr_file *file, const osr__item *item)
 {
-    return file->image + 8 + file->header_bytes + item->begin;
+    return file->image + 8 + file->header_bytes + item->range[0];
 }
 
 static osr_status osr__file_check_finite(const osr_file *file)
@@ -8390,83 +8312,57 @@ static osr_status osr__file_check_finite(const osr_file *file)
                 first = k;
         if (bad)
             return osr__fail(file->ctx, OSR_NAN, "%s: tensor %s: %llu of %llu values are not "
-                             "finite, first index %llu", file->path, e->name,
-                             (unsigned long long)bad, (unsigned long long)e->count,
-                             (unsigned long long)first);
+                             "finite, first index %llu", file->path, e->name, (osr__big)bad,
+                             (osr__big)e->count, (osr__big)first);
     }
     return OSR_OK;
 }
 
-/* The hash is over the image with its own digits as zeros. */
 static osr_status osr__file_check_hash(const osr_file *file)
 {
-    uint64_t hash;
+    char says[OSR__HASH_DIGITS + 1] = "", is[OSR__HASH_DIGITS + 1];
     if (!file->hash_at)
         return OSR_OK;
-    memset(file->image + 8 + file->hash_at, '0', OSR__HASH_DIGITS);
-    hash = osr__xxh64(file->image, file->image_bytes);
-    if (hash != file->hash)
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: damaged: hash is %08lx%08lx, header says "
-                         "%08lx%08lx", file->path, (unsigned long)(hash >> 32),
-                         (unsigned long)(hash & 0xffffffffu), (unsigned long)(file->hash >> 32),
-                         (unsigned long)(file->hash & 0xffffffffu));
-    return OSR_OK;
-}
-
-/* The length of the header, checked against the size of the file. */
-static osr_status osr__file_start(osr_file *file, osr__source *source, unsigned char *first)
-{
-    osr_status status = OSR_OK;
-    uint64_t header;
-    if (source->size < 8)
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: %llu bytes, the length of the "
-                         "header alone takes 8", file->path, (unsigned long long)source->size);
-    status = osr__source_read(file, source, first, 8);
-    if (status != OSR_OK)
-        return status;
-    header = osr__load_le(first, 8);
-    if (header > OSR_FILE_HEADER)
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: not a safetensors file, or a header of %llu "
-                         "bytes, at most %d are read", file->path, (unsigned long long)header,
-                         OSR_FILE_HEADER);
-    if (header > source->size - 8)
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: length says %llu bytes of header, "
-                         "file has %llu", file->path, (unsigned long long)header,
-                         (unsigned long long)(source->size - 8));
-    if (source->size > SIZE_MAX / 2)
-        return osr__fail(file->ctx, OSR_MEMORY, "%s: %llu bytes do not fit in memory", file->path,
-                         (unsigned long long)source->size);
-    file->header_bytes = (size_t)header;
-    return OSR_OK;
+    memcpy(says, file->image + file->hash_at, OSR__HASH_DIGITS);
+    osr__hash_text(file->image, file->image_bytes, file->hash_at, is);
+    return strcmp(says, is) == 0 ? OSR_OK
+           : osr__fail(file->ctx, OSR_FORMAT, "%s: damaged: hash is %s, header says %s",
+                       file->path, is, says);
 }
 
 /* Header first; the tensor bytes get memory when all that it says about them has been checked. */
-static osr_status osr__file_load(osr_file *file, osr__source *source, int allow_not_finite)
+static osr_status osr__file_load(osr_file *file, const osr__source *source, int allow_not_finite)
 {
-    unsigned char first[8];
-    osr_status status = osr__file_start(file, source, first);
-    size_t head = 8 + file->header_bytes, size = (size_t)source->size;
-    void *grown;
+    osr_status status;
+    uint64_t header;
+    if (source->size < 8)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: %llu bytes, the length of the "
+                         "header alone takes 8", file->path, (osr__big)source->size);
+    status = osr__file_fill(file, source, 8);
     if (status != OSR_OK)
         return status;
-    file->image = (unsigned char *)osr__alloc(file->ctx, head, 1);
-    file->image_bytes = head;
+    header = osr__load_le(file->image, 8);
+    if (header > OSR_FILE_HEADER)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: not a safetensors file, or a header of %llu "
+                         "bytes, at most %d are read", file->path, (osr__big)header,
+                         OSR_FILE_HEADER);
+    if (header > source->size - 8)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: truncated: length says %llu bytes of header, "
+                         "file has %llu", file->path, (osr__big)header,
+                         (osr__big)(source->size - 8));
+    if (source->size > SIZE_MAX / 2)
+        return osr__fail(file->ctx, OSR_MEMORY, "%s: %llu bytes do not fit in memory", file->path,
+                         (osr__big)source->size);
+    file->header_bytes = (size_t)header;
     file->text = (char *)osr__alloc(file->ctx, file->header_bytes + 1, 1);
-    if (!file->image || !file->text)
+    if (!file->text)
         return OSR_MEMORY;
-    memcpy(file->image, first, 8);
-    status = osr__source_read(file, source, file->image + 8, file->header_bytes);
-    memcpy(file->text, file->image + 8, file->header_bytes);
+    status = osr__file_fill(file, source, 8 + file->header_bytes);
+    memcpy(file->text, file->image + 8, file->image_bytes - 8);
     if (status == OSR_OK)
-        status = osr__file_parse(file, size - head);
-    if (status != OSR_OK)
-        return status;
-    grown = osr__resize(file->ctx, file->image, head, size, 1);
-    if (!grown)
-        return OSR_MEMORY;
-    file->image = (unsigned char *)grown;
-    file->image_bytes = size;
-    status = osr__source_read(file, source, file->image + head, size - head);
+        status = osr__file_parse(file, source->size - file->image_bytes);
+    if (status == OSR_OK)
+        status = osr__file_fill(file, source, (size_t)source->size);
     if (status == OSR_OK)
         status = osr__file_check_hash(file);
     if (status == OSR_OK && !allow_not_finite)
@@ -8474,20 +8370,17 @@ static osr_status osr__file_load(osr_file *file, osr__source *source, int allow_
     return status;
 }
 
-static osr_status osr__file_create(osr_ctx *ctx, const char *path, osr__source *source,
+static osr_status osr__file_create(osr_ctx *ctx, const char *path, const osr__source *source,
                                    const osr_file_desc *desc, osr_file **out)
 {
-    osr_status status = OSR_MEMORY;
-    osr_file *file = (osr_file *)osr__alloc(ctx, 1, sizeof *file);
+    osr_status status;
+    osr_file *file = (osr_file *)osr__alloc(ctx, sizeof *file + strlen(path) + 1, 1);
     if (!file)
-        return status;
+        return OSR_MEMORY;
     file->ctx = ctx;
-    file->path_bytes = strlen(path) + 1;
-    file->path = (char *)osr__alloc(ctx, file->path_bytes, 1);
-    if (file->path) {
-        memcpy(file->path, path, file->path_bytes);
-        status = osr__file_load(file, source, desc && desc->allow_not_finite);
-    }
+    file->path = (char *)(file + 1);
+    memcpy(file->path, path, strlen(path) + 1);
+    status = osr__file_load(file, source, desc && desc->allow_not_finite);
     if (status == OSR_OK)
         *out = file;
     else
@@ -8498,7 +8391,7 @@ static osr_status osr__file_create(osr_ctx *ctx, const char *path, osr__source *
 OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_desc *desc,
                                  osr_file **out)
 {
-    osr__source source;
+    osr__source source = {NULL, -1, 0};
     struct stat info;
     osr_status status;
     if (out)
@@ -8507,11 +8400,8 @@ OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_
         return OSR_ARG;
     if (!path || !out)
         return osr__fail(ctx, OSR_ARG, "file: %s is NULL", path ? "out" : "path");
-    source.memory = NULL;
     source.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block */
-    if (source.fd < 0)
-        return osr__fail(ctx, OSR_IO, "%s: %s", path, strerror(errno));
-    if (fstat(source.fd, &info) != 0) {
+    if (source.fd < 0 || fstat(source.fd, &info) != 0) {
         status = osr__fail(ctx, OSR_IO, "%s: %s", path, strerror(errno));
     } else if (!S_ISREG(info.st_mode)) {
         status = osr__fail(ctx, OSR_IO, "%s: not a regular file", path);
@@ -8519,7 +8409,8 @@ OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_
         source.size = (uint64_t)info.st_size;
         status = osr__file_create(ctx, path, &source, desc, out);
     }
-    close(source.fd);
+    if (source.fd >= 0)
+        close(source.fd);
     return status;
 }
 
@@ -8527,16 +8418,13 @@ OSR_API osr_status osr_file_open_memory(osr_ctx *ctx, const void *data, size_t b
                                         const char *name, const osr_file_desc *desc,
                                         osr_file **out)
 {
-    osr__source source;
+    osr__source source = {(const unsigned char *)data, -1, bytes};
     if (out)
         *out = NULL;
     if (!ctx)
         return OSR_ARG;
     if (!data || !name || !out)
         return osr__fail(ctx, OSR_ARG, "file: %s is NULL", !data ? "data" : name ? "out" : "name");
-    source.memory = (const unsigned char *)data;
-    source.fd = -1;
-    source.size = bytes;
     return osr__file_create(ctx, name, &source, desc, out);
 }
 
@@ -8549,8 +8437,7 @@ OSR_API void osr_file_close(osr_file *file)
     osr__free(ctx, file->items, file->item_capacity, sizeof *file->items);
     osr__free(ctx, file->pairs, file->pair_capacity, sizeof *file->pairs);
     osr__free(ctx, file->text, file->header_bytes + 1, 1);
-    osr__free(ctx, file->path, file->path_bytes, 1);
-    osr__free(ctx, file, 1, sizeof *file);
+    osr__free(ctx, file, sizeof *file + strlen(file->path) + 1, 1);
 }
 
 OSR_API int osr_file_count(const osr_file *file)
@@ -8565,18 +8452,11 @@ OSR_API const osr_file_entry *osr_file_tensor(const osr_file *file, int index)
 
 static const osr__item *osr__file_item(const osr_file *file, const char *name)
 {
-    size_t low = 0, high = file->item_count;
-    while (name && low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(name, file->items[middle].entry.name);
-        if (order == 0)
-            return &file->items[middle];
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return NULL;
+    osr__item wanted;
+    wanted.entry.name = name;
+    return !name || !file->items ? NULL
+           : (const osr__item *)bsearch(&wanted, file->items, file->item_count,
+                                        sizeof *file->items, osr__by_name);
 }
 
 OSR_API const osr_file_entry *osr_file_find(const osr_file *file, const char *name)
@@ -8585,60 +8465,50 @@ OSR_API const osr_file_entry *osr_file_find(const osr_file *file, const char *na
     return item ? &item->entry : NULL;
 }
 
-/* The tensor of that name and size; its type is up to the caller. */
-static osr_status osr__file_want(const osr_file *file, const char *name, size_t count,
-                                 const void *values, const osr__item **item)
+/* dtype OSR_DTYPE_COUNT: any floating type, as float. */
+static osr_status osr__file_read(const osr_file *file, const char *name, unsigned dtype,
+                                 const char *wanted, size_t count, void *values)
 {
-    *item = osr__file_item(file, name);
+    const osr__item *item = osr__file_item(file, name);
+    const osr_dtype is = item ? item->entry.dtype : OSR_DTYPE_COUNT;
+    const unsigned char *from;
+    size_t i, size;
     if (!name || !values)
         return osr__fail(file->ctx, OSR_ARG, "%s: %s is NULL", file->path,
                          name ? "values" : "name");
-    if (!*item)
+    if (!item)
         return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %.128s is missing", file->path, name);
-    if ((*item)->entry.count != count)
+    if (item->entry.count != count)
         return osr__fail(file->ctx, OSR_SHAPE, "%s: tensor %s has %llu values, %llu are wanted",
-                         file->path, name, (unsigned long long)(*item)->entry.count,
-                         (unsigned long long)count);
+                         file->path, name, (osr__big)item->entry.count, (osr__big)count);
+    if (dtype == OSR_DTYPE_COUNT ? !osr__dtype_floating(is) : (unsigned)is != dtype)
+        return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s is %s, %s is wanted", file->path,
+                         name, osr__dtypes[is].name, wanted);
+    from = osr__item_bytes(file, item);
+    size = osr__dtypes[is].bytes;
+    if (dtype != OSR_DTYPE_COUNT || is == OSR_DTYPE_F32)
+        osr__copy_elements(values, from, count, size);
+    else
+        for (i = 0; i < count; i++) {
+            double x = osr__element(is, from + i * size);
+            ((float *)values)[i] = x > (double)FLT_MAX ? (float)INFINITY
+                                   : x < -(double)FLT_MAX ? -(float)INFINITY : (float)x;
+        }
     return OSR_OK;
 }
 
 OSR_API osr_status osr_file_read_f32(const osr_file *file, const char *name, size_t count,
                                      float *values)
 {
-    const osr__item *item;
-    osr_status status = osr__file_want(file, name, count, values, &item);
-    size_t i;
-    if (status != OSR_OK)
-        return status;
-    if (!osr__dtype_floating(item->entry.dtype))
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s is %s, floating point is wanted",
-                         file->path, name, osr__dtypes[item->entry.dtype].name);
-    if (item->entry.dtype == OSR_DTYPE_F32) {
-        osr__copy_elements(values, osr__item_bytes(file, item), count, 4);
-        return OSR_OK;
-    }
-    for (i = 0; i < count; i++) {
-        size_t size = osr__dtypes[item->entry.dtype].bytes;
-        double x = osr__element(item->entry.dtype, osr__item_bytes(file, item) + i * size);
-        values[i] = x > (double)FLT_MAX ? (float)INFINITY
-                    : x < -(double)FLT_MAX ? -(float)INFINITY : (float)x;
-    }
-    return OSR_OK;
+    return osr__file_read(file, name, OSR_DTYPE_COUNT, "floating point", count, values);
 }
 
 OSR_API osr_status osr_file_read_raw(const osr_file *file, const char *name, osr_dtype dtype,
                                      size_t count, void *values)
 {
-    const osr__item *item;
-    osr_status status = osr__file_want(file, name, count, values, &item);
-    if (status != OSR_OK)
-        return status;
-    if (item->entry.dtype != dtype)
-        return osr__fail(file->ctx, OSR_FORMAT, "%s: tensor %s is %s, %s is wanted", file->path,
-                         name, osr__dtypes[item->entry.dtype].name,
-                         (unsigned)dtype < OSR_DTYPE_COUNT ? osr__dtypes[dtype].name : "?");
-    osr__copy_elements(values, osr__item_bytes(file, item), count, osr__dtypes[dtype].bytes);
-    return OSR_OK;
+    const int known = (unsigned)dtype < OSR_DTYPE_COUNT;
+    return osr__file_read(file, name, known ? (unsigned)dtype : OSR_DTYPE_COUNT + 1u,
+                          known ? osr__dtypes[dtype].name : "?", count, values);
 }
 
 OSR_API const char *osr_file_meta(const osr_file *file, const char *key)
@@ -8666,105 +8536,95 @@ OSR_API int osr_file_hashed(const osr_file *file)
 
 /* -- a file that appears whole or not at all -- */
 
-typedef struct osr__atomic {
-    osr_ctx *ctx;
-    const char *path;
-    char *temporary; /* [bytes] */
-    size_t bytes;
-    int fd;
-} osr__atomic;
-
-static osr_status osr__io_fail(osr__atomic *a, const char *what)
+static int osr__write_all(int fd, const char *p, size_t bytes)
 {
-    return osr__fail(a->ctx, OSR_IO, "%s: %s: %s", a->path, what, strerror(errno));
-}
-
-/* On OSR_OK, osr__atomic_end must follow. path must live until then. */
-static osr_status osr__atomic_start(osr_ctx *ctx, const char *path, osr__atomic *a)
-{
-    struct stat info;
-    osr_status status;
-    int i;
-    a->ctx = ctx;
-    a->path = path;
-    a->fd = -1;
-    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
-        return osr__fail(ctx, OSR_IO, "%s: not a regular file", path);
-    a->bytes = strlen(path) + 48;
-    a->temporary = (char *)osr__alloc(ctx, a->bytes, 1);
-    if (!a->temporary)
-        return OSR_MEMORY;
-    for (i = 0; a->fd < 0 && i < 100; i++) { /* names may be left over from a killed process */
-        snprintf(a->temporary, a->bytes, "%s.tmp.%ld.%d", path, (long)getpid(), i);
-        a->fd = open(a->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (a->fd < 0 && errno != EEXIST)
-            break;
-    }
-    if (a->fd >= 0)
-        return OSR_OK;
-    status = osr__io_fail(a, "cannot create a file beside it");
-    osr__free(ctx, a->temporary, a->bytes, 1);
-    return status;
-}
-
-static osr_status osr__atomic_write(osr__atomic *a, const void *data, size_t bytes)
-{
-    const unsigned char *p = (const unsigned char *)data;
     while (bytes > 0) {
         unsigned part = bytes < 1u << 30 ? (unsigned)bytes : 1u << 30;
-        long done = (long)write(a->fd, p, part);
+        long done = (long)write(fd, p, part);
         if (done < 0 && errno == EINTR)
             continue;
         if (done < 0)
-            return osr__io_fail(a, "writing failed");
+            return 0;
         p += done;
         bytes -= (size_t)done;
     }
-    return OSR_OK;
+    return 1;
 }
 
 /* The rename is on disk only once the directory is. Where a directory cannot be opened or synced
- * at all (EINVAL) there is nothing to wait for. */
-static osr_status osr__sync_directory(osr__atomic *a)
+ * at all (EINVAL) there is nothing to wait for. Changes path, which has room for two bytes. */
+static int osr__sync_directory(char *path)
 {
-    osr_status status = OSR_OK;
+    int good = 1;
 #ifndef _WIN32
-    char *slash;
+    char *slash = strrchr(path, '/');
     int fd;
-    memcpy(a->temporary, a->path, strlen(a->path) + 1);
-    slash = strrchr(a->temporary, '/');
     if (!slash)
-        memcpy(a->temporary, ".", 2);
+        memcpy(path, ".", 2);
     else
-        slash[slash == a->temporary] = '\0';
-    fd = open(a->temporary, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL)
-        status = osr__io_fail(a, "syncing the directory failed");
-    if (fd >= 0)
+        slash[slash == path] = '\0';
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        good = fsync(fd) == 0 || errno == EINVAL;
         close(fd);
+    }
 #endif
-    return status;
+    return good;
 }
 
-/* With OSR_OK puts the file in place, with anything else removes it; returns the first error. */
-static osr_status osr__atomic_end(osr__atomic *a, osr_status status)
+/* From a new file at `temporary` to the file in place; returns the step that failed, NULL when
+ * none did, with the error's number. */
+static const char *osr__replace(int fd, char *temporary, const char *path, const char *data,
+                                size_t bytes, int *error)
 {
-    if (status == OSR_OK && fsync(a->fd) != 0)
-        status = osr__io_fail(a, "syncing failed");
-    if (close(a->fd) != 0 && status == OSR_OK)
-        status = osr__io_fail(a, "closing failed");
+    const char *failed = !osr__write_all(fd, data, bytes) ? "writing failed"
+                         : fsync(fd) != 0 ? "syncing failed" : NULL;
+    *error = errno;
+    if (close(fd) != 0 && !failed) {
+        *error = errno;
+        failed = "closing failed";
+    }
 #ifdef _WIN32
-    if (status == OSR_OK)
-        unlink(a->path); /* rename does not replace there */
+    if (!failed)
+        unlink(path); /* rename does not replace there */
 #endif
-    if (status == OSR_OK && rename(a->temporary, a->path) != 0)
-        status = osr__io_fail(a, "renaming failed");
-    if (status != OSR_OK)
-        unlink(a->temporary);
-    else
-        status = osr__sync_directory(a);
-    osr__free(a->ctx, a->temporary, a->bytes, 1);
-    return status;
+    if (!failed && rename(temporary, path) != 0) {
+        *error = errno;
+        failed = "renaming failed";
+    }
+    if (failed) {
+        unlink(temporary);
+        return failed;
+    }
+    if (!osr__sync_directory(temporary)) {
+        *error = errno;
+        failed = "syncing the directory failed";
+    }
+    return failed;
+}
+
+static osr_status osr__file_write(osr_ctx *ctx, const char *path, const char *data, size_t bytes)
+{
+    const size_t size = strlen(path) + 48;
+    const char *failed = "cannot create a file beside it";
+    char *temporary;
+    struct stat info;
+    int i, error, fd = -1;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return osr__fail(ctx, OSR_IO, "%s: not a regular file", path);
+    temporary = (char *)osr__alloc(ctx, size, 1);
+    if (!temporary)
+        return OSR_MEMORY;
+    for (i = 0, errno = EEXIST; fd < 0 && errno == EEXIST && i < 100; i++) {
+        /* names may be left over from a killed process */
+        snprintf(temporary, size, "%s.tmp.%ld.%d", path, (long)getpid(), i);
+        fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    }
+    error = errno;
+    if (fd >= 0)
+        failed = osr__replace(fd, temporary, path, data, bytes, &error);
+    osr__free(ctx, temporary, size, 1);
+    return failed ? osr__fail(ctx, OSR_IO, "%s: %s: %s", path, failed, strerror(error)) : OSR_OK;
 }
 
 /* -- writer -- */
@@ -8772,51 +8632,19 @@ static osr_status osr__atomic_end(osr__atomic *a, osr_status status)
 struct osr_writer {
     osr_ctx *ctx;
     osr_status status; /* the first error of adding */
-    osr__item *items;  /* [item_capacity]; data is a block of bytes, then the name */
+    osr__item *items;  /* [item_capacity] */
     size_t item_count, item_capacity;
     osr__pair *pairs; /* [pair_capacity] */
     size_t pair_count, pair_capacity;
 };
 
-/* A text that grows; `failed` after an allocation that did. */
-typedef struct osr__text {
-    osr_ctx *ctx;
-    char *data;
-    size_t length, capacity;
-    int failed;
-} osr__text;
-
-static void osr__text_add(osr__text *t, const char *s, size_t bytes)
-{
-    if (!t->failed && t->capacity - t->length < bytes) {
-        size_t larger = t->capacity + t->capacity / 2 + bytes + 256;
-        char *grown = (char *)osr__resize(t->ctx, t->data, t->capacity, larger, 1);
-        t->failed = !grown;
-        t->data = grown ? grown : t->data;
-        t->capacity = grown ? larger : t->capacity;
-    }
-    if (t->failed)
-        return;
-    memcpy(t->data + t->length, s, bytes);
-    t->length += bytes;
-}
-
-static void osr__text_put(osr__text *t, const char *s)
-{
-    osr__text_add(t, s, strlen(s));
-}
-
 /* s in quotes; only what must be escaped is. */
 static void osr__text_quoted(osr__text *t, const char *s)
 {
-    char escape[8];
     osr__text_put(t, "\"");
     for (; *s; s++) {
         unsigned c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            osr__text_put(t, "\\");
-        snprintf(escape, sizeof escape, c < 0x20 ? "\\u%04x" : "%c", c);
-        osr__text_put(t, escape);
+        osr__text_print(t, c == '"' || c == '\\' ? "\\%c" : c < 0x20 ? "\\u%04x" : "%c", c);
     }
     osr__text_put(t, "\"");
 }
@@ -8838,7 +8666,7 @@ OSR_API osr_status osr_writer_create(osr_ctx *ctx, osr_writer **out)
     snprintf(format, sizeof format, "osr-%d", OSR_FILE_FORMAT);
     osr_writer_meta(w, "format", format);
     osr_writer_meta(w, "osr.version", OSR_VERSION);
-    if (osr_writer_meta(w, OSR__HASH_KEY, "0000000000000000") == OSR_OK) {
+    if (osr_writer_meta(w, OSR__HASH_KEY, OSR__HASH_ZERO) == OSR_OK) {
         *out = w;
         return OSR_OK;
     }
@@ -8849,8 +8677,8 @@ OSR_API osr_status osr_writer_create(osr_ctx *ctx, osr_writer **out)
 OSR_API osr_status osr_writer_meta(osr_writer *w, const char *key, const char *value)
 {
     const char *wrong = NULL;
-    osr__pair pair = {NULL, NULL, 0};
-    size_t i, bytes;
+    osr__pair pair;
+    size_t i, n;
     if (w->status != OSR_OK)
         return w->status;
     if (!key || !value)
@@ -8865,14 +8693,13 @@ OSR_API osr_status osr_writer_meta(osr_writer *w, const char *key, const char *v
     if (wrong)
         return w->status = osr__fail(w->ctx, OSR_ARG, "writer: metadata %.128s %s",
                                      key ? key : "key", wrong);
-    bytes = strlen(key) + 1 + strlen(value) + 1;
+    n = strlen(key) + 1;
     if (!osr__grow(w->ctx, &w->pairs, &w->pair_capacity, w->pair_count + 1, sizeof pair)
-        || (pair.key = (char *)osr__alloc(w->ctx, bytes, 1)) == NULL)
+        || (pair.key = (char *)osr__alloc(w->ctx, n + strlen(value) + 1, 1)) == NULL)
         return w->status = OSR_MEMORY;
-    pair.bytes = bytes;
-    pair.value = pair.key + strlen(key) + 1;
-    memcpy(pair.key, key, strlen(key) + 1);
-    memcpy(pair.key + strlen(key) + 1, value, strlen(value) + 1);
+    pair.value = pair.key + n;
+    memcpy(pair.key, key, n);
+    memcpy(pair.value, value, strlen(value) + 1);
     w->pairs[w->pair_count++] = pair;
     return OSR_OK;
 }
@@ -8882,7 +8709,6 @@ OSR_API osr_status osr_writer_tensor(osr_writer *w, const char *name, osr_dtype 
 {
     const char *wrong = NULL;
     osr__item item;
-    unsigned char *block;
     size_t i;
     if (w->status != OSR_OK)
         return w->status;
@@ -8908,36 +8734,15 @@ OSR_API osr_status osr_writer_tensor(osr_writer *w, const char *name, osr_dtype 
     if (!osr__entry_size(&item.entry))
         return w->status = osr__fail(w->ctx, OSR_SHAPE, "writer: tensor %s is empty or too large",
                                      name);
-    block = osr__grow(w->ctx, &w->items, &w->item_capacity, w->item_count + 1, sizeof item)
-        ? (unsigned char *)osr__alloc(w->ctx, (size_t)item.entry.bytes + strlen(name) + 1, 1)
-        : NULL;
-    if (!block)
+    i = (size_t)item.entry.bytes;
+    if (!osr__grow(w->ctx, &w->items, &w->item_capacity, w->item_count + 1, sizeof item)
+        || (item.data = (unsigned char *)osr__alloc(w->ctx, i + strlen(name) + 1, 1)) == NULL)
         return w->status = OSR_MEMORY;
-    osr__copy_elements(block, values, (size_t)item.entry.count, osr__dtypes[dtype].bytes);
-    memcpy(block + item.entry.bytes, name, strlen(name) + 1);
-    item.entry.name = (const char *)(block + item.entry.bytes);
-    item.data = block;
+    osr__copy_elements(item.data, values, (size_t)item.entry.count, osr__dtypes[dtype].bytes);
+    memcpy(item.data + i, name, strlen(name) + 1);
+    item.entry.name = (const char *)(item.data + i);
     w->items[w->item_count++] = item;
     return OSR_OK;
-}
-
-static void osr__writer_row(osr__text *t, const osr__item *item)
-{
-    char number[48];
-    int i;
-    osr__text_quoted(t, item->entry.name);
-    osr__text_put(t, ":{\"dtype\":");
-    osr__text_quoted(t, osr__dtypes[item->entry.dtype].name);
-    osr__text_put(t, ",\"shape\":[");
-    for (i = 0; i < item->entry.rank; i++) {
-        snprintf(number, sizeof number, "%s%llu", i ? "," : "",
-                 (unsigned long long)item->entry.shape[i]);
-        osr__text_put(t, number);
-    }
-    osr__text_put(t, "],\"data_offsets\":[");
-    snprintf(number, sizeof number, "%llu,%llu]}", (unsigned long long)item->begin,
-             (unsigned long long)item->end);
-    osr__text_put(t, number);
 }
 
 /* The header with a place for its length; returns where the digits of the hash stand. */
@@ -8945,6 +8750,7 @@ static size_t osr__writer_header(osr_writer *w, osr__text *t)
 {
     size_t i, hash_at = 0;
     uint64_t at = 0;
+    int k;
     osr__sort(w->items, w->item_count, sizeof *w->items, osr__by_size);
     osr__sort(w->pairs, w->pair_count, sizeof *w->pairs, osr__by_key);
     osr__text_add(t, "\0\0\0\0\0\0\0", 8);
@@ -8959,10 +8765,15 @@ static size_t osr__writer_header(osr_writer *w, osr__text *t)
     }
     osr__text_put(t, "}");
     for (i = 0; i < w->item_count; i++) {
-        w->items[i].begin = at;
-        w->items[i].end = at += w->items[i].entry.bytes;
+        const osr_file_entry *e = &w->items[i].entry;
         osr__text_put(t, ",");
-        osr__writer_row(t, &w->items[i]);
+        osr__text_quoted(t, e->name);
+        osr__text_print(t, ":{\"dtype\":\"%s\",\"shape\":[", osr__dtypes[e->dtype].name);
+        for (k = 0; k < e->rank; k++)
+            osr__text_print(t, k ? ",%llu" : "%llu", (osr__big)e->shape[k]);
+        osr__text_print(t, "],\"data_offsets\":[%llu,%llu]}", (osr__big)at,
+                        (osr__big)(at + e->bytes));
+        at += e->bytes;
     }
     osr__text_put(t, "}");
     osr__text_add(t, "        ", (8 - t->length % 8) % 8);
@@ -8972,40 +8783,35 @@ static size_t osr__writer_header(osr_writer *w, osr__text *t)
 /* The whole file in t; the caller frees t->data, also after an error. */
 static osr_status osr__writer_image(osr_writer *w, osr__text *t)
 {
+    char digits[OSR__HASH_DIGITS + 1];
     size_t hash_at, head, i;
-    uint64_t hash;
     memset(t, 0, sizeof *t);
     t->ctx = w->ctx;
     hash_at = osr__writer_header(w, t);
     head = t->length - 8;
     if (!t->failed && head > OSR_FILE_HEADER)
         return osr__fail(w->ctx, OSR_ARG, "writer: header of %llu bytes, at most %d are allowed",
-                         (unsigned long long)head, OSR_FILE_HEADER);
+                         (osr__big)head, OSR_FILE_HEADER);
     for (i = 0; i < w->item_count; i++)
-        osr__text_add(t, (const char *)w->items[i].data, (size_t)w->items[i].entry.bytes);
+        osr__text_add(t, w->items[i].data, (size_t)w->items[i].entry.bytes);
     if (t->failed)
         return OSR_MEMORY;
     for (i = 0; i < 8; i++)
         t->data[i] = (char)(unsigned char)((uint64_t)head >> 8 * i & 255);
-    hash = osr__xxh64((const unsigned char *)t->data, t->length);
-    for (i = 0; i < OSR__HASH_DIGITS; i++)
-        t->data[hash_at + i] = "0123456789abcdef"[hash >> (60 - 4 * i) & 15];
+    osr__hash_text(t->data, t->length, hash_at, digits);
+    memcpy(t->data + hash_at, digits, OSR__HASH_DIGITS);
     return OSR_OK;
 }
 
 OSR_API osr_status osr_writer_save(osr_writer *w, const char *path)
 {
     osr__text image;
-    osr__atomic a;
     osr_status status;
-    memset(&a, 0, sizeof a);
     if (w->status != OSR_OK || !path)
         return w->status != OSR_OK ? w->status : osr__fail(w->ctx, OSR_ARG, "writer: path is NULL");
     status = osr__writer_image(w, &image);
     if (status == OSR_OK)
-        status = osr__atomic_start(w->ctx, path, &a);
-    if (status == OSR_OK)
-        status = osr__atomic_end(&a, osr__atomic_write(&a, image.data, image.length));
+        status = osr__file_write(w->ctx, path, image.data, image.length);
     osr__free(w->ctx, image.data, image.capacity, 1);
     return status;
 }
@@ -9026,7 +8832,7 @@ OSR_API osr_status osr_writer_save_memory(osr_writer *w, void *data, size_t capa
             memcpy(data, image.data, image.length);
         else if (capacity)
             status = osr__fail(w->ctx, OSR_ARG, "writer: capacity is %llu, the file takes %llu",
-                               (unsigned long long)capacity, (unsigned long long)image.length);
+                               (osr__big)capacity, (osr__big)image.length);
     }
     osr__free(w->ctx, image.data, image.capacity, 1);
     return status;
@@ -9042,7 +8848,8 @@ OSR_API void osr_writer_destroy(osr_writer *w)
         osr__free(ctx, w->items[i].data,
                   (size_t)w->items[i].entry.bytes + strlen(w->items[i].entry.name) + 1, 1);
     for (i = 0; i < w->pair_count; i++)
-        osr__free(ctx, w->pairs[i].key, w->pairs[i].bytes, 1);
+        osr__free(ctx, w->pairs[i].key,
+                  strlen(w->pairs[i].key) + strlen(w->pairs[i].value) + 2, 1);
     osr__free(ctx, w->items, w->item_capacity, sizeof *w->items);
     osr__free(ctx, w->pairs, w->pair_capacity, sizeof *w->pairs);
     osr__free(ctx, w, 1, sizeof *w);
@@ -9260,6 +9067,15 @@ static osr_status osr__model_names(osr_model *m, const osr_model_desc *d)
     return ctx->status;
 }
 
+static osr_status osr__score_fits(osr_model *m, const osr_score_row *row)
+{
+    const osr_method_row *method = m->desc.method;
+    if ((row->needs & ~method->outputs) == 0)
+        return OSR_OK;
+    return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
+                     row->name, method->name);
+}
+
 static osr_status osr__model_build(osr_model *m, const osr_model_desc *d)
 {
     osr_ctx *ctx = m->ctx;
@@ -9290,11 +9106,8 @@ static osr_status osr__model_build(osr_model *m, const osr_model_desc *d)
     if (osr_net_shape(m->net, osr__representation_layer(m)).rank != 2)
         return osr__fail(ctx, OSR_SHAPE, "the layer before the last must give a vector an image");
     m->score = osr_score_find(d->score != NULL ? d->score : d->method->score);
-    if ((m->score->needs & ~d->method->outputs) != 0)
-        return osr__fail(ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
-                         m->score->name, d->method->name);
     m->desc.score = m->score->name;
-    return ctx->status;
+    return osr__score_fits(m, m->score);
 }
 
 OSR_API osr_status osr_model_create(osr_ctx *ctx, const osr_model_desc *desc, osr_model **out)
@@ -9325,11 +9138,9 @@ OSR_API void osr_model_destroy(osr_model *m)
         return;
     ctx = m->ctx;
     for (i = 0; m->class_names != NULL && i < m->desc.classes; ++i)
-        if (m->class_names[i] != NULL)
-            osr__free(ctx, m->class_names[i], strlen(m->class_names[i]) + 1, 1);
+        osr__free_text(ctx, m->class_names[i]);
     osr__free(ctx, m->class_names, (size_t)m->desc.classes, sizeof *m->class_names);
-    if (m->net_name != NULL)
-        osr__free(ctx, m->net_name, strlen(m->net_name) + 1, 1);
+    osr__free_text(ctx, m->net_name);
     osr__free(ctx, m->named, (size_t)m->named_capacity, sizeof *m->named);
     osr__free(ctx, m->sums, (size_t)m->desc.classes * ((size_t)m->desc.classes + 1),
               sizeof *m->sums);
@@ -9478,9 +9289,8 @@ OSR_API osr_status osr_model_score(osr_model *m, const osr_score_row *row,
                                    int32_t *classes)
 {
     osr_score_input in;
-    if (row != NULL && (row->needs & ~m->desc.method->outputs) != 0)
-        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
-                         row->name, m->desc.method->name);
+    if (row != NULL && osr__score_fits(m, row) != OSR_OK)
+        return OSR_UNSUPPORTED;
     memset(&in, 0, sizeof in);
     in.logits = outputs->logits;
     in.distances = outputs->distances;
@@ -9583,9 +9393,8 @@ OSR_API osr_status osr_model_set_threshold(osr_model *m, const osr_score_row *ro
     if (row == NULL || threshold != threshold)
         return osr__fail(m->ctx, OSR_ARG, "osr_model_set_threshold: %s",
                          row == NULL ? "no score" : "the threshold is NaN");
-    if ((row->needs & ~m->desc.method->outputs) != 0)
-        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
-                         row->name, m->desc.method->name);
+    if (osr__score_fits(m, row) != OSR_OK)
+        return OSR_UNSUPPORTED;
     m->score = row;
     m->desc.score = row->name;
     m->threshold = threshold;
@@ -9691,6 +9500,16 @@ static osr_tensor osr__jacobian_output(osr_model *m, osr_tensor x, osr_jacobian_
     return of == OSR_JACOBIAN_RAW ? v.representation : osr_normalise(m->ctx, v.representation);
 }
 
+/* Ends a step with its squared norms. */
+static void osr__jacobian_add(osr_ctx *ctx, osr_tensor norm, int n, float *part, double *squares)
+{
+    int i;
+    osr_read(ctx, norm, part, (size_t)n);
+    osr_step_end(ctx);
+    for (i = 0; i < n && ctx->status == OSR_OK; ++i)
+        squares[i] += (double)part[i];
+}
+
 /* Squared norms of n images by one backward pass for each of the d outputs. */
 static void osr__jacobian_exact(osr_model *m, const float *images, int n, int d, osr_jacobian_of of,
                                 float *seed, float *part, double *squares)
@@ -9700,16 +9519,12 @@ static void osr__jacobian_exact(osr_model *m, const float *images, int n, int d,
     for (k = 0; k < d && ctx->status == OSR_OK; ++k) {
         const osr_tensor x = osr__model_input(m, images, n);
         const osr_tensor f = osr__jacobian_output(m, x, of);
-        osr_tensor s, norm;
+        osr_tensor s;
         memset(seed, 0, (size_t)n * (size_t)d * sizeof *seed);
         for (i = 0; i < n; ++i)
             seed[(size_t)i * (size_t)d + (size_t)k] = 1.0f;
         s = osr_input(ctx, osr_shape_make(2, n, d, 0, 0), seed);
-        norm = osr_square_sum(ctx, osr_grad(ctx, f, s, x));
-        osr_read(ctx, norm, part, (size_t)n);
-        osr_step_end(ctx);
-        for (i = 0; i < n && ctx->status == OSR_OK; ++i)
-            squares[i] += (double)part[i];
+        osr__jacobian_add(ctx, osr_square_sum(ctx, osr_grad(ctx, f, s, x)), n, part, squares);
     }
 }
 
@@ -9719,22 +9534,17 @@ static void osr__jacobian_fd(osr_model *m, const float *images, int n, int all,
 {
     osr_ctx *ctx = m->ctx;
     osr_perturb_desc p;
-    int i;
     p.direction = d->direction;
     p.seed = d->seed;
     p.step = step;
     for (p.first = 0; p.first < all && ctx->status == OSR_OK; p.first += p.count) {
-        osr_tensor x, f, norm;
+        osr_tensor x, f;
         p.count = osr__max(OSR__JACOBIAN_BATCH / (2 * n), 1);
         if (p.count > all - p.first)
             p.count = all - p.first;
         x = osr_perturb(ctx, osr__model_input(m, images, n), &p);
         f = osr__jacobian_output(m, x, d->of);
-        norm = osr_difference_norm(ctx, f, p.count, step);
-        osr_read(ctx, norm, part, (size_t)n);
-        osr_step_end(ctx);
-        for (i = 0; i < n && ctx->status == OSR_OK; ++i)
-            squares[i] += (double)part[i];
+        osr__jacobian_add(ctx, osr_difference_norm(ctx, f, p.count, step), n, part, squares);
     }
 }
 
@@ -9789,237 +9599,210 @@ OSR_API osr_status osr_model_jacobian(osr_model *m, const float *images, int n,
 
 /* -- models in files -- */
 
-/* Numbers in files: a point as the decimal sign, whatever the process's locale says. */
-static void osr__number_text(double v, char *out, size_t size)
+/* Appends a number: a point as the decimal sign, whatever the process's locale says. */
+static void osr__text_number(osr__text *t, const char *separator, double v)
 {
-    size_t i;
-    snprintf(out, size, "%.17g", v);
-    for (i = 0; out[i] != '\0'; ++i)
-        if (out[i] == ',')
-            out[i] = '.';
+    const char *sign = localeconv()->decimal_point;
+    char number[48], *found;
+    snprintf(number, sizeof number, "%.17g", v);
+    found = strstr(number, sign);
+    if (found != NULL) {
+        memmove(found + 1, found + strlen(sign), strlen(found + strlen(sign)) + 1);
+        *found = '.';
+    }
+    osr__text_print(t, "%s%s", separator, number);
 }
 
-/* Read a number and move on; 0 where there is none. */
+/* Stores the text under a key and frees it. */
+static void osr__text_meta(osr__text *t, osr_writer *w, const char *key)
+{
+    osr__text_add(t, "", 1);
+    if (!t->failed)
+        osr_writer_meta(w, key, t->data);
+    osr__free(t->ctx, t->data, t->capacity, 1);
+    t->data = NULL;
+    t->length = t->capacity = 0;
+}
+
+/* Reads a number and moves on; 0 where there is none. */
 static int osr__number_read(const char **text, double *v)
 {
-    char copy[64];
-    const char *point = localeconv()->decimal_point;
-    size_t n = 0, i = 0;
-    char *end = NULL;
-    while (**text == ' ' || **text == ',')
-        ++*text;
-    for (; (*text)[i] != '\0' && strchr(" ,;\n", (*text)[i]) == NULL && n + 8 < sizeof copy; ++i) {
-        if ((*text)[i] == '.' && strlen(point) < 8) {
-            memcpy(copy + n, point, strlen(point));
-            n += strlen(point);
-        } else {
-            copy[n++] = (*text)[i];
-        }
-    }
-    copy[n] = '\0';
-    *v = strtod(copy, &end);
-    *text += i;
-    return n > 0 && *end == '\0' && (*v == *v);
-}
-
-static int osr__integer_read(const char **text, int *v)
-{
-    double d = 0.0;
-    if (!osr__number_read(text, &d) || d != floor(d) || fabs(d) > 1e9)
+    char copy[64], *end;
+    const char *from = *text + strspn(*text, " ,");
+    const size_t n = strcspn(from, " ,;\n"), whole = strcspn(from, " ,;\n.");
+    if (n == 0 || n + 8 > sizeof copy)
         return 0;
-    *v = (int)d;
-    return 1;
+    snprintf(copy, sizeof copy, "%.*s%s%.*s", (int)whole, from,
+             whole < n ? localeconv()->decimal_point : "", whole < n ? (int)(n - whole - 1) : 0,
+             whole < n ? from + whole + 1 : "");
+    *v = strtod(copy, &end);
+    *text = from + n;
+    return *end == '\0' && *v == *v;
 }
 
-/* The fields of a layer, in the order in which they stand in osr.layers. */
-#define OSR__LAYER_INTS 9
-#define OSR__LAYER_FLOATS 4
+/* One row a number in metadata: the key (NULL: the row above's), where it is kept, whether it is
+ * one for each channel, and the limits of an int (both 0: a float). */
+typedef struct osr__field {
+    const char *key;
+    size_t at;
+    int channels, low, high;
+} osr__field;
 
-static void osr__layer_fields(osr_layer *l, int *ints[OSR__LAYER_INTS],
-                              float *floats[OSR__LAYER_FLOATS])
+#define OSR__INT(key, type, member, low, high) {key, offsetof(type, member), 0, low, high},
+#define OSR__ANY(key, type, member) OSR__INT(key, type, member, -1000000000, 1000000000)
+#define OSR__FLOAT(key, type, member) {key, offsetof(type, member), 0, 0, 0},
+#define OSR__CHANNELS(key, type, member) {key, offsetof(type, member), 1, 0, 0},
+
+static const osr__field osr__desc_fields[] = {
+    OSR__INT("osr.input", osr_model_desc, height, 1, 65536)
+    OSR__INT(NULL, osr_model_desc, width, 1, 65536)
+    OSR__INT(NULL, osr_model_desc, channels, 1, 4)
+    OSR__CHANNELS("osr.mean", osr_model_desc, mean)
+    OSR__CHANNELS("osr.std", osr_model_desc, std)
+    OSR__FLOAT("osr.numbers", osr_model_desc, numbers.alpha)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.lambda)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.radius)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.pull)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.temperature)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.margin)
+    OSR__FLOAT(NULL, osr_model_desc, numbers.smoothing)
+    OSR__ANY(NULL, osr_model_desc, numbers.features)
+    OSR__ANY(NULL, osr_model_desc, numbers.correlation)
+};
+#define OSR__DESC_FIELDS (int)(sizeof osr__desc_fields / sizeof osr__desc_fields[0])
+
+/* In the order in which they stand in osr.layers, behind the kind. */
+static const osr__field osr__layer_fields[] = {
+    OSR__ANY(NULL, osr_layer, out)
+    OSR__ANY(NULL, osr_layer, size)
+    OSR__ANY(NULL, osr_layer, stride)
+    OSR__ANY(NULL, osr_layer, pad)
+    OSR__ANY(NULL, osr_layer, pad_same)
+    OSR__ANY(NULL, osr_layer, bias)
+    OSR__ANY(NULL, osr_layer, channels)
+    OSR__ANY(NULL, osr_layer, from)
+    OSR__ANY(NULL, osr_layer, with)
+    OSR__FLOAT(NULL, osr_layer, rate)
+    OSR__FLOAT(NULL, osr_layer, slope)
+    OSR__FLOAT(NULL, osr_layer, eps)
+    OSR__FLOAT(NULL, osr_layer, momentum)
+};
+#define OSR__LAYER_FIELDS (int)(sizeof osr__layer_fields / sizeof osr__layer_fields[0])
+
+/* The rows that share the first one's key, at most `most`. */
+static int osr__fields_count(const osr__field *f, int most)
 {
-    ints[0] = &l->out;
-    ints[1] = &l->size;
-    ints[2] = &l->stride;
-    ints[3] = &l->pad;
-    ints[4] = &l->pad_same;
-    ints[5] = &l->bias;
-    ints[6] = &l->channels;
-    ints[7] = &l->from;
-    ints[8] = &l->with;
-    floats[0] = &l->rate;
-    floats[1] = &l->slope;
-    floats[2] = &l->eps;
-    floats[3] = &l->momentum;
+    int n = 1;
+    while (n < most && f[n].key == NULL)
+        n++;
+    return n;
 }
 
-/* "conv 64 3 1 1 0 0 0 0 0 0 0 0 0;batchnorm ...": every layer, every field. */
-static osr_status osr__layers_write(osr_model *m, osr_writer *w)
+static void osr__fields_write(osr__text *t, const osr__field *f, int count, int channels,
+                              const void *from)
 {
-    osr_ctx *ctx = m->ctx;
-    const size_t size = (size_t)m->desc.layer_count * 256 + 1;
-    char *text = (char *)osr__alloc(ctx, size, 1), number[40];
-    int *ints[OSR__LAYER_INTS], i, k;
-    float *floats[OSR__LAYER_FLOATS];
-    size_t at = 0;
-    if (text == NULL)
-        return ctx->status;
-    for (i = 0; i < m->desc.layer_count; ++i) {
-        osr_layer l = m->desc.layers[i];
-        osr__layer_fields(&l, ints, floats);
-        at += (size_t)snprintf(text + at, size - at, "%s%s", i == 0 ? "" : ";",
-                               osr__layer_name(l.kind));
-        for (k = 0; k < OSR__LAYER_INTS; ++k)
-            at += (size_t)snprintf(text + at, size - at, " %d", *ints[k]);
-        for (k = 0; k < OSR__LAYER_FLOATS; ++k) {
-            osr__number_text((double)*floats[k], number, sizeof number);
-            at += (size_t)snprintf(text + at, size - at, " %s", number);
+    int i, k;
+    for (i = 0; i < count; ++i)
+        for (k = 0; k < (f[i].channels ? channels : 1); ++k) {
+            const char *p = (const char *)from + f[i].at;
+            osr__text_number(t, t->length ? " " : "", f[i].low < f[i].high
+                             ? (double)((const int *)(const void *)p)[k]
+                             : (double)((const float *)(const void *)p)[k]);
         }
-    }
-    osr_writer_meta(w, "osr.layers", text);
-    osr__free(ctx, text, size, 1);
-    return ctx->status;
 }
 
-/* Parse osr.layers; returns the number of layers, 0 where it is malformed. */
-static int osr__layers_read(const char *text, osr_layer *layers, int capacity)
+/* Reads the rows and moves on; returns what is wrong, NULL if nothing. */
+static const char *osr__fields_read(const char **text, const osr__field *f, int count,
+                                    int channels, void *to)
 {
-    int n = 0, k;
-    for (;;) {
-        int *ints[OSR__LAYER_INTS];
-        float *floats[OSR__LAYER_FLOATS];
-        osr_layer *l = &layers[n];
-        size_t length = 0;
-        if (n == capacity)
-            return 0;
-        memset(l, 0, sizeof *l);
-        while (text[length] != '\0' && text[length] != ' ')
-            ++length;
-        for (k = 0; k < OSR_LAYER_COUNT; ++k)
-            if (strlen(osr__layer_name((osr_layer_kind)k)) == length
-                && strncmp(text, osr__layer_name((osr_layer_kind)k), length) == 0)
-                break;
-        if (k == OSR_LAYER_COUNT)
-            return 0;
-        l->kind = (osr_layer_kind)k;
-        text += length;
-        osr__layer_fields(l, ints, floats);
-        for (k = 0; k < OSR__LAYER_INTS; ++k)
-            if (!osr__integer_read(&text, ints[k]))
-                return 0;
-        for (k = 0; k < OSR__LAYER_FLOATS; ++k) {
-            double v;
-            if (!osr__number_read(&text, &v))
-                return 0;
-            *floats[k] = (float)v;
+    double v;
+    int i, k;
+    for (i = 0; i < count; ++i)
+        for (k = 0; k < (f[i].channels ? channels : 1); ++k) {
+            char *p = (char *)to + f[i].at;
+            if (*text == NULL || !osr__number_read(text, &v))
+                return "missing or malformed";
+            if (f[i].low == f[i].high)
+                ((float *)(void *)p)[k] = (float)v;
+            else if (v != floor(v) || v < f[i].low || v > f[i].high)
+                return "out of range";
+            else
+                ((int *)(void *)p)[k] = (int)v;
         }
-        ++n;
-        if (*text == '\0')
-            return n;
-        if (*text++ != ';')
-            return 0;
-    }
-}
-
-static void osr__numbers_fields(osr_method_numbers *n, float *floats[7])
-{
-    floats[0] = &n->alpha;
-    floats[1] = &n->lambda;
-    floats[2] = &n->radius;
-    floats[3] = &n->pull;
-    floats[4] = &n->temperature;
-    floats[5] = &n->margin;
-    floats[6] = &n->smoothing;
-}
-
-static osr_status osr__names_write(osr_model *m, osr_writer *w)
-{
-    size_t size = 1, at = 0;
-    char *text;
-    int i;
-    for (i = 0; i < m->desc.classes; ++i)
-        size += strlen(m->class_names[i]) + 1;
-    text = (char *)osr__alloc(m->ctx, size, 1);
-    if (text == NULL)
-        return m->ctx->status;
-    for (i = 0; i < m->desc.classes; ++i)
-        at += (size_t)snprintf(text + at, size - at, "%s%s", i == 0 ? "" : "\n", m->class_names[i]);
-    osr_writer_meta(w, "osr.classes", text);
-    osr__free(m->ctx, text, size, 1);
-    return m->ctx->status;
-}
-
-static void osr__meta_numbers(osr_writer *w, const char *key, const double *v, int count)
-{
-    char text[512], number[40];
-    size_t at = 0;
-    int i;
-    text[0] = '\0';
-    for (i = 0; i < count && at + sizeof number < sizeof text; ++i) {
-        osr__number_text(v[i], number, sizeof number);
-        at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", i == 0 ? "" : " ", number);
-    }
-    osr_writer_meta(w, key, text);
+    return NULL;
 }
 
 static osr_status osr__meta_write(osr_model *m, osr_writer *w)
 {
     const osr_model_desc *d = &m->desc;
-    osr_method_numbers n = d->numbers;
-    float *floats[7];
-    double v[9];
-    int i;
+    osr__text t;
+    int i, n;
+    memset(&t, 0, sizeof t);
+    t.ctx = m->ctx;
     osr_writer_meta(w, "osr.method", d->method->name);
     osr_writer_meta(w, "osr.net", m->net_name);
-    v[0] = d->height;
-    v[1] = d->width;
-    v[2] = d->channels;
-    osr__meta_numbers(w, "osr.input", v, 3);
-    for (i = 0; i < d->channels; ++i)
-        v[i] = (double)d->mean[i];
-    osr__meta_numbers(w, "osr.mean", v, d->channels);
-    for (i = 0; i < d->channels; ++i)
-        v[i] = (double)d->std[i];
-    osr__meta_numbers(w, "osr.std", v, d->channels);
     osr_writer_meta(w, "osr.score", m->score->name);
-    if (m->threshold < HUGE_VAL && m->threshold > -HUGE_VAL)
-        osr__meta_numbers(w, "osr.threshold", &m->threshold, 1);
-    osr__numbers_fields(&n, floats);
-    for (i = 0; i < 7; ++i)
-        v[i] = (double)*floats[i];
-    v[7] = n.features;
-    v[8] = n.correlation;
-    osr__meta_numbers(w, "osr.numbers", v, 9);
-    osr__names_write(m, w);
-    return osr__layers_write(m, w);
+    for (i = 0; i < OSR__DESC_FIELDS; i += n) {
+        n = osr__fields_count(&osr__desc_fields[i], OSR__DESC_FIELDS - i);
+        osr__fields_write(&t, &osr__desc_fields[i], n, d->channels, d);
+        osr__text_meta(&t, w, osr__desc_fields[i].key);
+    }
+    if (m->threshold < HUGE_VAL && m->threshold > -HUGE_VAL) {
+        osr__text_number(&t, "", m->threshold);
+        osr__text_meta(&t, w, "osr.threshold");
+    }
+    for (i = 0; i < d->classes; ++i) {
+        osr__text_put(&t, i == 0 ? "" : "\n");
+        osr__text_put(&t, m->class_names[i]);
+    }
+    osr__text_meta(&t, w, "osr.classes");
+    for (i = 0; i < d->layer_count; ++i) {
+        osr__text_put(&t, i == 0 ? "" : ";");
+        osr__text_put(&t, osr__layer_name(d->layers[i].kind));
+        osr__fields_write(&t, osr__layer_fields, OSR__LAYER_FIELDS, 0, &d->layers[i]);
+    }
+    osr__text_meta(&t, w, "osr.layers");
+    return m->ctx->status;
 }
 
-/* Add the values behind a handle to a writer. */
-static osr_status osr__tensor_write(osr_model *m, osr_writer *w, const char *prefix,
-                                    const char *name, osr_tensor t)
+/* The values behind a handle, to a writer (file is NULL) or from a file. */
+static void osr__tensor_move(osr_model *m, osr_writer *w, const osr_file *file, const char *prefix,
+                             const char *name, osr_tensor t)
 {
     osr_ctx *ctx = m->ctx;
     const osr_shape s = osr_shape_of(ctx, t);
     const size_t n = osr_shape_count(s);
-    uint64_t shape[4] = { 1, 1, 1, 1 };
+    const osr_file_entry *e;
+    uint64_t shape[OSR_FILE_RANK] = { 0 };
     char full[96];
+    float *v;
     int i;
-    size_t bad;
-    float *v = (float *)osr__alloc(ctx, n, sizeof *v);
-    if (v == NULL)
-        return ctx->status;
     snprintf(full, sizeof full, "%s%s", prefix, name);
     for (i = 0; i < s.rank; ++i)
         shape[i] = (uint64_t)s.dim[i];
-    if (osr_read(ctx, t, v, n) == OSR_OK) {
-        bad = osr__first_bad(v, n);
+    e = file != NULL ? osr_file_find(file, full) : NULL;
+    if (file != NULL && e == NULL) {
+        osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" is missing", full);
+        return;
+    }
+    if (e != NULL && (e->rank != s.rank || memcmp(e->shape, shape, sizeof shape) != 0)) {
+        osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" does not have the shape %s", full,
+                  osr__shape_text(s).s);
+        return;
+    }
+    v = (float *)osr__alloc(ctx, n, sizeof *v);
+    if (v == NULL)
+        return;
+    if (e != NULL && osr_file_read_f32(file, full, n, v) == OSR_OK)
+        osr_write(ctx, t, v, n);
+    if (e == NULL && osr_read(ctx, t, v, n) == OSR_OK) {
+        const size_t bad = osr__first_bad(v, n);
         if (bad < n)
             osr__fail(ctx, OSR_NAN, "%s: value %lu is not finite", full, (unsigned long)bad);
         else
             osr_writer_tensor(w, full, OSR_DTYPE_F32, s.rank, shape, v);
     }
     osr__free(ctx, v, n, sizeof *v);
-    return ctx->status;
 }
 
 OSR_API osr_status osr_model_write(osr_model *m, osr_writer *w, int moments)
@@ -10029,64 +9812,20 @@ OSR_API osr_status osr_model_write(osr_model *m, osr_writer *w, int moments)
     osr__meta_write(m, w);
     for (i = 0; i < m->named_count && ctx->status == OSR_OK; ++i) {
         const osr_named *r = &m->named[i];
-        osr__tensor_write(m, w, "", r->name, r->tensor);
+        osr__tensor_move(m, w, NULL, "", r->name, r->tensor);
         if (moments && r->trainable) {
-            osr__tensor_write(m, w, "opt.m.", r->name, osr_moment(ctx, r->tensor, 1));
+            osr__tensor_move(m, w, NULL, "opt.m.", r->name, osr_moment(ctx, r->tensor, 1));
             if (ctx->arenas[OSR__MOMENT2].mem != NULL)
-                osr__tensor_write(m, w, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
+                osr__tensor_move(m, w, NULL, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
         }
     }
     return ctx->status;
 }
 
-static osr_status osr__tensor_read(osr_model *m, const osr_file *file, const char *prefix,
-                                   const char *name, osr_tensor t)
-{
-    osr_ctx *ctx = m->ctx;
-    const osr_shape s = osr_shape_of(ctx, t);
-    const size_t n = osr_shape_count(s);
-    char full[96];
-    const osr_file_entry *e;
-    float *v;
-    int i;
-    snprintf(full, sizeof full, "%s%s", prefix, name);
-    e = osr_file_find(file, full);
-    if (e == NULL)
-        return osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" is missing", full);
-    for (i = 0; i < s.rank && e->rank == s.rank && e->shape[i] == (uint64_t)s.dim[i]; ++i)
-        ;
-    if (e->rank != s.rank || i < s.rank)
-        return osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" does not have the shape %s",
-                         full, osr__shape_text(s).s);
-    v = (float *)osr__alloc(ctx, n, sizeof *v);
-    if (v == NULL)
-        return ctx->status;
-    if (osr_file_read_f32(file, full, n, v) == OSR_OK)
-        osr_write(ctx, t, v, n);
-    osr__free(ctx, v, n, sizeof *v);
-    return ctx->status;
-}
-
-/* count numbers of a metadata key. */
-static int osr__meta_read(osr_ctx *ctx, const osr_file *file, const char *key, double *v, int count)
-{
-    const char *text = osr_file_meta(file, key);
-    int i;
-    for (i = 0; text != NULL && i < count; ++i)
-        if (!osr__number_read(&text, &v[i]))
-            text = NULL;
-    if (text != NULL && *text == '\0')
-        return 1;
-    osr__fail(ctx, OSR_FORMAT, "model file: %s is missing or malformed", key);
-    return 0;
-}
-
 static osr_status osr__meta_desc(osr_ctx *ctx, const osr_file *file, osr_model_desc *d)
 {
-    double v[9];
-    float *floats[7];
-    int i;
-    const char *method = osr_file_meta(file, "osr.method");
+    const char *method = osr_file_meta(file, "osr.method"), *text, *wrong = NULL;
+    int i, n;
     memset(d, 0, sizeof *d);
     d->method = osr_method_find(method);
     if (d->method == NULL)
@@ -10094,87 +9833,93 @@ static osr_status osr__meta_desc(osr_ctx *ctx, const osr_file *file, osr_model_d
                          method == NULL ? "(none)" : method, OSR_VERSION);
     d->net_name = osr_file_meta(file, "osr.net");
     d->score = osr_file_meta(file, "osr.score");
-    if (!osr__meta_read(ctx, file, "osr.input", v, 3))
-        return ctx->status;
-    for (i = 0; i < 3; ++i)
-        if (!(v[i] >= 1.0 && v[i] <= (i < 2 ? 65536.0 : 4.0)))
-            return osr__fail(ctx, OSR_FORMAT, "model file: osr.input is out of range");
-    d->height = (int)v[0];
-    d->width = (int)v[1];
-    d->channels = (int)v[2];
-    if (!osr__meta_read(ctx, file, "osr.mean", v, d->channels))
-        return ctx->status;
-    for (i = 0; i < d->channels; ++i)
-        d->mean[i] = (float)v[i];
-    if (!osr__meta_read(ctx, file, "osr.std", v, d->channels))
-        return ctx->status;
-    for (i = 0; i < d->channels; ++i)
-        d->std[i] = (float)v[i];
-    if (!osr__meta_read(ctx, file, "osr.numbers", v, 9))
-        return ctx->status;
-    osr__numbers_fields(&d->numbers, floats);
-    for (i = 0; i < 7; ++i)
-        *floats[i] = (float)v[i];
-    d->numbers.features = fabs(v[7]) < 1e6 ? (int)v[7] : 0;
-    d->numbers.correlation = v[8] == 1.0;
+    for (i = 0; i < OSR__DESC_FIELDS; i += n) {
+        n = osr__fields_count(&osr__desc_fields[i], OSR__DESC_FIELDS - i);
+        text = osr_file_meta(file, osr__desc_fields[i].key);
+        wrong = osr__fields_read(&text, &osr__desc_fields[i], n, d->channels, d);
+        if (wrong != NULL || *text != '\0')
+            return osr__fail(ctx, OSR_FORMAT, "model file: %s is %s", osr__desc_fields[i].key,
+                             wrong != NULL ? wrong : "missing or malformed");
+    }
     return ctx->status;
 }
 
-/* Split osr.classes at its line ends; the pieces point into `copy`. */
-static int osr__names_read(char *copy, const char **names)
+/* Pieces of a text, cut at c. */
+static size_t osr__pieces(const char *text, char c)
 {
-    int n = 0;
-    char *p = copy;
-    for (;;) {
-        char *end = strchr(p, '\n');
-        names[n++] = p;
-        if (end == NULL)
-            return n;
-        *end = '\0';
-        p = end + 1;
+    size_t n = 1;
+    for (; *text != '\0'; ++text)
+        n += *text == c;
+    return n;
+}
+
+/* Splits osr.classes at its line ends; the names point into `copy`. */
+static void osr__names_read(char *copy, const char **names, int count)
+{
+    int i;
+    for (i = 0; i < count; ++i) {
+        names[i] = copy;
+        copy += strcspn(copy, "\n");
+        *copy++ = '\0';
     }
+}
+
+/* Parses osr.layers; 0 where it is malformed. */
+static int osr__layers_read(const char *text, osr_layer *layers, int count)
+{
+    int i, k;
+    for (i = 0; i < count; ++i) {
+        const size_t length = strcspn(text, " ");
+        for (k = 0; k < OSR_LAYER_COUNT; ++k)
+            if (strlen(osr__layer_name((osr_layer_kind)k)) == length
+                && strncmp(text, osr__layer_name((osr_layer_kind)k), length) == 0)
+                break;
+        if (k == OSR_LAYER_COUNT)
+            return 0;
+        layers[i].kind = (osr_layer_kind)k;
+        text += length;
+        if (osr__fields_read(&text, osr__layer_fields, OSR__LAYER_FIELDS, 0, &layers[i]) != NULL
+            || *text++ != (i + 1 < count ? ';' : '\0'))
+            return 0;
+    }
+    return 1;
 }
 
 static osr_status osr__model_from_file(osr_ctx *ctx, const osr_file *file, osr_model_desc *d,
                                        osr_model **out)
 {
-    const char *layers = osr_file_meta(file, "osr.layers"), *classes;
+    const char *layers = osr_file_meta(file, "osr.layers");
+    const char *classes = osr_file_meta(file, "osr.classes");
     const char *threshold = osr_file_meta(file, "osr.threshold");
+    size_t layer_count, class_count;
     osr_layer *table;
     const char **names;
     char *copy;
-    size_t i, layer_count = 1, class_count = 1;
-    double v;
-    classes = osr_file_meta(file, "osr.classes");
     if (layers == NULL || classes == NULL)
         return osr__fail(ctx, OSR_FORMAT, "model file: %s is missing",
                          layers == NULL ? "osr.layers" : "osr.classes");
-    for (i = 0; layers[i] != '\0'; ++i)
-        layer_count += layers[i] == ';';
-    for (i = 0; classes[i] != '\0'; ++i)
-        class_count += classes[i] == '\n';
+    layer_count = osr__pieces(layers, ';');
+    class_count = osr__pieces(classes, '\n');
     table = (osr_layer *)osr__alloc(ctx, layer_count, sizeof *table);
     names = (const char **)osr__alloc(ctx, class_count, sizeof *names);
     copy = osr__copy_text(ctx, classes);
     if (table != NULL && names != NULL && copy != NULL) {
         d->layers = table;
-        d->layer_count = osr__layers_read(layers, table, (int)layer_count);
+        d->layer_count = (int)layer_count;
         d->class_names = names;
-        d->classes = osr__names_read(copy, names);
-        if (d->layer_count == 0)
+        d->classes = (int)class_count;
+        osr__names_read(copy, names, d->classes);
+        if (!osr__layers_read(layers, table, d->layer_count))
             osr__fail(ctx, OSR_FORMAT, "model file: osr.layers is malformed");
         else
             osr_model_create(ctx, d, out);
     }
     osr__free(ctx, table, layer_count, sizeof *table);
     osr__free(ctx, (void *)names, class_count, sizeof *names);
-    if (copy != NULL)
-        osr__free(ctx, copy, strlen(classes) + 1, 1);
-    if (ctx->status == OSR_OK && threshold != NULL) {
-        if (!osr__meta_read(ctx, file, "osr.threshold", &v, 1))
-            return ctx->status;
-        (*out)->threshold = v;
-    }
+    osr__free(ctx, copy, strlen(classes) + 1, 1);
+    if (ctx->status == OSR_OK && threshold != NULL
+        && (!osr__number_read(&threshold, &(*out)->threshold) || *threshold != '\0'))
+        osr__fail(ctx, OSR_FORMAT, "model file: osr.threshold is missing or malformed");
     return ctx->status;
 }
 
@@ -10184,19 +9929,15 @@ OSR_API osr_status osr_model_read(osr_ctx *ctx, const osr_file *file, osr_model 
     osr_model *m = NULL;
     int i;
     *out = NULL;
-    if (ctx->status != OSR_OK || osr__meta_desc(ctx, file, &d) != OSR_OK
-        || osr__model_from_file(ctx, file, &d, &m) != OSR_OK) {
+    if (ctx->status == OSR_OK && osr__meta_desc(ctx, file, &d) == OSR_OK)
+        osr__model_from_file(ctx, file, &d, &m);
+    for (i = 0; m != NULL && i < m->named_count && ctx->status == OSR_OK; ++i)
+        osr__tensor_move(m, NULL, file, "", m->named[i].name, m->named[i].tensor);
+    if (ctx->status == OSR_OK)
+        *out = m;
+    else
         osr_model_destroy(m);
-        return ctx->status;
-    }
-    for (i = 0; i < m->named_count && ctx->status == OSR_OK; ++i)
-        osr__tensor_read(m, file, "", m->named[i].name, m->named[i].tensor);
-    if (ctx->status != OSR_OK) {
-        osr_model_destroy(m);
-        return ctx->status;
-    }
-    *out = m;
-    return OSR_OK;
+    return ctx->status;
 }
 
 OSR_API osr_status osr_model_read_moments(osr_model *m, const osr_file *file)
@@ -10208,10 +9949,10 @@ OSR_API osr_status osr_model_read_moments(osr_model *m, const osr_file *file)
         const osr_named *r = &m->named[i];
         if (!r->trainable)
             continue;
-        osr__tensor_read(m, file, "opt.m.", r->name, osr_moment(ctx, r->tensor, 1));
+        osr__tensor_move(m, NULL, file, "opt.m.", r->name, osr_moment(ctx, r->tensor, 1));
         snprintf(name, sizeof name, "opt.v.%s", r->name);
         if (osr_file_find(file, name) != NULL)
-            osr__tensor_read(m, file, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
+            osr__tensor_move(m, NULL, file, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
     }
     return ctx->status;
 }
@@ -10225,25 +9966,29 @@ OSR_API osr_status osr_model_save(osr_model *m, const char *path)
     return m->ctx->status;
 }
 
-OSR_API osr_status osr_model_load(osr_ctx *ctx, const char *path, osr_model **out)
+/* Reads the model of a file (NULL: it could not be opened) and closes it. */
+static osr_status osr__model_take(osr_ctx *ctx, osr_file *file, osr_model **out)
 {
-    osr_file *file = NULL;
     *out = NULL;
-    if (osr_file_open(ctx, path, NULL, &file) == OSR_OK)
+    if (file != NULL)
         osr_model_read(ctx, file, out);
     osr_file_close(file);
     return ctx->status;
+}
+
+OSR_API osr_status osr_model_load(osr_ctx *ctx, const char *path, osr_model **out)
+{
+    osr_file *file = NULL;
+    osr_file_open(ctx, path, NULL, &file);
+    return osr__model_take(ctx, file, out);
 }
 
 OSR_API osr_status osr_model_load_memory(osr_ctx *ctx, const void *data, size_t bytes,
                                          osr_model **out)
 {
     osr_file *file = NULL;
-    *out = NULL;
-    if (osr_file_open_memory(ctx, data, bytes, "model in memory", NULL, &file) == OSR_OK)
-        osr_model_read(ctx, file, out);
-    osr_file_close(file);
-    return ctx->status;
+    osr_file_open_memory(ctx, data, bytes, "model in memory", NULL, &file);
+    return osr__model_take(ctx, file, out);
 }
 
 /* The kernels: kernels/embed.c writes what stands between the next two lines. */
