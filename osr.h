@@ -240,6 +240,7 @@ OSR_API osr_kernels osr_ctx_kernels(const osr_ctx *ctx);
 /* Counters of a context, for benchmarks and tests. Bytes are of live memory. */
 typedef struct osr_ctx_stats {
     uint64_t device_bytes, device_peak_bytes; /* all OpenCL buffers                            */
+    uint64_t planned_peak_bytes;              /* of the same, told by each plan before it runs */
     uint64_t host_bytes, host_peak_bytes;     /* through the allocator                         */
     uint64_t allocations;                     /* allocator calls that asked for memory         */
     uint64_t plans;                           /* plans made so far                             */
@@ -3648,8 +3649,15 @@ static void osr__count_flops(osr_ctx *ctx, double flops)
 /* Allocate or enlarge the slots of a plan. Other plans that hold an enlarged one are dropped. */
 static void osr__slots_allocate(osr_ctx *ctx, const osr__plan *plan)
 {
+    uint64_t planned = ctx->stats.device_bytes;
     size_t i;
     int grown = 0;
+    for (i = 0; i < plan->use_count; ++i) {
+        const osr__slot *s = &ctx->slots[plan->uses[i]];
+        planned += s->want > s->bytes ? s->want - s->bytes : 0;
+    }
+    if (ctx->stats.planned_peak_bytes < planned)
+        ctx->stats.planned_peak_bytes = planned;
     for (i = 0; i < plan->use_count && ctx->status == OSR_OK; ++i) {
         osr__slot *s = &ctx->slots[plan->uses[i]];
         const size_t old = s->bytes;
