@@ -240,6 +240,7 @@ OSR_API osr_kernels osr_ctx_kernels(const osr_ctx *ctx);
 /* Counters of a context, for benchmarks and tests. Bytes are of live memory. */
 typedef struct osr_ctx_stats {
     uint64_t device_bytes, device_peak_bytes; /* all OpenCL buffers                            */
+    uint64_t planned_peak_bytes;              /* of the same, told by each plan before it runs */
     uint64_t host_bytes, host_peak_bytes;     /* through the allocator                         */
     uint64_t allocations;                     /* allocator calls that asked for memory         */
     uint64_t plans;                           /* plans made so far                             */
@@ -1876,13 +1877,20 @@ OSR_API const char *osr_version(void)
 
 /* == context and devices == -------------------------------------------------------------------- */
 
-/* One row a kernel file: whether the families differ (Winograd is for CPUs so far). */
+/* Programs: the convolutions and products, the rest, the peak. Few, because a driver takes a good
+ * tenth of a second to begin each; COMMON is part of all. */
+enum { OSR__PROGRAM_HEAVY, OSR__PROGRAM_REST, OSR__PROGRAM_PEAK, OSR__PROGRAM_COUNT,
+       OSR__PROGRAM_COMMON = OSR__PROGRAM_COUNT };
+
+/* One row a kernel file: its program, and whether the families differ: 0 no, 1 yes, 2 for CPUs
+ * only. */
 #define OSR__FILES(X)                                                                              \
-    X(conv, 1) X(matmul, 1) X(winograd, 1) X(norm, 0) X(element, 0) X(layout, 0) X(pool, 0)        \
-    X(rows, 0) X(loss, 0) X(optimiser, 0) X(jacobian, 0) X(peak, 0)
+    X(common, COMMON, 0) X(conv, HEAVY, 1) X(matmul, HEAVY, 1) X(winograd, HEAVY, 2)               \
+    X(norm, REST, 0) X(element, REST, 0) X(layout, REST, 0) X(pool, REST, 0) X(rows, REST, 0)      \
+    X(loss, REST, 0) X(optimiser, REST, 0) X(jacobian, REST, 0) X(peak, PEAK, 0)
 
 typedef enum osr__file {
-#define OSR__FILE_ENUM(name, split) OSR__FILE_##name,
+#define OSR__FILE_ENUM(name, program, split) OSR__FILE_##name,
     OSR__FILES(OSR__FILE_ENUM)
 #undef OSR__FILE_ENUM
     OSR__FILE_COUNT
@@ -2044,7 +2052,7 @@ struct osr_ctx {
     cl_device_id id;
     cl_context cl;
     cl_command_queue queue;
-    cl_program programs[OSR__FILE_COUNT];
+    cl_program programs[OSR__PROGRAM_COUNT];
     osr__arena arenas[OSR__ARENAS];
     osr__persist *persists;
     size_t persist_count, persist_capacity;
@@ -2518,7 +2526,7 @@ OSR_API void osr_ctx_destroy(osr_ctx *ctx)
         osr__mem_release(ctx, &ctx->slots[i].mem, ctx->slots[i].bytes);
     for (i = 0; i < OSR__ARENAS; ++i)
         osr__mem_release(ctx, &ctx->arenas[i].mem, ctx->arenas[i].capacity * sizeof(float));
-    for (i = 0; i < OSR__FILE_COUNT; ++i)
+    for (i = 0; i < OSR__PROGRAM_COUNT; ++i)
         if (ctx->programs[i] != NULL)
             clReleaseProgram(ctx->programs[i]);
     if (ctx->queue != NULL)
@@ -2642,19 +2650,16 @@ static void osr__build_error(osr_ctx *ctx, cl_program program, char *line, size_
     ctx->allocator.fn(ctx->allocator.user, log, n + 1, 0);
 }
 
-static const char *osr__file_name(const osr_ctx *ctx, osr__file file, char *buffer, size_t size)
-{
-    static const struct { const char *name; int split; } files[] = {
-#define OSR__FILE_ROW(name, split) { #name, split },
-        OSR__FILES(OSR__FILE_ROW)
+typedef struct osr__file_row {
+    const char *name;
+    unsigned char program, split;
+} osr__file_row;
+
+static const osr__file_row osr__files[] = {
+#define OSR__FILE_ROW(name, program, split) { #name, OSR__PROGRAM_##program, split },
+    OSR__FILES(OSR__FILE_ROW)
 #undef OSR__FILE_ROW
-    };
-    snprintf(buffer, size, "%s%s", files[file].name,
-             !files[file].split                  ? ""
-             : ctx->family == OSR_KERNELS_GPU ? "_gpu"
-                                              : "_cpu");
-    return buffer;
-}
+};
 
 /* Items of a work-group in the kernels that both families share. */
 static int osr__local_size(const osr_ctx *ctx)
@@ -2662,20 +2667,26 @@ static int osr__local_size(const osr_ctx *ctx)
     return ctx->family == OSR_KERNELS_GPU ? 64 : 1;
 }
 
-/* The text of a kernel file with common.cl before it; NULL with the error recorded. */
-static char *osr__program_text(osr_ctx *ctx, const char *name, size_t *size)
+/* The text of a program, common.cl first; NULL with the error recorded. */
+static char *osr__program_text(osr_ctx *ctx, int program, size_t *size)
 {
     osr__text t;
+    char name[64];
     unsigned i, k;
     memset(&t, 0, sizeof t);
     t.ctx = ctx;
-    for (k = 0; k < 2; ++k) {
-        const char *part = k == 0 ? "common" : name;
-        const osr__cl_file *file = ctx->kernel_dir == NULL ? osr__cl_find(part) : NULL;
+    for (k = 0; k < OSR__FILE_COUNT; ++k) {
+        const osr__file_row *f = &osr__files[k];
+        const int gpu = ctx->family == OSR_KERNELS_GPU;
+        const osr__cl_file *file;
+        if ((f->program != program && f->program != OSR__PROGRAM_COMMON) || (f->split == 2 && gpu))
+            continue;
+        snprintf(name, sizeof name, "%s%s", f->name, !f->split ? "" : gpu ? "_gpu" : "_cpu");
+        file = ctx->kernel_dir == NULL ? osr__cl_find(name) : NULL;
         if (ctx->kernel_dir != NULL)
-            osr__file_text(ctx, part, &t);
+            osr__file_text(ctx, name, &t);
         else if (file == NULL)
-            osr__fail(ctx, OSR_UNSUPPORTED, "kernels/%s.cl is not embedded", part);
+            osr__fail(ctx, OSR_UNSUPPORTED, "kernels/%s.cl is not embedded", name);
         for (i = 0; file != NULL && i < file->count; ++i)
             osr__text_put(&t, file->lines[i]);
     }
@@ -2794,40 +2805,38 @@ static void osr__cache_save(osr_ctx *ctx, const char *path, cl_program program)
     osr__free(ctx, bytes, n, 1);
 }
 
-static cl_program osr__program_build(osr_ctx *ctx, const char *name, const char *text,
-                                     const char *options)
+static cl_program osr__program_build(osr_ctx *ctx, const char *text, const char *options)
 {
     char line[256];
     cl_int code = CL_SUCCESS;
     cl_program program = clCreateProgramWithSource(ctx->cl, 1, &text, NULL, &code);
     if (program == NULL) {
-        osr__cl_fail(ctx, "clCreateProgramWithSource", name, code);
+        osr__cl_fail(ctx, "clCreateProgramWithSource", "kernels", code);
         return NULL;
     }
     code = clBuildProgram(program, 1, &ctx->id, options, NULL, NULL);
     if (code == CL_SUCCESS)
         return program;
     osr__build_error(ctx, program, line, sizeof line);
-    osr__fail(ctx, OSR_DEVICE, "clBuildProgram (kernels/%s.cl): %s (%d): %s", name,
-              osr__cl_name(code), (int)code,
+    osr__fail(ctx, OSR_DEVICE, "clBuildProgram (kernels): %s (%d): %s", osr__cl_name(code),
+              (int)code,
               line[0] != '\0' ? line : "no log; is the driver's cache directory writable?");
     clReleaseProgram(program);
     return NULL;
 }
 
-/* The program of a kernel file: from this context, from the cache, or built. */
-static cl_program osr__program(osr_ctx *ctx, osr__file file)
+/* A program: from this context, from the cache, or built. */
+static cl_program osr__program(osr_ctx *ctx, int which)
 {
-    char name[64], options[128], path[1100];
+    char options[128], path[1100];
     cl_program program = NULL;
     size_t size = 0;
     char *text;
-    if (ctx->programs[file] != NULL)
-        return ctx->programs[file];
-    osr__file_name(ctx, file, name, sizeof name);
+    if (ctx->programs[which] != NULL)
+        return ctx->programs[which];
     snprintf(options, sizeof options, "-cl-std=CL1.2 -DOSR_GPU=%d -DLS=%d",
              ctx->family == OSR_KERNELS_GPU, osr__local_size(ctx));
-    text = osr__program_text(ctx, name, &size);
+    text = osr__program_text(ctx, which, &size);
     if (text == NULL)
         return NULL;
     if (ctx->cache_dir != NULL) {
@@ -2835,12 +2844,12 @@ static cl_program osr__program(osr_ctx *ctx, osr__file file)
         program = osr__cache_load(ctx, path, options);
     }
     if (program == NULL && ctx->status == OSR_OK) {
-        program = osr__program_build(ctx, name, text, options);
+        program = osr__program_build(ctx, text, options);
         if (program != NULL && ctx->cache_dir != NULL)
             osr__cache_save(ctx, path, program);
     }
     osr__free(ctx, text, size, 1);
-    ctx->programs[file] = program;
+    ctx->programs[which] = program;
     return program;
 }
 
@@ -2863,7 +2872,7 @@ static cl_kernel osr__kernel_create(osr_ctx *ctx, osr__kernel k)
     };
     cl_int code = CL_SUCCESS;
     cl_kernel kernel;
-    cl_program program = osr__program(ctx, (osr__file)files[k]);
+    cl_program program = osr__program(ctx, osr__files[files[k]].program);
     if (program == NULL)
         return NULL;
     kernel = clCreateKernel(program, osr__kernel_name(k), &code);
@@ -3650,8 +3659,15 @@ static void osr__count_flops(osr_ctx *ctx, double flops)
 /* Allocate or enlarge the slots of a plan. Other plans that hold an enlarged one are dropped. */
 static void osr__slots_allocate(osr_ctx *ctx, const osr__plan *plan)
 {
+    uint64_t planned = ctx->stats.device_bytes;
     size_t i;
     int grown = 0;
+    for (i = 0; i < plan->use_count; ++i) {
+        const osr__slot *s = &ctx->slots[plan->uses[i]];
+        planned += s->want > s->bytes ? s->want - s->bytes : 0;
+    }
+    if (ctx->stats.planned_peak_bytes < planned)
+        ctx->stats.planned_peak_bytes = planned;
     for (i = 0; i < plan->use_count && ctx->status == OSR_OK; ++i) {
         osr__slot *s = &ctx->slots[plan->uses[i]];
         const size_t old = s->bytes;
@@ -11585,6 +11601,7 @@ static const char *const osr__cl_matmul_cpu[] = {
 "#define MM_LOAD(p) vload8(0, p)\n",
 "#endif\n",
 "#define MM_UNROLL _Pragma(\"unroll\")\n",
+"#define MM_ROLLED _Pragma(\"clang loop unroll(disable) vectorize(disable)\")\n",
 "#define MM_LOCAL16(p) (*(__local float16 *)(p))\n",
 "\n",
 "/* d [64][64] = lines x width values of p, lines ld apart. The rest of each line and the lines up to\n",
@@ -11592,16 +11609,12 @@ static const char *const osr__cl_matmul_cpu[] = {
 "static inline void mm_copy(__global const float *p, int ld, int lines, int width,\n",
 "                           __local float *d)\n",
 "{\n",
-"    for (int i = 0; i < lines; ++i, p += ld, d += MM_TILE) {\n",
+"    MM_ROLLED for (int i = 0; i < lines; ++i, p += ld, d += MM_TILE) {\n",
 "        int j = 0;\n",
-"        for (; j + 16 <= width; j += 16)\n",
-"            MM_LOCAL16(d + j) = vload16(0, p + j);\n",
-"        for (; j < width; ++j)\n",
-"            d[j] = p[j];\n",
-"        for (; j < MM_TILE; ++j)\n",
-"            d[j] = 0.0f;\n",
+"        MM_ROLLED for (; j + 16 <= width; j += 16) MM_LOCAL16(d + j) = vload16(0, p + j);\n",
+"        MM_ROLLED for (; j < MM_TILE; ++j) d[j] = j < width ? p[j] : 0.0f;\n",
 "    }\n",
-"    for (int j = 0; j < (lines + 7) / 8 * 8 * MM_TILE - lines * MM_TILE; j += 16)\n",
+"    MM_ROLLED for (int j = 0; j < (lines + 7) / 8 * 8 * MM_TILE - lines * MM_TILE; j += 16)\n",
 "        MM_LOCAL16(d + j) = (float16)(0.0f);\n",
 "}\n",
 "\n",
@@ -11609,18 +11622,15 @@ static const char *const osr__cl_matmul_cpu[] = {
 "static inline void mm_store(__global float *c, int N, int rows, int cols, int first,\n",
 "                            float16 (*acc)[MM_V])\n",
 "{\n",
-"    MM_UNROLL for (int r = 0; r < MM_R; ++r) MM_UNROLL for (int v = 0; v < MM_V; ++v)\n",
+"    MM_ROLLED for (int r = 0; r < min(rows, MM_R); ++r) MM_ROLLED for (int v = 0; v < MM_V; ++v)\n",
 "    {\n",
 "        __global float *p = c + (size_t)r * N + v * 16;\n",
+"        const float *t = (const float *)&acc[r][v];\n",
 "        const int left = cols - v * 16;\n",
-"        if (r < rows && left >= 16) {\n",
+"        if (left >= 16)\n",
 "            vstore16(first ? acc[r][v] : vload16(0, p) + acc[r][v], 0, p);\n",
-"        } else if (r < rows) {\n",
-"            float t[16];\n",
-"            vstore16(acc[r][v], 0, t);\n",
-"            for (int j = 0; j < left; ++j)\n",
-"                p[j] = first ? t[j] : p[j] + t[j];\n",
-"        }\n",
+"        else\n",
+"            MM_ROLLED for (int j = 0; j < left; ++j) p[j] = first ? t[j] : p[j] + t[j];\n",
 "    }\n",
 "}\n",
 "\n",
@@ -11631,7 +11641,7 @@ static const char *const osr__cl_matmul_cpu[] = {
 "    float16 acc[MM_R][MM_V];\n",
 "    MM_UNROLL for (int r = 0; r < MM_R; ++r) MM_UNROLL for (int v = 0; v < MM_V; ++v)\n",
 "        acc[r][v] = (float16)(0.0f);\n",
-"    for (int k = 0; k < depth; ++k, a += ks, b += MM_TILE) {\n",
+"    MM_ROLLED for (int k = 0; k < depth; ++k, a += ks, b += MM_TILE) {\n",
 "        float16 bv[MM_V];\n",
 "        MM_UNROLL for (int v = 0; v < MM_V; ++v) bv[v] = *(__local const float16 *)(b + v * 16);\n",
 "        MM_UNROLL for (int r = 0; r < MM_R; ++r)\n",
@@ -11661,8 +11671,8 @@ static const char *const osr__cl_matmul_cpu[] = {
 "        else\n",
 "            mm_copy(a + (size_t)m0 * K + k0, K, rows, depth, la);\n",
 "        mm_copy(b + (size_t)k0 * N + n0, N, depth, cols, lb);\n",
-"        for (int r = 0; r < rows; r += MM_R)\n",
-"            for (int j = 0; j < cols; j += MM_V * 16) {\n",
+"        MM_ROLLED for (int r = 0; r < rows; r += MM_R)\n",
+"            MM_ROLLED for (int j = 0; j < cols; j += MM_V * 16) {\n",
 "                float16 acc[MM_R][MM_V];\n",
 "                mm_block(la + r * rs, rs, ks, lb + j, depth, acc);\n",
 "                mm_store(c + (size_t)(m0 + r) * N + n0 + j, N, rows - r, cols - j, k0 == 0, acc);\n",
@@ -11691,6 +11701,7 @@ static const char *const osr__cl_matmul_cpu[] = {
 "{\n",
 "    __global const float *ap[MM_NT_R], *bp[MM_NT_C];\n",
 "    mm_vec acc[MM_NT_R][MM_NT_C];\n",
+"    mm_vec lanes[MM_NT_R][MM_NT_C];\n",
 "    int k = 0;\n",
 "\n",
 "    MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) bp[j] = b + (size_t)min(j, cols - 1) * K;\n",
@@ -11699,7 +11710,7 @@ static const char *const osr__cl_matmul_cpu[] = {
 "        ap[r] = a + (size_t)min(r, rows - 1) * K;\n",
 "        MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) acc[r][j] = (mm_vec)(0.0f);\n",
 "    }\n",
-"    for (; k + MM_LANES <= depth; k += MM_LANES) {\n",
+"    MM_ROLLED for (; k + MM_LANES <= depth; k += MM_LANES) {\n",
 "        mm_vec bv[MM_NT_C];\n",
 "        MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) bv[j] = MM_LOAD(bp[j] + k);\n",
 "        MM_UNROLL for (int r = 0; r < MM_NT_R; ++r)\n",
@@ -11709,14 +11720,13 @@ static const char *const osr__cl_matmul_cpu[] = {
 "        }\n",
 "    }\n",
 "    MM_UNROLL for (int r = 0; r < MM_NT_R; ++r) MM_UNROLL for (int j = 0; j < MM_NT_C; ++j)\n",
-"    {\n",
-"        if (r < rows && j < cols) {\n",
-"            float sum = mm_lanes(acc[r][j]);\n",
-"            for (int t = k; t < depth; ++t)\n",
-"                sum += ap[r][t] * bp[j][t];\n",
+"        lanes[r][j] = acc[r][j];\n",
+"    MM_ROLLED for (int r = 0; r < min(rows, MM_NT_R); ++r)\n",
+"        MM_ROLLED for (int j = 0; j < min(cols, MM_NT_C); ++j) {\n",
+"            float sum = mm_lanes(lanes[r][j]);\n",
+"            MM_ROLLED for (int t = k; t < depth; ++t) sum += a[r * K + t] * b[j * K + t];\n",
 "            c[(size_t)r * N + j] = first ? sum : c[(size_t)r * N + j] + sum;\n",
 "        }\n",
-"    }\n",
 "}\n",
 "\n",
 "#define MM_KERNEL(NAME)                                                                            \\\n",
@@ -11746,8 +11756,8 @@ static const char *const osr__cl_matmul_cpu[] = {
 "\n",
 "    do {\n",
 "        const int depth = min(K - k, MM_NT_DEPTH);\n",
-"        for (int m = m0; m < m1; m += MM_NT_R)\n",
-"            for (int n = n0; n < n1; n += MM_NT_C)\n",
+"        MM_ROLLED for (int m = m0; m < m1; m += MM_NT_R)\n",
+"            MM_ROLLED for (int n = n0; n < n1; n += MM_NT_C)\n",
 "                mm_dot(a + aoff + (size_t)m * K + k, b + boff + (size_t)n * K + k,\n",
 "                       c + coff + (size_t)m * N + n, N, K, m1 - m, n1 - n, depth, k == 0);\n",
 "        k += MM_NT_DEPTH;\n",
@@ -13619,7 +13629,7 @@ static const osr__cl_file osr__cl_files[] = {
     {"jacobian", osr__cl_jacobian, 76},
     {"layout", osr__cl_layout, 65},
     {"loss", osr__cl_loss, 227},
-    {"matmul_cpu", osr__cl_matmul_cpu, 214},
+    {"matmul_cpu", osr__cl_matmul_cpu, 208},
     {"matmul_gpu", osr__cl_matmul_gpu, 206},
     {"norm", osr__cl_norm, 271},
     {"optimiser", osr__cl_optimiser, 45},

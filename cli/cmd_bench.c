@@ -3,11 +3,13 @@
  *
  * Each round times a training step, an inference batch and the device's multiply-add rate, one
  * after the other, so that another load or a change of clock meets all three; medians over the
- * rounds. Then some steps with every launch timed, for the table.
+ * rounds. Then some steps with every launch timed, for the table. --start both adds the start of a
+ * process, --sweep the other sizes of batches.
  *
  * Operations are counted as those of a direct convolution, so that algorithms can be compared by
  * them; Winograd's needs fewer and may come out above the peak. */
 #define _XOPEN_SOURCE 700
+#include "bench_start.h"
 #include "exit_codes.h"
 #include "output.h"
 #include "philox.h"
@@ -22,7 +24,9 @@
 enum {
     SIDE = 32, CHANNELS = 3, CLASSES = 6,
     PROFILED = 5,      /* steps with every launch timed */
-    COMPARED = 8,      /* figures that --compare sets side by side */
+    COMPARED = 11,     /* figures that --compare sets side by side */
+    ALWAYS = 9,        /* the first of them, which every result has */
+    SWEPT = 7,         /* batches 8 to 512 */
     STREAM = 0x62656e00
 };
 
@@ -42,7 +46,7 @@ struct bench {
     int32_t *labels;
     int batch, steps;
     double *train, *infer, *peak; /* [steps]: seconds, seconds, GFLOP/s */
-    double first_step;
+    double first_step, latency, cold, warm; /* seconds; cold and warm NaN: not measured */
     uint64_t train_launches, infer_launches, train_device_bytes;
     struct pass_row *row;
     size_t row_count;
@@ -52,8 +56,14 @@ struct bench {
         double train_rate, infer_rate, peak; /* images/s, images/s, GFLOP/s */
         double step, elementwise, flops; /* of a timed step: seconds, seconds in rows without
                                             operations, operations */
-        double device_bytes, host_bytes, resident_bytes;
+        double device_bytes, planned_bytes, host_bytes, resident_bytes;
     } result;
+    struct {
+        int batch;
+        double train_rate, infer_rate, device_bytes, planned_bytes;
+    } sweep[SWEPT];
+    int swept;
+    char *earlier_text; /* the file of --compare */
     double earlier[COMPARED];
 };
 
@@ -75,7 +85,8 @@ static double median(double *values, int count)
 
 static const char *const compared[COMPARED] = {
     "train_images_per_s", "infer_images_per_s", "peak_gflops",     "train_share_of_peak",
-    "first_step_s",       "peak_device_bytes",  "peak_host_bytes", "peak_resident_bytes"};
+    "first_step_s",       "peak_device_bytes",  "peak_host_bytes", "peak_resident_bytes",
+    "latency_s",          "cold_start_s",       "warm_start_s"};
 
 /* The number that follows "key": in JSON of this program, where no key occurs twice. */
 static int find_number(const char *text, const char *key, double *value)
@@ -101,27 +112,67 @@ static int read_earlier(struct bench *b, const char *path)
 {
     enum { MOST = 1 << 20 };
     FILE *file = fopen(path, "rb");
-    char *text = file != NULL ? calloc(1, MOST + 1) : NULL;
     int code = EXIT_OK;
     if (file == NULL) {
         message_error("--compare %s: cannot be opened", path);
         return EXIT_DATA;
     }
-    if (text == NULL || fread(text, 1, MOST, file) == 0 || ferror(file)) {
+    b->earlier_text = calloc(1, MOST + 1);
+    if (b->earlier_text == NULL || fread(b->earlier_text, 1, MOST, file) == 0 || ferror(file)) {
         message_error("--compare %s: cannot be read", path);
         code = EXIT_DATA;
     }
+    fclose(file);
     for (int i = 0; i < COMPARED && code == EXIT_OK; ++i)
-        if (find_number(text, compared[i], &b->earlier[i]) != 0) {
+        if (find_number(b->earlier_text, compared[i], &b->earlier[i]) != 0) {
+            b->earlier[i] = NAN;
+            if (i >= ALWAYS)
+                continue;
             message_error("--compare %s: no number \"%s\"; is it output of osr bench --json?", path,
                           compared[i]);
             code = EXIT_DATA;
         }
-    double batch = 0.0;
-    if (code == EXIT_OK && find_number(text, "batch", &batch) == 0 && (int)batch != b->batch)
-        message_warning("%s was measured with batch %d, not %d", path, (int)batch, b->batch);
-    free(text);
-    fclose(file);
+    return code;
+}
+
+/* Refuses a result whose "key" is not `value`, given as it stands in JSON. */
+static int same_as_earlier(const struct bench *b, const char *key, const char *value)
+{
+    char wanted[64];
+    const char *at;
+    snprintf(wanted, sizeof wanted, "\"%s\":", key);
+    at = strstr(b->earlier_text, wanted);
+    at = at == NULL ? "null" : at + strlen(wanted);
+    at += strspn(at, " \t\r\n");
+    if (strncmp(at, value, strlen(value)) == 0 && strchr(",} \t\r\n", at[strlen(value)]) != NULL)
+        return EXIT_OK;
+    message_error("--compare %s: measured with another %s: %.*s, now %s",
+                  option_text(b->o, "compare"), key,
+                  (int)(at[0] == '"' ? strcspn(at + 1, "\"") + 2 : strcspn(at, ",} \t\r\n")), at,
+                  value);
+    return EXIT_DATA;
+}
+
+/* Results compare where version, device, kernels, network and batch agree. */
+static int check_earlier(const struct bench *b)
+{
+    static const char *const keys[] = {"version", "device", "kernels", "net", "batch"};
+    char device[512], number[32];
+    const char *values[5];
+    int code = EXIT_OK;
+    values[0] = osr_version();
+    values[1] = device_text(b->ctx, device, sizeof device);
+    values[2] = osr_ctx_kernels(b->ctx) == OSR_KERNELS_CPU ? "cpu" : "gpu";
+    values[3] = option_text(b->o, "net");
+    snprintf(number, sizeof number, "%d", b->batch);
+    values[4] = number;
+    for (int i = 0; i < 5 && code == EXIT_OK; ++i) {
+        struct json j = {0};
+        json_text(&j, NULL, values[i]);
+        code = j.failed ? EXIT_MEMORY
+                        : same_as_earlier(b, keys[i], i == 4 ? values[i] : j.text);
+        json_free(&j);
+    }
     return code;
 }
 
@@ -207,24 +258,45 @@ static double infer_batch(struct bench *b)
     return progress_now() - start;
 }
 
-static int bench_rounds(struct bench *b)
+/* Seconds from one image to its logits; the median over the rounds. */
+static void bench_latency(struct bench *b)
 {
+    const int batch = b->batch;
+    const uint64_t of_batch = b->infer_launches;
+    b->batch = 1;
+    infer_batch(b); /* makes the plan */
+    for (int i = 0; i < b->steps && osr_ctx_status(b->ctx) == OSR_OK; ++i)
+        b->infer[i] = infer_batch(b);
+    b->latency = median(b->infer, b->steps);
+    b->batch = batch;
+    b->infer_launches = of_batch;
+}
+
+static int bench_rounds(struct bench *b, const char *what)
+{
+    struct progress progress;
     osr_ctx_stats s;
     train_step(b);
     b->first_step = progress_now() - b->started;
     osr_ctx_get_stats(b->ctx, &s);
     b->train_device_bytes = s.device_peak_bytes;
     infer_batch(b);
+    progress_start(&progress, what, 0, 1, b->steps);
     for (int i = 0; i < b->steps && osr_ctx_status(b->ctx) == OSR_OK; ++i) {
         b->train[i] = train_step(b);
         b->infer[i] = infer_batch(b);
         osr_peak_gflops(b->ctx, &b->peak[i]);
+        progress_step(&progress, 0, i + 1, 2.0 * b->batch, NAN, NAN);
     }
+    status_line_end();
     if (osr_ctx_status(b->ctx) != OSR_OK)
         return session_fail(b->ctx);
     b->result.train_rate = b->batch / median(b->train, b->steps);
     b->result.infer_rate = b->batch / median(b->infer, b->steps);
     b->result.peak = median(b->peak, b->steps);
+    osr_ctx_get_stats(b->ctx, &s);
+    b->result.device_bytes = (double)s.device_peak_bytes;
+    b->result.planned_bytes = (double)s.planned_peak_bytes;
     return EXIT_OK;
 }
 
@@ -345,7 +417,6 @@ static void bench_memory(struct bench *b)
 {
     osr_ctx_stats s;
     osr_ctx_get_stats(b->ctx, &s);
-    b->result.device_bytes = (double)s.device_peak_bytes;
     b->result.host_bytes = (double)s.host_peak_bytes;
     b->result.resident_bytes = resident_peak();
 }
@@ -364,7 +435,8 @@ static void figures(const struct bench *b, double value[COMPARED])
     const double all[COMPARED] = {
         b->result.train_rate, b->result.infer_rate,   b->result.peak,
         train_share(b),       b->first_step,          b->result.device_bytes,
-        b->result.host_bytes, b->result.resident_bytes};
+        b->result.host_bytes, b->result.resident_bytes,
+        b->latency,           b->cold,               b->warm};
     memcpy(value, all, sizeof all);
 }
 
@@ -420,6 +492,7 @@ static int print_json(const struct bench *b, int compare)
     json_integer(&j, "seed", option_int(b->o, "seed"));
     for (int i = 0; i < COMPARED; ++i)
         json_real(&j, compared[i], value[i]);
+    json_integer(&j, "planned_device_bytes", (int64_t)b->result.planned_bytes);
     json_integer(&j, "train_device_bytes", (int64_t)b->train_device_bytes);
     json_integer(&j, "train_launches", (int64_t)b->train_launches);
     json_integer(&j, "infer_launches", (int64_t)b->infer_launches);
@@ -428,6 +501,17 @@ static int print_json(const struct bench *b, int compare)
     json_open(&j, "rows", '[');
     for (size_t i = 0; i < b->row_count; ++i)
         json_row(&j, b, &b->row[i]);
+    json_close(&j, ']');
+    json_open(&j, "sweep", '[');
+    for (int i = 0; i < b->swept; ++i) {
+        json_open(&j, NULL, '{');
+        json_integer(&j, "batch", b->sweep[i].batch);
+        json_real(&j, "train_images_per_s", b->sweep[i].train_rate);
+        json_real(&j, "infer_images_per_s", b->sweep[i].infer_rate);
+        json_integer(&j, "peak_device_bytes", (int64_t)b->sweep[i].device_bytes);
+        json_integer(&j, "planned_device_bytes", (int64_t)b->sweep[i].planned_bytes);
+        json_close(&j, '}');
+    }
     json_close(&j, ']');
     if (compare) {
         json_open(&j, "ratios", '{');
@@ -483,10 +567,31 @@ static int print_compare(const struct bench *b, const double *value)
     table_cell(&t, "earlier");
     table_cell(&t, "ratio");
     for (int i = 0; i < COMPARED; ++i) {
+        if (isnan(value[i]) || isnan(b->earlier[i]))
+            continue;
         table_cell(&t, "%s", compared[i]);
         table_cell(&t, "%.6g", value[i]);
         table_cell(&t, "%.6g", b->earlier[i]);
         table_cell(&t, "%.3f", value[i] / b->earlier[i]);
+    }
+    putchar('\n');
+    return table_print(&t);
+}
+
+static int print_sweep(const struct bench *b)
+{
+    static const char *const heads[] = {"batch", "training images/s", "inference images/s",
+                                        "device MB", "planned MB"};
+    struct table t;
+    table_start(&t, 5);
+    for (int i = 0; i < 5; ++i)
+        table_cell(&t, "%s", heads[i]);
+    for (int i = 0; i < b->swept; ++i) {
+        table_cell(&t, "%d", b->sweep[i].batch);
+        table_cell(&t, "%.1f", b->sweep[i].train_rate);
+        table_cell(&t, "%.1f", b->sweep[i].infer_rate);
+        table_cell(&t, "%.1f", b->sweep[i].device_bytes * 1e-6);
+        table_cell(&t, "%.1f", b->sweep[i].planned_bytes * 1e-6);
     }
     putchar('\n');
     return table_print(&t);
@@ -506,42 +611,120 @@ static int print_text(const struct bench *b, int compare)
     printf("inference  %.1f images/s\n", b->result.infer_rate);
     printf("peak       %.1f GFLOP/s\n", b->result.peak);
     printf("first step %.3f s after the start\n", b->first_step);
-    printf("memory     device %.1f MB, host %.1f MB, process %.1f MB\n",
-           b->result.device_bytes * 1e-6, b->result.host_bytes * 1e-6,
-           b->result.resident_bytes * 1e-6);
+    printf("latency    %.2f ms for one image\n", b->latency * 1e3);
+    if (!isnan(b->cold))
+        printf("start      %.3f s cold, %.3f s warm, of a process to the end of a step\n", b->cold,
+               b->warm);
+    printf("memory     device %.1f MB (planned %.1f MB), host %.1f MB, process %.1f MB\n",
+           b->result.device_bytes * 1e-6, b->result.planned_bytes * 1e-6,
+           b->result.host_bytes * 1e-6, b->result.resident_bytes * 1e-6);
     printf("launches   %llu a training step, %llu an inference batch\n",
            (unsigned long long)b->train_launches, (unsigned long long)b->infer_launches);
     printf("timed      %.1f ms in launches of a training step, %.1f%% elementwise\n\n",
            b->result.step * 1e3, 100.0 * b->result.elementwise / b->result.step);
     code = print_rows(b);
+    if (code == EXIT_OK && b->swept > 0)
+        code = print_sweep(b);
     if (code == EXIT_OK && compare)
         code = print_compare(b, value);
     return code;
 }
 
+static void bench_close(struct bench *b)
+{
+    osr_model_destroy(b->model);
+    osr_ctx_destroy(b->ctx);
+    free(b->images);
+    free(b->logits);
+    free(b->labels);
+    free(b->train);
+    free(b->infer);
+    free(b->peak);
+    free(b->row);
+    free(b->seconds);
+    free(b->earlier_text);
+}
+
+static int bench_open(struct bench *b)
+{
+    int code = session_open(b->o, &b->ctx);
+    if (code == EXIT_OK && b->earlier_text != NULL)
+        code = check_earlier(b);
+    if (code == EXIT_OK)
+        code = bench_model(b);
+    return code == EXIT_OK ? bench_data(b) : code;
+}
+
+/* Each batch in a context of its own, so that its memory is its own. */
+static int bench_sweep(struct bench *all)
+{
+    int code = EXIT_OK;
+    for (int i = 0; i < SWEPT && code == EXIT_OK; ++i) {
+        struct bench b = {0};
+        char what[32];
+        b.o = all->o;
+        b.batch = 8 << i;
+        b.steps = all->steps < 5 ? all->steps : 5;
+        snprintf(what, sizeof what, "batch %d", b.batch);
+        code = bench_open(&b);
+        if (code == EXIT_OK)
+            code = bench_rounds(&b, what);
+        all->sweep[i].batch = b.batch;
+        all->sweep[i].train_rate = b.result.train_rate;
+        all->sweep[i].infer_rate = b.result.infer_rate;
+        all->sweep[i].device_bytes = b.result.device_bytes;
+        all->sweep[i].planned_bytes = b.result.planned_bytes;
+        all->swept += code == EXIT_OK;
+        bench_close(&b);
+    }
+    return code;
+}
+
+/* The start alone: what bench_start runs in a process of its own. */
+static int bench_once(struct bench *b)
+{
+    int code = bench_open(b);
+    if (code == EXIT_OK) {
+        train_step(b);
+        printf("%.3f s to the end of the first step\n", progress_now() - b->started);
+        fflush(stdout);
+        code = osr_ctx_status(b->ctx) == OSR_OK ? EXIT_OK : session_fail(b->ctx);
+    }
+    return code;
+}
+
 static int bench_run(struct bench *b)
 {
+    enum { START_OFF, START_ONCE, START_BOTH };
     const char *earlier = option_text(b->o, "compare");
     int code = EXIT_OK;
     if (strcmp(option_text(b->o, "net"), "vgg32") != 0) {
         message_error("--net %s: bench has vgg32 only", option_text(b->o, "net"));
         return EXIT_USAGE;
     }
+    if (option_choice(b->o, "start") == START_ONCE)
+        return bench_once(b);
     if (earlier != NULL)
         code = read_earlier(b, earlier);
+    if (code == EXIT_OK && option_choice(b->o, "start") == START_BOTH)
+        code = bench_start(b->o, &b->cold, &b->warm);
+    b->started = progress_now();
     if (code == EXIT_OK)
-        code = session_open(b->o, &b->ctx);
+        code = bench_open(b);
     if (code == EXIT_OK)
-        code = bench_model(b);
-    if (code == EXIT_OK)
-        code = bench_data(b);
-    if (code == EXIT_OK)
-        code = bench_rounds(b);
+        code = bench_rounds(b, "bench");
     if (code == EXIT_OK)
         code = bench_profile(b);
     if (code != EXIT_OK)
         return code;
+    bench_latency(b);
     bench_memory(b);
+    if (osr_ctx_status(b->ctx) != OSR_OK)
+        return session_fail(b->ctx);
+    if (option_flag(b->o, "sweep"))
+        code = bench_sweep(b);
+    if (code != EXIT_OK)
+        return code;
     return option_flag(b->o, "json") ? print_json(b, earlier != NULL)
                                      : print_text(b, earlier != NULL);
 }
@@ -554,16 +737,8 @@ int cmd_bench(struct options *o)
     b.started = progress_now();
     b.batch = (int)option_int(o, "batch");
     b.steps = (int)option_int(o, "steps");
+    b.cold = b.warm = NAN;
     code = bench_run(&b);
-    osr_model_destroy(b.model);
-    osr_ctx_destroy(b.ctx);
-    free(b.images);
-    free(b.logits);
-    free(b.labels);
-    free(b.train);
-    free(b.infer);
-    free(b.peak);
-    free(b.row);
-    free(b.seconds);
+    bench_close(&b);
     return code;
 }

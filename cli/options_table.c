@@ -126,8 +126,12 @@ const struct option_row option_table[] = {
     {"limit", 0, OPTION_INTEGER, "0", "images", "[0,]", JACOBIAN, 0, "first N only; 0: all"},
     /* bench */
     {"steps", 0, OPTION_INTEGER, "20", "steps", "[1,1000000]", BENCH, 0, "timed steps"},
+    {"sweep", 0, OPTION_FLAG, "false", NULL, NULL, BENCH, NOW,
+     "also rates and memory of batches 8, 16 ... 512"},
+    {"start", 0, OPTION_CHOICE, "off", NULL, "off|once|both", BENCH, NOW,
+     "once: only print the seconds of the start; both: time the start of a process, cold and warm"},
     {"compare", 0, OPTION_TEXT, NULL, NULL, NULL, BENCH, NOW,
-     "file with the --json output of an earlier bench"},
+     "file with the --json output of an earlier bench of the same version, device and network"},
     /* machine and run */
     {"device", 0, OPTION_TEXT, NULL, NULL, NULL, COMPUTE, 0,
      "device by number or part of its name, as osr devices prints them; unset: the first"},

@@ -43,6 +43,7 @@ typedef float8 mm_vec;
 #define MM_LOAD(p) vload8(0, p)
 #endif
 #define MM_UNROLL _Pragma("unroll")
+#define MM_ROLLED _Pragma("clang loop unroll(disable) vectorize(disable)")
 #define MM_LOCAL16(p) (*(__local float16 *)(p))
 
 /* d [64][64] = lines x width values of p, lines ld apart. The rest of each line and the lines up to
@@ -50,16 +51,12 @@ typedef float8 mm_vec;
 static inline void mm_copy(__global const float *p, int ld, int lines, int width,
                            __local float *d)
 {
-    for (int i = 0; i < lines; ++i, p += ld, d += MM_TILE) {
+    MM_ROLLED for (int i = 0; i < lines; ++i, p += ld, d += MM_TILE) {
         int j = 0;
-        for (; j + 16 <= width; j += 16)
-            MM_LOCAL16(d + j) = vload16(0, p + j);
-        for (; j < width; ++j)
-            d[j] = p[j];
-        for (; j < MM_TILE; ++j)
-            d[j] = 0.0f;
+        MM_ROLLED for (; j + 16 <= width; j += 16) MM_LOCAL16(d + j) = vload16(0, p + j);
+        MM_ROLLED for (; j < MM_TILE; ++j) d[j] = j < width ? p[j] : 0.0f;
     }
-    for (int j = 0; j < (lines + 7) / 8 * 8 * MM_TILE - lines * MM_TILE; j += 16)
+    MM_ROLLED for (int j = 0; j < (lines + 7) / 8 * 8 * MM_TILE - lines * MM_TILE; j += 16)
         MM_LOCAL16(d + j) = (float16)(0.0f);
 }
 
@@ -67,18 +64,15 @@ static inline void mm_copy(__global const float *p, int ld, int lines, int width
 static inline void mm_store(__global float *c, int N, int rows, int cols, int first,
                             float16 (*acc)[MM_V])
 {
-    MM_UNROLL for (int r = 0; r < MM_R; ++r) MM_UNROLL for (int v = 0; v < MM_V; ++v)
+    MM_ROLLED for (int r = 0; r < min(rows, MM_R); ++r) MM_ROLLED for (int v = 0; v < MM_V; ++v)
     {
         __global float *p = c + (size_t)r * N + v * 16;
+        const float *t = (const float *)&acc[r][v];
         const int left = cols - v * 16;
-        if (r < rows && left >= 16) {
+        if (left >= 16)
             vstore16(first ? acc[r][v] : vload16(0, p) + acc[r][v], 0, p);
-        } else if (r < rows) {
-            float t[16];
-            vstore16(acc[r][v], 0, t);
-            for (int j = 0; j < left; ++j)
-                p[j] = first ? t[j] : p[j] + t[j];
-        }
+        else
+            MM_ROLLED for (int j = 0; j < left; ++j) p[j] = first ? t[j] : p[j] + t[j];
     }
 }
 
@@ -89,7 +83,7 @@ static inline void mm_block(__local const float *a, int rs, int ks,
     float16 acc[MM_R][MM_V];
     MM_UNROLL for (int r = 0; r < MM_R; ++r) MM_UNROLL for (int v = 0; v < MM_V; ++v)
         acc[r][v] = (float16)(0.0f);
-    for (int k = 0; k < depth; ++k, a += ks, b += MM_TILE) {
+    MM_ROLLED for (int k = 0; k < depth; ++k, a += ks, b += MM_TILE) {
         float16 bv[MM_V];
         MM_UNROLL for (int v = 0; v < MM_V; ++v) bv[v] = *(__local const float16 *)(b + v * 16);
         MM_UNROLL for (int r = 0; r < MM_R; ++r)
@@ -119,8 +113,8 @@ static inline void mm_tile(__global const float *a, __global const float *b,
         else
             mm_copy(a + (size_t)m0 * K + k0, K, rows, depth, la);
         mm_copy(b + (size_t)k0 * N + n0, N, depth, cols, lb);
-        for (int r = 0; r < rows; r += MM_R)
-            for (int j = 0; j < cols; j += MM_V * 16) {
+        MM_ROLLED for (int r = 0; r < rows; r += MM_R)
+            MM_ROLLED for (int j = 0; j < cols; j += MM_V * 16) {
                 float16 acc[MM_R][MM_V];
                 mm_block(la + r * rs, rs, ks, lb + j, depth, acc);
                 mm_store(c + (size_t)(m0 + r) * N + n0 + j, N, rows - r, cols - j, k0 == 0, acc);
@@ -149,6 +143,7 @@ static inline void mm_dot(__global const float *a, __global const float *b,
 {
     __global const float *ap[MM_NT_R], *bp[MM_NT_C];
     mm_vec acc[MM_NT_R][MM_NT_C];
+    mm_vec lanes[MM_NT_R][MM_NT_C];
     int k = 0;
 
     MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) bp[j] = b + (size_t)min(j, cols - 1) * K;
@@ -157,7 +152,7 @@ static inline void mm_dot(__global const float *a, __global const float *b,
         ap[r] = a + (size_t)min(r, rows - 1) * K;
         MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) acc[r][j] = (mm_vec)(0.0f);
     }
-    for (; k + MM_LANES <= depth; k += MM_LANES) {
+    MM_ROLLED for (; k + MM_LANES <= depth; k += MM_LANES) {
         mm_vec bv[MM_NT_C];
         MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) bv[j] = MM_LOAD(bp[j] + k);
         MM_UNROLL for (int r = 0; r < MM_NT_R; ++r)
@@ -167,14 +162,13 @@ static inline void mm_dot(__global const float *a, __global const float *b,
         }
     }
     MM_UNROLL for (int r = 0; r < MM_NT_R; ++r) MM_UNROLL for (int j = 0; j < MM_NT_C; ++j)
-    {
-        if (r < rows && j < cols) {
-            float sum = mm_lanes(acc[r][j]);
-            for (int t = k; t < depth; ++t)
-                sum += ap[r][t] * bp[j][t];
+        lanes[r][j] = acc[r][j];
+    MM_ROLLED for (int r = 0; r < min(rows, MM_NT_R); ++r)
+        MM_ROLLED for (int j = 0; j < min(cols, MM_NT_C); ++j) {
+            float sum = mm_lanes(lanes[r][j]);
+            MM_ROLLED for (int t = k; t < depth; ++t) sum += a[r * K + t] * b[j * K + t];
             c[(size_t)r * N + j] = first ? sum : c[(size_t)r * N + j] + sum;
         }
-    }
 }
 
 #define MM_KERNEL(NAME)                                                                            \
@@ -204,8 +198,8 @@ MM_KERNEL(matmul_nt)
 
     do {
         const int depth = min(K - k, MM_NT_DEPTH);
-        for (int m = m0; m < m1; m += MM_NT_R)
-            for (int n = n0; n < n1; n += MM_NT_C)
+        MM_ROLLED for (int m = m0; m < m1; m += MM_NT_R)
+            MM_ROLLED for (int n = n0; n < n1; n += MM_NT_C)
                 mm_dot(a + aoff + (size_t)m * K + k, b + boff + (size_t)n * K + k,
                        c + coff + (size_t)m * N + n, N, K, m1 - m, n1 - n, depth, k == 0);
         k += MM_NT_DEPTH;

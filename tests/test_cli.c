@@ -291,10 +291,47 @@ static void evaluation(void)
     SAYS("calibrate needs --data");
     EXPECT(0, "inspect base/model.safetensors");
     CHECK(has(out, "osr.method") && has(out, "the hash is right"));
-    EXPECT(0, "bench --steps 1 --batch 2 --json");
-    CHECK(out[0] == '{');
     EXPECT(0, "devices --json");
     CHECK(has(out, "\"works\":true"));
+}
+
+/* The number behind "key": in the last output; -1 where there is none. */
+static double figure(const char *key)
+{
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "\"%s\":", key);
+    const char *at = strstr(out, wanted);
+    return at == NULL || at[strlen(wanted)] == 'n' ? -1.0 : atof(at + strlen(wanted));
+}
+
+static void bench(void)
+{
+    EXPECT(0, "bench --steps 1 --batch 2 --start once");
+    CHECK(has(out, "s to the end of the first step"));
+    EXPECT(0, "bench --steps 1 --batch 2 --sweep --start both --json");
+    CHECK(out[0] == '{' && has(out, "\"batch\":512,"));
+    CHECK(figure("latency_s") > 0.0 && figure("latency_s") < figure("first_step_s"));
+    CHECK(figure("warm_start_s") > 0.0 && figure("warm_start_s") < figure("cold_start_s"));
+    const double planned = figure("planned_device_bytes"), peak = figure("peak_device_bytes");
+    CHECK(peak > 0.0 && planned > 0.99 * peak && planned < 1.01 * peak);
+    const size_t size = strlen(out);
+    char *text = strdup(out);
+    CHECK(text != NULL);
+    write_bytes("bench.json", text, size);
+    EXPECT(0, "bench --steps 1 --batch 2 --compare bench.json");
+    CHECK(has(out, "ratio") && has(out, "latency_s") && !has(out, "cold_start_s"));
+    EXPECT(3, "bench --steps 1 --batch 3 --compare bench.json");
+    SAYS("another batch: 2, now 3");
+    EXPECT(3, "bench --steps 1 --batch 2 --kernels gpu --compare bench.json");
+    SAYS("another kernels: \"cpu\", now \"gpu\"");
+    char *version = strstr(text, "\"version\":\"");
+    if (CHECK(version != NULL)) {
+        version[11] = '9';
+        write_bytes("bench.json", text, size);
+        EXPECT(3, "bench --steps 1 --batch 2 --compare bench.json");
+        SAYS("another version");
+    }
+    free(text);
 }
 
 /* The norm by exact derivatives and by central differences, over the same few images. */
@@ -518,9 +555,9 @@ int main(void)
         const char *name;
         void (*run)(void);
     } parts[] = {{"usage", usage}, {"training", training}, {"evaluation", evaluation},
-                 {"jacobian", jacobian}, {"prediction", prediction}, {"folders", folders},
-                 {"stopping", stopping}, {"damaged", damaged}, {"devices", devices},
-                 {"full_disks", full_disks}, {"divergence", divergence}};
+                 {"bench", bench}, {"jacobian", jacobian}, {"prediction", prediction},
+                 {"folders", folders}, {"stopping", stopping}, {"damaged", damaged},
+                 {"devices", devices}, {"full_disks", full_disks}, {"divergence", divergence}};
     char work[] = "/tmp/osr-cli-XXXXXX";
     if (getenv("OSR_PROGRAM") == NULL)
         return test_skip("OSR_PROGRAM does not name the program");
