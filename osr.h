@@ -5322,8 +5322,8 @@ static void osr__arg_after(osr_ctx *ctx, uint32_t y)
 }
 
 /* What happens to x before a convolution or weight gradient: normalisation by the coefficients
- * in[OSR__BEFORE], of the batch (norm_stats) or of each image (norm_drop), and the leaky rectifier of
- * slope fa[1]. */
+ * in[OSR__BEFORE], of the batch (norm_stats) or of each image (norm_drop), and the leaky rectifier
+ * of slope fa[1]. */
 static void osr__arg_before(osr_ctx *ctx, const osr__record *r)
 {
     const uint32_t coef = r->op == OSR__OP_conv2d_dx ? 0 : r->in[OSR__BEFORE];
@@ -5552,8 +5552,8 @@ static void osr__lower_conv2d_dw(osr_ctx *ctx, uint32_t i)
     osr__run3(ctx, o16 * ls, ib, gpu ? taps : 1, ls, 1);
 }
 
-/* The parts of the statistics of a convolution's result: mean, squares and count of each work-group's
- * pixels. */
+/* The parts of the statistics of a convolution's result: mean, squares and count of the pixels of
+ * each work-group. */
 static osr_shape osr__conv_parts(const osr_ctx *ctx, const osr__conv *c)
 {
     const int tiles = osr__wino_tiles(c), group = osr__wino_group(ctx, c->c, tiles);
@@ -5616,7 +5616,8 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, const 
     c = osr__conv_make(sx, sy, sw, ia);
     c.algorithm = ia[OSR__ALGORITHM] = osr__conv_algorithm(ctx, &c);
     packed = osr__conv_packed(ctx, w, &c, 0);
-    part = packed == 0 ? 0 : osr__append(ctx, OSR__OP_none, osr__conv_parts(ctx, &c), 0, 0, 0, &node);
+    part = packed == 0 ? 0
+                       : osr__append(ctx, OSR__OP_none, osr__conv_parts(ctx, &c), 0, 0, 0, &node);
     i = part == 0 ? 0 : osr__append(ctx, OSR__OP_conv2d, sy, x, w, 0, &node);
     if (i != 0) {
         node->r.in[3] = packed;
@@ -10489,8 +10490,8 @@ static const char *const osr__cl_conv_cpu[] = {
 "    int x[WGRAD_POINTS], dy[WGRAD_POINTS];\n",
 "} conv_chunk;\n",
 "\n",
-"/* The points of a chunk: part[o][i] (+)= sum over `points` points of dy (16-block o) times x at FROM\n",
-" * for i < PX; upper[o]: distance from the lower to the upper 8 of block o; next: to the x wanted\n",
+"/* A chunk of `points` points: part[o][i] (+)= sum over them of dy (16-block o) times x at FROM for\n",
+" * i < PX; upper[o]: distance from the lower to the upper 8 of block o; next: to the x wanted\n",
 " * next; add 0 overwrites. from, to: where inputs and results i lie, for FROM and TO. */\n",
 "#define CONV_GRAD(NAME, OB, PX, FROM, TO)                                                          \\\n",
 "    static inline void NAME(__global const float *x, int next, const int *from, const int *to,     \\\n",
@@ -10537,7 +10538,7 @@ static const char *const osr__cl_conv_cpu[] = {
 "    long pstep;\n",
 "} conv_grads;\n",
 "\n",
-"/* The same where a pixel has only C < 8 channels: CONV_NARROW pairs of tap and channel at a time. */\n",
+"/* The same where a pixel has few channels C: CONV_NARROW pairs of tap and channel at a time. */\n",
 "static inline void conv_narrow_grad(__global const float *x, __global const float *d,\n",
 "                                    __global float *part, const conv_grads *g, const conv_chunk *k,\n",
 "                                    int C, const int *upper, int pair)\n",
@@ -12065,7 +12066,7 @@ static const char *const osr__cl_norm[] = {
 "}\n",
 "\n",
 "/* The coefficients of each image with its factors of dropout of channels, out [N][2][CB*8]: leaky(m\n",
-" * (x scale + shift)) is m leaky(x scale + shift), as m is not negative. One group for each (n, cb). */\n",
+" * (x scale + shift)) is m leaky(x scale + shift), m being 0 or more. One group for each (n, cb). */\n",
 "OSR_KERNEL norm_drop(__global const float *coef, __global float *out, int CB, float p, uint stream,\n",
 "                     uint step, uint key0, uint key1)\n",
 "{\n",
@@ -12798,15 +12799,15 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    return (uint)i < (uint)size ? 1.0f : 0.0f;\n",
 "}\n",
 "\n",
-"/* The same activated, 0 <= slope <= 1. The halo is zero, so only the shift has to be kept out of it. */\n",
+"/* The same activated, 0 <= slope <= 1. The halo is zero: only the shift has to be kept out of it. */\n",
 "static inline float16 wino_active(const wino_source *s, int y, int x, float16 shift)\n",
 "{\n",
 "    const float16 v = wino_value(s, y, x) * s->scale + shift, low = v * s->slope;\n",
 "    return select(low, v, v > low);\n",
 "}\n",
 "\n",
-"/* B' d B of a 6x6 tile, act: activated, to out[k * step], k < 36. The tile begins one pixel above and\n",
-" * left of its outputs; the row and the column after the last are halo. */\n",
+"/* B' d B of a 6x6 tile, act: activated, to out[k * step], k < 36. The tile begins one pixel above\n",
+" * and left of its outputs; the row and the column after the last are halo. */\n",
 "#define WINO_INPUT(NAME, SPACE)                                                                    \\\n",
 "    static inline void NAME(const wino_source *s, wino_tile w, int act, SPACE float *out,          \\\n",
 "                            int step)                                                              \\\n",
@@ -12959,9 +12960,9 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    }\n",
 "}\n",
 "\n",
-"/* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of U;\n",
-" * then what conv_epilogue8 says. stats 1: batch statistics of y to part (see wino_sums_put). T: tiles\n",
-" * a work-group, a multiple of 8. scratch: 36 * (T * (C16 + 32) + 32) floats: the transformed tiles\n",
+"/* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of\n",
+" * U; then what conv_epilogue8 says. stats 1: batch statistics of y to part (see wino_sums_put). T:\n",
+" * tiles a work-group, a multiple of 8. scratch: 36 * (T * (C16 + 32) + 32) floats: the transformed tiles\n",
 " * [36][T][C16] and, of 32 outputs at a time, the products [36][T][32]; 16 floats more in each of 36\n",
 " * keep them off one cache set. */\n",
 "OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,\n",
@@ -13066,9 +13067,9 @@ static const char *const osr__cl_winograd_cpu[] = {
 "#define WINO2_OCOL(b) ((b) < 5 ? 1 : 4)\n",
 "#define WINO2_FILTER(k) ((k) < 25 ? (k) : (k) < 65 ? 25 + ((k) - 25) / 4 : 35)\n",
 "\n",
-"/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x, act: activated, from\n",
-" * pad above and left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and left\n",
-" * of (4y, 4x). */\n",
+"/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x, act: activated,\n",
+" * from pad above and left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and\n",
+" * left of (4y, 4x). */\n",
 "static inline void wino2_input(const wino_source *s, wino_tile w, int2 pad, int transpose, int act,\n",
 "                               __local float *out, int step)\n",
 "{\n",
@@ -13190,8 +13191,8 @@ static const char *const osr__cl_winograd_cpu[] = {
 "}\n",
 "\n",
 "/* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx, nothing\n",
-" * before) its input gradient. XHW, YHW: the sizes of x and y. The rest as in wino_conv; scratch: 81 *\n",
-" * (T * (C16 + 32) + 32) floats. */\n",
+" * before) its input gradient. XHW, YHW: the sizes of x and y. The rest as in wino_conv; scratch: 81\n",
+" * * (T * (C16 + 32) + 32) floats. */\n",
 "OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,\n",
 "                      int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC,\n",
 "                      int2 XHW, int2 YHW, int2 pad, int transpose,\n",
@@ -13328,8 +13329,8 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    }\n",
 "}\n",
 "\n",
-"/* Stride 1: V and D of tiles t0 .. t0 + T - 1 of x (as coef, cstep and slope say) and dy, into vd of\n",
-" * 36 * (T * (C16 + O16) + 32) floats. */\n",
+"/* Stride 1: V and D of tiles t0 .. t0 + T - 1 of x (as coef, cstep and slope say) and dy, into vd\n",
+" * of 36 * (T * (C16 + O16) + 32) floats. */\n",
 "OSR_KERNEL wino_wgrad_tiles(__global const float *restrict x, int4 xl,\n",
 "                            __global const float *restrict dy, int4 dyl,\n",
 "                            __global float *restrict vd, int C, int O, int2 HW, int t0, int T,\n",

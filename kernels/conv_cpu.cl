@@ -289,8 +289,8 @@ typedef struct conv_chunk {
     int x[WGRAD_POINTS], dy[WGRAD_POINTS];
 } conv_chunk;
 
-/* The points of a chunk: part[o][i] (+)= sum over `points` points of dy (16-block o) times x at FROM
- * for i < PX; upper[o]: distance from the lower to the upper 8 of block o; next: to the x wanted
+/* A chunk of `points` points: part[o][i] (+)= sum over them of dy (16-block o) times x at FROM for
+ * i < PX; upper[o]: distance from the lower to the upper 8 of block o; next: to the x wanted
  * next; add 0 overwrites. from, to: where inputs and results i lie, for FROM and TO. */
 #define CONV_GRAD(NAME, OB, PX, FROM, TO)                                                          \
     static inline void NAME(__global const float *x, int next, const int *from, const int *to,     \
@@ -337,7 +337,7 @@ typedef struct conv_grads {
     long pstep;
 } conv_grads;
 
-/* The same where a pixel has only C < 8 channels: CONV_NARROW pairs of tap and channel at a time. */
+/* The same where a pixel has few channels C: CONV_NARROW pairs of tap and channel at a time. */
 static inline void conv_narrow_grad(__global const float *x, __global const float *d,
                                     __global float *part, const conv_grads *g, const conv_chunk *k,
                                     int C, const int *upper, int pair)

@@ -89,7 +89,7 @@ OSR_KERNEL norm_merge(__global const float *part, __global const float *gamma, i
 }
 
 /* The coefficients of each image with its factors of dropout of channels, out [N][2][CB*8]: leaky(m
- * (x scale + shift)) is m leaky(x scale + shift), as m is not negative. One group for each (n, cb). */
+ * (x scale + shift)) is m leaky(x scale + shift), m being 0 or more. One group for each (n, cb). */
 OSR_KERNEL norm_drop(__global const float *coef, __global float *out, int CB, float p, uint stream,
                      uint step, uint key0, uint key1)
 {

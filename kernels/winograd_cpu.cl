@@ -194,15 +194,15 @@ static inline float wino_inside(int i, int size)
     return (uint)i < (uint)size ? 1.0f : 0.0f;
 }
 
-/* The same activated, 0 <= slope <= 1. The halo is zero, so only the shift has to be kept out of it. */
+/* The same activated, 0 <= slope <= 1. The halo is zero: only the shift has to be kept out of it. */
 static inline float16 wino_active(const wino_source *s, int y, int x, float16 shift)
 {
     const float16 v = wino_value(s, y, x) * s->scale + shift, low = v * s->slope;
     return select(low, v, v > low);
 }
 
-/* B' d B of a 6x6 tile, act: activated, to out[k * step], k < 36. The tile begins one pixel above and
- * left of its outputs; the row and the column after the last are halo. */
+/* B' d B of a 6x6 tile, act: activated, to out[k * step], k < 36. The tile begins one pixel above
+ * and left of its outputs; the row and the column after the last are halo. */
 #define WINO_INPUT(NAME, SPACE)                                                                    \
     static inline void NAME(const wino_source *s, wino_tile w, int act, SPACE float *out,          \
                             int step)                                                              \
@@ -355,9 +355,9 @@ static inline void wino_products(__local const float *v, int C16, __global const
     }
 }
 
-/* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of U;
- * then what conv_epilogue8 says. stats 1: batch statistics of y to part (see wino_sums_put). T: tiles
- * a work-group, a multiple of 8. scratch: 36 * (T * (C16 + 32) + 32) floats: the transformed tiles
+/* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of
+ * U; then what conv_epilogue8 says. stats 1: batch statistics of y to part (see wino_sums_put). T:
+ * tiles a work-group, a multiple of 8. scratch: 36 * (T * (C16 + 32) + 32) floats: the transformed tiles
  * [36][T][C16] and, of 32 outputs at a time, the products [36][T][32]; 16 floats more in each of 36
  * keep them off one cache set. */
 OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,
@@ -462,9 +462,9 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
 #define WINO2_OCOL(b) ((b) < 5 ? 1 : 4)
 #define WINO2_FILTER(k) ((k) < 25 ? (k) : (k) < 65 ? 25 + ((k) - 25) / 4 : 35)
 
-/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x, act: activated, from
- * pad above and left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and left
- * of (4y, 4x). */
+/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x, act: activated,
+ * from pad above and left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and
+ * left of (4y, 4x). */
 static inline void wino2_input(const wino_source *s, wino_tile w, int2 pad, int transpose, int act,
                                __local float *out, int step)
 {
@@ -586,8 +586,8 @@ static inline void wino2_output(__local const float *m, int step, const wino2_re
 }
 
 /* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx, nothing
- * before) its input gradient. XHW, YHW: the sizes of x and y. The rest as in wino_conv; scratch: 81 *
- * (T * (C16 + 32) + 32) floats. */
+ * before) its input gradient. XHW, YHW: the sizes of x and y. The rest as in wino_conv; scratch: 81
+ * * (T * (C16 + 32) + 32) floats. */
 OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,
                       int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC,
                       int2 XHW, int2 YHW, int2 pad, int transpose,
@@ -724,8 +724,8 @@ static inline void wino_dy_points(const wino_source *s, wino_tile w, __global fl
     }
 }
 
-/* Stride 1: V and D of tiles t0 .. t0 + T - 1 of x (as coef, cstep and slope say) and dy, into vd of
- * 36 * (T * (C16 + O16) + 32) floats. */
+/* Stride 1: V and D of tiles t0 .. t0 + T - 1 of x (as coef, cstep and slope say) and dy, into vd
+ * of 36 * (T * (C16 + O16) + 32) floats. */
 OSR_KERNEL wino_wgrad_tiles(__global const float *restrict x, int4 xl,
                             __global const float *restrict dy, int4 dyl,
                             __global float *restrict vd, int C, int O, int2 HW, int t0, int T,
