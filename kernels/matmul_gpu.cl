@@ -122,14 +122,8 @@ static inline void mm_tile(__global const float *a, __global const float *b,
     {
         const int m = m0 + row + r / 4 * 32 + r % 4, n = n0 + col;
         __global float *p = c + (size_t)m * N + n;
-        if (m < M && n < N)
-            p[0] = sum[r].s0;
-        if (m < M && n + 1 < N)
-            p[1] = sum[r].s1;
-        if (m < M && n + 2 < N)
-            p[2] = sum[r].s2;
-        if (m < M && n + 3 < N)
-            p[3] = sum[r].s3;
+        const float v[4] = {sum[r].s0, sum[r].s1, sum[r].s2, sum[r].s3};
+        MM_UNROLL for (int j = 0; j < 4; ++j) if (m < M && n + j < N) p[j] = v[j];
     }
 }
 
