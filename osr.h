@@ -5108,11 +5108,10 @@ static int osr__wino2_fits(const osr_ctx *ctx, const osr__conv *c)
 }
 
 /* From these sizes on Winograd F(4x4, 3x3) is faster. CPUs: measured on two AVX-512 cores. GPUs:
- * estimated. Direct takes 18 C O operations an output pixel, Winograd 4.5 C O and moves 22 (C + O)
- * bytes more, so with rates of 0.6 and 0.5 of the peak it gains where C O / (C + O) exceeds the
- * peak's operations a byte of the second-level cache (12 on H100, 16 on RTX 4090; twice that from
- * memory). 16 full tiles' worth of padding is lost where tiles are under half full, and conv_taps
- * multiplies 128 rows at a time, of which 32 tiles fill as much as direct would of 9 / 36. */
+ * estimated, not measured. Direct takes 18 C O operations an output pixel, Winograd 4.5 C O and
+ * moves 22 (C + O) bytes; at rates of 0.6 and 0.5 of the peak it gains where C O / (C + O) exceeds
+ * the operations that the peak does in the time of a byte, for which 32 stands. Tiles under half
+ * full lose that gain, and conv_taps multiplies 128 rows at a time, 32 of them tiles at least. */
 static int osr__wino_pays(const osr_ctx *ctx, const osr__conv *c)
 {
     const int tiles = osr__wino_tiles(c), full = 16 * ((c->h + 3) / 4) * ((c->w + 3) / 4);
