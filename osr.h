@@ -168,7 +168,8 @@ typedef struct osr_ctx_desc {
     osr_kernels kernels;     /* AUTO: $OSR_KERNELS (cpu or gpu), else by the device's type       */
     osr_cache cache;         /* of built kernels                                                 */
     const char *cache_dir;   /* NULL: $XDG_CACHE_HOME/osr, else $HOME/.cache/osr                 */
-    int direct;              /* non-zero: direct convolutions only, for comparison               */
+    int direct;              /* convolutions, for comparison: 1 direct only, -1 Winograd wherever
+                                it can be (stride 1); 0: what should be fastest                  */
     int no_device;           /* non-zero: host functions only (files, metrics); ops are refused  */
     osr_allocator allocator; /* fn NULL: realloc and free                                        */
     osr_logger logger;       /* fn NULL: silent                                                  */
@@ -1882,10 +1883,9 @@ OSR_API const char *osr_version(void)
 enum { OSR__PROGRAM_HEAVY, OSR__PROGRAM_REST, OSR__PROGRAM_PEAK, OSR__PROGRAM_COUNT,
        OSR__PROGRAM_COMMON = OSR__PROGRAM_COUNT };
 
-/* One row a kernel file: its program, and whether the families differ: 0 no, 1 yes, 2 for CPUs
- * only. */
+/* One row a kernel file: its program, and whether the families differ. */
 #define OSR__FILES(X)                                                                              \
-    X(common, COMMON, 0) X(conv, HEAVY, 1) X(matmul, HEAVY, 1) X(winograd, HEAVY, 2)               \
+    X(common, COMMON, 0) X(conv, HEAVY, 1) X(matmul, HEAVY, 1) X(winograd, HEAVY, 1)               \
     X(norm, REST, 0) X(element, REST, 0) X(layout, REST, 0) X(pool, REST, 0) X(rows, REST, 0)      \
     X(loss, REST, 0) X(optimiser, REST, 0) X(jacobian, REST, 0) X(peak, PEAK, 0)
 
@@ -1902,7 +1902,7 @@ typedef enum osr__file {
     X(conv_wgrad_reduce, conv)                                                                     \
     X(wino_pack, winograd) X(wino_conv, winograd) X(wino2_conv, winograd)                          \
     X(wino_wgrad_tiles, winograd) X(wino_wgrad_product, winograd) X(wino2_wgrad, winograd)         \
-    X(wino_wgrad_filter, winograd)                                                                 \
+    X(wino_wgrad_filter, winograd) X(wino_tiles, winograd) X(wino_output, winograd)                \
     X(matmul_nn, matmul) X(matmul_nt, matmul) X(matmul_tn, matmul)                                 \
     X(norm_plane_stats, norm) X(norm_merge, norm) X(norm_fixed, norm) X(norm_drop, norm)           \
     X(norm_act, norm)                                                                              \
@@ -2465,7 +2465,7 @@ OSR_API osr_status osr_ctx_create(const osr_ctx_desc *desc, osr_ctx **out)
     ctx->stats.host_bytes = ctx->stats.host_peak_bytes = sizeof *ctx;
     ctx->stats.allocations = 1;
     ctx->seed = desc->seed;
-    ctx->direct = desc->direct != 0;
+    ctx->direct = desc->direct;
     ctx->generation = ctx->version = 1;
     ctx->mark = -1;
     ctx->family = OSR_KERNELS_CPU;
@@ -2679,7 +2679,7 @@ static char *osr__program_text(osr_ctx *ctx, int program, size_t *size)
         const osr__file_row *f = &osr__files[k];
         const int gpu = ctx->family == OSR_KERNELS_GPU;
         const osr__cl_file *file;
-        if ((f->program != program && f->program != OSR__PROGRAM_COMMON) || (f->split == 2 && gpu))
+        if (f->program != program && f->program != OSR__PROGRAM_COMMON)
             continue;
         snprintf(name, sizeof name, "%s%s", f->name, !f->split ? "" : gpu ? "_gpu" : "_cpu");
         file = ctx->kernel_dir == NULL ? osr__cl_find(name) : NULL;
@@ -3582,14 +3582,14 @@ static void osr__arg_image(osr_ctx *ctx, uint32_t ref)
     osr__arg(ctx, 4 * sizeof(cl_int), ctx->nodes[ref].loc.l);
 }
 
-/* Several arguments: d dense, m buffer, g image (references), s slot, i int, I two ints, f float, y
- * value read at each replay. */
+/* Several arguments: d dense, m buffer, g image (references), s slot, i int, I two ints, Q four, f
+ * float, y value read at each replay. */
 static void osr__args(osr_ctx *ctx, const char *kinds, ...)
 {
     va_list args;
     va_start(args, kinds);
     for (; *kinds != '\0'; ++kinds) {
-        int x;
+        cl_int x, q[4];
         switch (*kinds) {
         case 'd': osr__arg_dense(ctx, va_arg(args, uint32_t)); break;
         case 'm': osr__arg_mem(ctx, va_arg(args, uint32_t)); break;
@@ -3598,6 +3598,11 @@ static void osr__args(osr_ctx *ctx, const char *kinds, ...)
         case 'i': osr__arg_i(ctx, va_arg(args, int)); break;
         case 'f': osr__arg_f(ctx, (float)va_arg(args, double)); break;
         case 'y': osr__arg_dyn(ctx, va_arg(args, int)); break;
+        case 'Q':
+            for (x = 0; x < 4; ++x)
+                q[x] = va_arg(args, int);
+            osr__arg(ctx, sizeof q, q);
+            break;
         default:
             x = va_arg(args, int);
             osr__arg_i2(ctx, x, va_arg(args, int));
@@ -5133,20 +5138,33 @@ static int osr__wino_splits(const osr_ctx *ctx, const osr__conv *c)
 static int osr__wino2_fits(const osr_ctx *ctx, const osr__conv *c)
 {
     const int full = 16 * ((c->oh + 3) / 4) * ((c->ow + 3) / 4);
-    return ctx->family == OSR_KERNELS_CPU && !ctx->direct && c->kh == 3 && c->kw == 3
+    return ctx->family == OSR_KERNELS_CPU && ctx->direct <= 0 && c->kh == 3 && c->kw == 3
            && c->stride == 2 && c->pad <= 1 && c->c >= 32 && c->o >= 32
            && osr__wino2_bytes(osr__max(c->c, c->o)) <= (size_t)ctx->device.local_bytes / 2
            && 10 * c->oh * c->ow >= 7 * full && osr__wino2_groups(c, 0) >= 2;
 }
 
-/* Winograd F(4x4, 3x3) pays for itself from these sizes on (measured on two AVX-512 cores). */
+/* From these sizes on Winograd F(4x4, 3x3) is faster. CPUs: measured on two AVX-512 cores. GPUs:
+ * estimated, not measured. Direct takes 18 C O operations an output pixel, Winograd 4.5 C O and
+ * moves 22 (C + O) bytes; at rates of 0.6 and 0.5 of the peak it gains where C O / (C + O) exceeds
+ * the operations that the peak does in the time of a byte, for which 32 stands. Tiles under half
+ * full lose that gain, and conv_taps multiplies 128 rows at a time, 32 of them tiles at least. */
+static int osr__wino_pays(const osr_ctx *ctx, const osr__conv *c)
+{
+    const int tiles = osr__wino_tiles(c), full = 16 * ((c->h + 3) / 4) * ((c->w + 3) / 4);
+    if (ctx->family == OSR_KERNELS_CPU)
+        return c->c >= 32 && c->o >= 32 && c->h >= 6 && c->w >= 6;
+    return (double)c->c * c->o >= 32.0 * (c->c + c->o) && 2 * c->h * c->w >= full && tiles >= 32;
+}
+
 static int osr__conv_algorithm(const osr_ctx *ctx, const osr__conv *c)
 {
-    return ctx->family == OSR_KERNELS_CPU && !ctx->direct && c->kh == 3 && c->kw == 3
-                   && c->stride == 1 && c->pad == 1 && c->oh == c->h && c->ow == c->w
-                   && c->c >= 32 && c->o >= 32 && c->h >= 6 && c->w >= 6
-                   && osr__wino_group(ctx, osr__max(c->c, c->o), osr__wino_tiles(c)) > 0
-                       ? OSR__WINOGRAD
+    return ctx->direct <= 0 && c->kh == 3 && c->kw == 3 && c->stride == 1 && c->pad == 1
+                   && c->oh == c->h && c->ow == c->w
+                   && (ctx->direct < 0 || osr__wino_pays(ctx, c))
+                   && (ctx->family == OSR_KERNELS_GPU
+                       || osr__wino_group(ctx, osr__max(c->c, c->o), osr__wino_tiles(c)) > 0)
+               ? OSR__WINOGRAD
            : osr__wino2_fits(ctx, c) ? OSR__WINOGRAD2
                                      : OSR__DIRECT;
 }
@@ -5244,10 +5262,16 @@ static void osr__emit_wino_pack(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape w = osr__ref_shape(ctx, r->in[0]);
     const int out = w.dim[r->ia[2] ? 1 : 0], in = w.dim[r->ia[2] ? 0 : 1];
+    const int gpu = ctx->family == OSR_KERNELS_GPU;
+    const int stride = r->ia[OSR__ALGORITHM] == OSR__WINOGRAD2 ? 2 : 1;
+    const size_t ls = (size_t)osr__local_size(ctx), o16 = (size_t)osr__round16(out) / 16;
     osr__begin(ctx, OSR__K_wino_pack);
     osr__args(ctx, "ddiiii", r->in[0], i, w.dim[0], w.dim[1], r->ia[2],
-              r->ia[OSR__ALGORITHM] == OSR__WINOGRAD2 ? 2 : 1);
-    osr__run3(ctx, (size_t)osr__round16(out) / 16, (size_t)(in + 31) / 32, 1, 1, 1);
+              gpu ? osr__round16(out) : stride);
+    if (gpu)
+        osr__run3(ctx, o16 * ls, (size_t)osr__blocks(in), 128 / ls, ls, 1);
+    else
+        osr__run3(ctx, o16, (size_t)(in + 31) / 32, 1, 1, 1);
 }
 
 static void osr__lower_conv_pack(osr_ctx *ctx, uint32_t i)
@@ -5357,12 +5381,68 @@ static void osr__emit_taps(osr_ctx *ctx, uint32_t i, size_t offset, const osr__t
               g->out_step, g->out_step, g->out_x, g->out_y);
     osr__arg_after(ctx, i);
     osr__arg_i(ctx, n);
-    if (ctx->family == OSR_KERNELS_GPU)
+    if (ctx->family == OSR_KERNELS_GPU) {
+        osr__args(ctx, "Q", 0, 0, 0, 0);
         osr__run3(ctx, ((size_t)n * points + 127) / 128 * 128, (size_t)((out + 63) / 64), 1, 128,
                   1);
-    else
+    } else
         osr__run3(ctx, (size_t)((out + 31) / 32), (points + 63) / 64, (size_t)n, 1, 1);
     osr__count_flops(ctx, 2.0 * n * (double)points * out * in * t->count_x * t->count_y);
+}
+
+/* Tiles at a time on GPUs, a multiple of 128: their two transformed sides take about 32 MiB, which
+ * stay in a large second-level cache and still make over 500 groups of 128 items. */
+static int osr__wino_chunk(const osr__conv *c)
+{
+    const int t = (1 << 23) / (36 * 8) / (osr__blocks(c->c) + osr__blocks(c->o)) / 128 * 128 + 128;
+    const int tiles = osr__wino_tiles(c);
+    return t < tiles ? t : tiles;
+}
+
+static int osr__scratch_wino(osr_ctx *ctx, int tiles, int channels)
+{
+    return osr__scratch(ctx, osr__mul((size_t)36 * 8 * (size_t)osr__blocks(channels),
+                                      (size_t)tiles));
+}
+
+/* The tiles t0 .. t0 + live - 1 of an image transformed, as `parts` of t tiles. */
+static void osr__emit_wino_tiles(osr_ctx *ctx, uint32_t x, int v, int t0, int live, int parts,
+                                 int t, int grad)
+{
+    const osr_shape s = osr__rec(ctx, x)->shape;
+    const size_t ls = (size_t)osr__local_size(ctx);
+    osr__begin(ctx, OSR__K_wino_tiles);
+    osr__args(ctx, "gsIiiiii", x, v, s.dim[2], s.dim[1], t0, live, parts, t, grad);
+    osr__run3(ctx, ((size_t)parts * (size_t)t * 8 + ls - 1) / ls * ls,
+              (size_t)osr__blocks(s.dim[3]), 1, ls, 1);
+}
+
+/* Winograd on GPUs. The operations are counted with the last of three kinds of launches. */
+static void osr__emit_wino_gpu(osr_ctx *ctx, uint32_t i, const osr__conv *c, int transpose)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const int in = transpose ? c->o : c->c, out = transpose ? c->c : c->o;
+    const int ib = osr__blocks(in), ob = osr__blocks(out);
+    const int tiles = osr__wino_tiles(c), chunk = osr__wino_chunk(c);
+    const int v = osr__scratch_wino(ctx, chunk, in), m = osr__scratch_wino(ctx, chunk, out);
+    const size_t ls = (size_t)osr__local_size(ctx);
+    int t0, t;
+    for (t0 = 0; t0 < tiles; t0 += chunk) {
+        t = tiles - t0 < chunk ? tiles - t0 : chunk;
+        osr__emit_wino_tiles(ctx, r->in[0], v, t0, t, 1, t, 0);
+        osr__begin(ctx, OSR__K_conv_taps);
+        osr__args(ctx, "sQdsQiiii", v, 0, t * 8, t * 8, ib * t * 8, r->in[3], m, 0, t * 8, t * 8,
+                  ob * t * 8, ib, in, ob, out);
+        osr__args(ctx, "IIIIIII", 1, 1, 0, 0, 1, 1, 1, 1, t, 1, 1, 1, 0, 0);
+        osr__args(ctx, "sifiQ", v, 0, 1.0, 1, ib * t * 8, osr__round16(out) * ib * 8, ob * t * 8,
+                  0);
+        osr__run3(ctx, (size_t)((t + 127) / 128) * 128, (size_t)((out + 63) / 64), 36, 128, 1);
+        osr__begin(ctx, OSR__K_wino_output);
+        osr__args(ctx, "sgiIii", m, i, out, c->w, c->h, t0, t);
+        osr__arg_after(ctx, i);
+        osr__run3(ctx, ((size_t)t * 8 + ls - 1) / ls * ls, (size_t)ob, 1, ls, 1);
+        osr__count_flops(ctx, osr__conv_flops(c) * t / tiles);
+    }
 }
 
 /* y (node i), or with transpose the input gradient, by Winograd. */
@@ -5370,8 +5450,13 @@ static void osr__emit_wino(osr_ctx *ctx, uint32_t i, const osr__conv *c, int tra
 {
     const osr__record *r = osr__rec(ctx, i);
     const int in = transpose ? c->o : c->c, out = transpose ? c->c : c->o;
-    const int tiles = osr__wino_tiles(c), group = osr__wino_group(ctx, in, tiles);
+    const int gpu = ctx->family == OSR_KERNELS_GPU, tiles = osr__wino_tiles(c);
+    const int group = gpu ? 1 : osr__wino_group(ctx, in, tiles);
     const int groups = (tiles + group - 1) / group;
+    if (gpu) {
+        osr__emit_wino_gpu(ctx, i, c, transpose);
+        return;
+    }
     osr__begin(ctx, OSR__K_wino_conv);
     osr__args(ctx, "gdgiiiI", r->in[0], r->in[3], i, c->n, osr__blocks(in), out, c->w, c->h);
     osr__arg_after(ctx, i);
@@ -5465,12 +5550,45 @@ static void osr__lower_conv2d_dx(osr_ctx *ctx, uint32_t i)
         }
 }
 
-/* Into how many parts the images of a weight gradient are divided: of the shape only. */
-static int osr__wgrad_splits(const osr__conv *c)
+/* Into how many parts the images of a weight gradient are divided: of the shape and family only.
+ * 512 groups give each of some 130 compute units the 4 that its registers hold. */
+static int osr__wgrad_splits(const osr_ctx *ctx, const osr__conv *c)
 {
-    const int groups = (c->o + 63) / 64 * ((c->c + 31) / 32);
-    const int s = groups < 32 ? 32 / groups : 1;
+    const int gpu = ctx->family == OSR_KERNELS_GPU, wanted = gpu ? 512 : 32;
+    const int rows = gpu ? (osr__blocks(c->c) * c->kh * c->kw + 15) / 16 : (c->c + 31) / 32;
+    const int groups = (c->o + 63) / 64 * rows;
+    const int s = groups < wanted ? wanted / groups : 1;
     return s < c->n ? s : c->n;
+}
+
+/* The weight gradient by Winograd on GPUs: positions and parts of the tiles are the images of a
+ * direct one, each of one row, with a filter 1x1 of its own. */
+static void osr__emit_wino_wgrad_gpu(osr_ctx *ctx, const osr__record *r, const osr__conv *c)
+{
+    const int ib = osr__blocks(c->c), ob = osr__blocks(c->o), o16 = osr__round16(c->o) / 16;
+    const int tiles = osr__wino_tiles(c), chunk = osr__wino_chunk(c);
+    const int groups = 36 * ((c->o + 63) / 64) * ((ib + 15) / 16), most = (chunk + 63) / 64;
+    const int wanted = groups < 512 ? 512 / groups : 1, parts = wanted < most ? wanted : most;
+    const int v = osr__scratch_wino(ctx, chunk + parts, c->c);
+    const int d = osr__scratch_wino(ctx, chunk + parts, c->o);
+    const int part = osr__scratch_wino(ctx, parts * o16 * 16, c->c);
+    const size_t ls = (size_t)osr__local_size(ctx);
+    int t0;
+    for (t0 = 0; t0 < tiles; t0 += chunk) {
+        const int live = tiles - t0 < chunk ? tiles - t0 : chunk, t = (live + parts - 1) / parts;
+        osr__emit_wino_tiles(ctx, r->in[0], v, t0, live, parts, t, 0);
+        osr__emit_wino_tiles(ctx, r->in[1], d, t0, live, parts, t, 1);
+        osr__begin(ctx, OSR__K_conv_wgrad);
+        osr__args(ctx, "sQsQsiii", v, 0, t * 8, t * 8, ib * t * 8, d, 0, t * 8, t * 8, ob * t * 8,
+                  part, 36 * parts, c->c, c->o);
+        osr__args(ctx, "IIIIi", 1, 1, 1, 1, 0, 0, t, 1, 36 * parts);
+        osr__run3(ctx, (size_t)((c->o + 63) / 64) * 128, (size_t)((ib + 15) / 16),
+                  (size_t)(36 * parts), 128, 1);
+        osr__begin(ctx, OSR__K_wino_wgrad_filter);
+        osr__args(ctx, "sdiiii", part, r->in[2], c->c, c->o, parts, r->ia[OSR__ADD] || t0 > 0);
+        osr__run3(ctx, (size_t)o16 * ls, (size_t)ib, 128 / ls, ls, 1);
+        osr__count_flops(ctx, osr__conv_flops(c) * live / tiles);
+    }
 }
 
 /* Products of the weight gradient by Winograd, stride 1: over chunks of tiles in fixed order. */
@@ -5529,12 +5647,12 @@ static void osr__lower_conv2d_dw(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr__conv c = osr__conv_of(ctx, r);
-    const int splits = osr__wgrad_splits(&c), gpu = ctx->family == OSR_KERNELS_GPU;
+    const int splits = osr__wgrad_splits(ctx, &c), gpu = ctx->family == OSR_KERNELS_GPU;
     const size_t ls = (size_t)osr__local_size(ctx), o16 = (size_t)((c.o + 15) / 16);
     const size_t ib = (size_t)osr__blocks(c.c), taps = (size_t)(c.kh * c.kw);
     int part;
     if (c.algorithm != OSR__DIRECT) {
-        osr__emit_wino_wgrad(ctx, r, &c);
+        (gpu ? osr__emit_wino_wgrad_gpu : osr__emit_wino_wgrad)(ctx, r, &c);
         return;
     }
     part = osr__scratch(ctx, osr__mul((size_t)splits * o16 * ib * 128, taps));
@@ -5557,9 +5675,9 @@ static void osr__lower_conv2d_dw(osr_ctx *ctx, uint32_t i)
 static osr_shape osr__conv_parts(const osr_ctx *ctx, const osr__conv *c)
 {
     const int tiles = osr__wino_tiles(c), group = osr__wino_group(ctx, c->c, tiles);
-    const int groups = c->algorithm == OSR__WINOGRAD    ? (tiles + group - 1) / group
-                       : c->algorithm == OSR__WINOGRAD2 ? osr__wino2_groups(c, 0)
-                                                        : 1;
+    const int groups = c->algorithm == OSR__WINOGRAD2           ? osr__wino2_groups(c, 0)
+                       : c->algorithm == OSR__DIRECT || !group ? 1
+                                                               : (tiles + group - 1) / group;
     return osr_shape_make(2, 3 * groups, osr__blocks(c->o) * 8, 0, 0);
 }
 
@@ -6008,13 +6126,14 @@ static void osr__fuse_stats(osr_ctx *ctx, uint32_t i)
     osr__rec(ctx, a->in[OSR__PART])->op = OSR__OP_conv_part;
 }
 
+/* What the CPU's kernels for Winograd can do besides. */
 static void osr__fuse_training(osr_ctx *ctx)
 {
     uint32_t i, first = (uint32_t)ctx->done;
     int gradients = 0;
     for (i = first; i < ctx->node_count; ++i)
         gradients |= osr__rec(ctx, i)->backward;
-    if (!osr__count_readers(ctx, first))
+    if (ctx->family != OSR_KERNELS_CPU || !osr__count_readers(ctx, first))
         return;
     for (i = first; i < ctx->node_count; ++i) {
         osr__fuse_stats(ctx, i);
@@ -10696,12 +10815,16 @@ static const char *const osr__cl_conv_gpu[] = {
 " * in one index), a slice is 8 input channels of one tap. conv_wgrad: a row is one input channel of\n",
 " * one tap, a slice is 8 points. While one slice is multiplied the next is fetched into registers\n",
 " * and stored into the other of two buffers: one barrier a slice. Every sum has a fixed order.\n",
+" * By count, not by measurement: an item reads 4 float4 of local memory for 64 multiply-adds (one\n",
+" * byte each), neighbours the same or the next ones, so without conflicts; some 110 registers an\n",
+" * item and 14 KiB a group leave 4 groups, 16 warps, on a unit of 64 Ki registers.\n",
 " *\n",
 " * Launch geometry (number of groups; local size):\n",
 " *   conv_pack          OP / 16, ceil(I' / 8), G                   LS, 1, 1   I' = transpose ? O : I\n",
-" *   conv_taps          ceil(N rows columns / 128), ceil(OC / 64), 1          128, 1, 1\n",
+" *   conv_taps          ceil(N rows columns / 128), ceil(OC / 64), Z          128, 1, 1\n",
 " *                      rows = out_size.y, columns = out_size.x; N rows columns < 2^31 - 128;\n",
-" *                      neighbouring groups make the outputs of the same points\n",
+" *                      neighbouring groups make the outputs of the same points; Z convolutions\n",
+" *                      with x, w and y zstep.x, .y and .z floats apart\n",
 " *   conv_wgrad         ceil(O / 64), ceil(ceil(C / 8) K.x K.y / 16), S       128, 1, 1\n",
 " *                      points of a split < 2^31 - 8\n",
 " *   conv_wgrad_reduce  ceil(O / 16), ceil(I / 8), G               LS, 1, 1\n",
@@ -10818,11 +10941,7 @@ static const char *const osr__cl_conv_gpu[] = {
 "\n",
 "static inline void conv_clear(float4 (*acc)[2])\n",
 "{\n",
-"    CONV_UNROLL for (int r = 0; r < 8; ++r)\n",
-"    {\n",
-"        acc[r][0] = (float4)(0.0f);\n",
-"        acc[r][1] = (float4)(0.0f);\n",
-"    }\n",
+"    CONV_UNROLL for (int r = 0; r < 8; ++r) acc[r][0] = acc[r][1] = (float4)(0.0f);\n",
 "}\n",
 "\n",
 "/* Where grid point m = (n * size.y + r) * size.x + c of an image tensor begins, channel 0. */\n",
@@ -10851,7 +10970,7 @@ static const char *const osr__cl_conv_gpu[] = {
 "                     int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,\n",
 "                     int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,\n",
 "                     int2 out_step, int2 out_off, __global const float *restrict coef, int after,\n",
-"                     float slope, int N)\n",
+"                     float slope, int N, int4 zstep)\n",
 "{\n",
 "    __local float a[2][CONV_BK * TAPS_LDA] __attribute__((aligned(16)));\n",
 "    __local float b[2][CONV_BK * TAPS_LDB] __attribute__((aligned(16)));\n",
@@ -10864,12 +10983,16 @@ static const char *const osr__cl_conv_gpu[] = {
 "    /* Fetched by this item: 4 channels of 2 points, 4 outputs of one channel and one block. */\n",
 "    const int lane4 = id % 2 * 4, point = id / 2, k = id / 16, og = o0 / 16 + id % 16 / 4;\n",
 "    const conv_item t = conv_place(id, OC - o0);\n",
-"    __global const float *wp = w + woff + (size_t)og * slices * 128 + k * 16 + id % 4 * 4;\n",
+"    const size_t z = get_group_id(2);\n",
+"    __global const float *wp =\n",
+"        w + woff + z * zstep.y + (size_t)og * slices * 128 + k * 16 + id % 4 * 4;\n",
 "    float4 acc[8][2], xv0, xv1, wv = (float4)(0.0f);\n",
 "    int tx = 0, ty = 0;\n",
 "\n",
 "    if (m0 >= M)\n",
 "        return;\n",
+"    x += z * zstep.x;\n",
+"    y += z * zstep.z;\n",
 "    __global const float *x0 =\n",
 "        x + conv_point(xl, min(m0 + point, M - 1), out_size, in_step, in_off) + lane4;\n",
 "    __global const float *x1 =\n",
@@ -11891,14 +12014,8 @@ static const char *const osr__cl_matmul_gpu[] = {
 "    {\n",
 "        const int m = m0 + row + r / 4 * 32 + r % 4, n = n0 + col;\n",
 "        __global float *p = c + (size_t)m * N + n;\n",
-"        if (m < M && n < N)\n",
-"            p[0] = sum[r].s0;\n",
-"        if (m < M && n + 1 < N)\n",
-"            p[1] = sum[r].s1;\n",
-"        if (m < M && n + 2 < N)\n",
-"            p[2] = sum[r].s2;\n",
-"        if (m < M && n + 3 < N)\n",
-"            p[3] = sum[r].s3;\n",
+"        const float v[4] = {sum[r].s0, sum[r].s1, sum[r].s2, sum[r].s3};\n",
+"        MM_UNROLL for (int j = 0; j < 4; ++j) if (m < M && n + j < N) p[j] = v[j];\n",
 "    }\n",
 "}\n",
 "\n",
@@ -11944,34 +12061,21 @@ static const char *const osr__cl_matmul_gpu[] = {
 "    }\n",
 "}\n",
 "\n",
-"#define MM_KERNEL(NAME)                                                                            \\\n",
+"#define MM_KERNEL(NAME, TA, TB, THIN)                                                              \\\n",
 "    __kernel __attribute__((reqd_work_group_size(MM_ITEMS, 1, 1))) void NAME(                      \\\n",
 "        __global const float *restrict a, int aoff, __global const float *restrict b, int boff,    \\\n",
-"        __global float *restrict c, int coff, int M, int N, int K)\n",
-"\n",
-"MM_KERNEL(matmul_nn)\n",
-"{\n",
-"    __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));\n",
-"    __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));\n",
-"    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 0, 0, sa, sb);\n",
-"}\n",
-"\n",
-"MM_KERNEL(matmul_nt)\n",
-"{\n",
-"    __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));\n",
-"    __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));\n",
-"    if (N <= MM_THIN_N)\n",
-"        mm_thin(a + aoff, b + boff, c + coff, M, N, K, sa, sb);\n",
-"    else\n",
-"        mm_tile(a + aoff, b + boff, c + coff, M, N, K, 0, 1, sa, sb);\n",
-"}\n",
-"\n",
-"MM_KERNEL(matmul_tn)\n",
-"{\n",
-"    __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));\n",
-"    __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));\n",
-"    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 1, 0, sa, sb);\n",
-"}\n",
+"        __global float *restrict c, int coff, int M, int N, int K)                                 \\\n",
+"    {                                                                                              \\\n",
+"        __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));                                \\\n",
+"        __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));                                \\\n",
+"        if (THIN && N <= MM_THIN_N)                                                                \\\n",
+"            mm_thin(a + aoff, b + boff, c + coff, M, N, K, sa, sb);                                \\\n",
+"        else                                                                                       \\\n",
+"            mm_tile(a + aoff, b + boff, c + coff, M, N, K, TA, TB, sa, sb);                        \\\n",
+"    }\n",
+"MM_KERNEL(matmul_nn, 0, 0, 0)\n",
+"MM_KERNEL(matmul_nt, 0, 1, 1)\n",
+"MM_KERNEL(matmul_tn, 1, 0, 0)\n",
 };
 static const char *const osr__cl_norm[] = {
 "#line 1 \"kernels/norm.cl\"\n",
@@ -13622,24 +13726,181 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    }\n",
 "}\n",
 };
+static const char *const osr__cl_winograd_gpu[] = {
+"#line 1 \"kernels/winograd_gpu.cl\"\n",
+"/* winograd_gpu.cl - Winograd F(4x4, 3x3): 3x3 convolutions of stride 1 and padding 1, GPU family\n",
+" *\n",
+" * Y = A' ((G g G') * (B' d B)) A for each 6x6 input tile d and filter g, points 0, 1, -1, 2, -2 and\n",
+" * infinity (Lavin and Gray 2015, arXiv:1509.09308). Tiles as in winograd_cpu.cl. The products are\n",
+" * kernels of conv_gpu.cl: conv_taps makes M = V U as 36 convolutions 1x1 of images of one row,\n",
+" * conv_wgrad dU = V' D as the weight gradient of 36 P images, each with a filter of its own.\n",
+" *\n",
+" *   U  [36][O16/16][C8/8][8][16]  transformed filters\n",
+" *   V  [36][P][C8/8][T][8]        transformed tiles of x; D the same of dy, M (P 1) of products\n",
+" *   dU [36][P][O16/16][C8/8][8][16]\n",
+" *\n",
+" * An item makes one channel of one tile or filter, 36 values in registers, neighbours in memory for\n",
+" * neighbouring items, 32 bytes a pixel at a time. Memory bounds all of it, not multiplications, so\n",
+" * the transforms are plain products of small matrices.\n",
+" *\n",
+" * Launch geometry (number of groups; local size LS, 1, 1):\n",
+" *   wino_pack, wino_wgrad_filter   O16 / 16, C8 / 8, 128 / LS   O, C: after the transposition\n",
+" *   wino_tiles                     ceil(8 P T / LS), C8 / 8, 1\n",
+" *   wino_output                    ceil(8 T / LS), O8 / 8, 1 */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"\n",
+"#define WINO_UNROLL _Pragma(\"unroll\")\n",
+"\n",
+"__constant float wino_b[6][6] = {{4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0},\n",
+"                                 {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};\n",
+"__constant float wino_a[6][4] = {{1, 0, 0, 0}, {1, 1, 1, 1},   {1, -1, 1, -1},\n",
+"                                 {1, 2, 4, 8}, {1, -2, 4, -8}, {0, 0, 0, 1}};\n",
+"__constant float wino_g[6][3] = {\n",
+"    {1 / 4.0f, 0, 0}, {-1 / 6.0f, -1 / 6.0f, -1 / 6.0f}, {-1 / 6.0f, 1 / 6.0f, -1 / 6.0f},\n",
+"    {1 / 24.0f, 1 / 12.0f, 1 / 6.0f}, {1 / 24.0f, -1 / 12.0f, 1 / 6.0f}, {0, 0, 1}};\n",
+"\n",
+"/* d (S x S) becomes P d P' (R x R), P[r][k] an expression of r and k. Unrolled, zeros vanish. */\n",
+"#define WINO_SANDWICH(NAME, R, S, P)                                                               \\\n",
+"    static inline void NAME(float (*d)[6])                                                         \\\n",
+"    {                                                                                              \\\n",
+"        float t[6][6];                                                                             \\\n",
+"        WINO_UNROLL for (int r = 0; r < R; ++r) WINO_UNROLL for (int j = 0; j < S; ++j) {          \\\n",
+"            t[r][j] = 0.0f;                                                                        \\\n",
+"            WINO_UNROLL for (int k = 0; k < S; ++k) if (P != 0.0f) t[r][j] += P * d[k][j];         \\\n",
+"        }                                                                                          \\\n",
+"        WINO_UNROLL for (int i = 0; i < R; ++i) WINO_UNROLL for (int r = 0; r < R; ++r) {          \\\n",
+"            d[i][r] = 0.0f;                                                                        \\\n",
+"            WINO_UNROLL for (int k = 0; k < S; ++k) if (P != 0.0f) d[i][r] += P * t[i][k];         \\\n",
+"        }                                                                                          \\\n",
+"    }\n",
+"WINO_SANDWICH(wino_input, 6, 6, wino_b[r][k])\n",
+"WINO_SANDWICH(wino_grad, 6, 4, wino_a[r][k])\n",
+"WINO_SANDWICH(wino_result, 4, 6, wino_a[k][r])\n",
+"WINO_SANDWICH(wino_filter, 6, 3, wino_g[r][k])\n",
+"WINO_SANDWICH(wino_filter_grad, 3, 6, wino_g[k][r])\n",
+"\n",
+"/* Pixel (0, 0) of tile t: column, row, image. */\n",
+"static inline int3 wino_at(int t, int2 HW)\n",
+"{\n",
+"    const int2 grid = (HW + 3) / 4;\n",
+"    return (int3)(t % grid.x * 4, t / grid.x % grid.y * 4, t / (grid.x * grid.y));\n",
+"}\n",
+"\n",
+"/* Transformed filters; transpose swaps inputs and outputs and turns the filters by 180 degrees,\n",
+" * which is what the input gradient needs. */\n",
+"OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,\n",
+"                     int ooff, int O, int I, int transpose, int OP)\n",
+"{\n",
+"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1);\n",
+"    const int e = (int)get_group_id(2) * LS + (int)get_local_id(0);\n",
+"    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8;\n",
+"    const int o = og * 16 + e % 16, i = ib * 8 + e / 16;\n",
+"    const size_t at = woff + (size_t)(transpose ? i : o) * I * 9 + (transpose ? o : i) * 9;\n",
+"    __global float *p = out + ooff + ((size_t)og * i8 + ib) * 128 + e;\n",
+"    float d[6][6];\n",
+"\n",
+"    WINO_UNROLL for (int k = 0; k < 9; ++k) d[k / 3][k % 3] =\n",
+"        i < ci && o < co ? w[at + (transpose ? 8 - k : k)] : 0.0f;\n",
+"    wino_filter(d);\n",
+"    WINO_UNROLL for (int k = 0; k < 36; ++k) p[(size_t)k * OP * i8 * 8] = d[k / 6][k % 6];\n",
+"}\n",
+"\n",
+"/* Tiles t0 .. t0 + live - 1 of x (with grad: of dy) to v, then zeros up to P T tiles. Rows and\n",
+" * columns beyond H and W are read from the halo. */\n",
+"OSR_KERNEL wino_tiles(__global const float *restrict x, int4 xl, __global float *restrict v,\n",
+"                      int2 HW, int t0, int live, int P, int T, int grad)\n",
+"{\n",
+"    const int e = (int)get_global_id(0), t = e / 8, cb = (int)get_group_id(1);\n",
+"    const int3 w = wino_at(t0 + min(t, live - 1), HW);\n",
+"    __global const float *p = x + (size_t)w.z * xl.w + xl.x + cb * xl.z + e % 8;\n",
+"    const size_t each = (size_t)get_num_groups(1) * T * 8;\n",
+"    float d[6][6];\n",
+"\n",
+"    if (t >= P * T)\n",
+"        return;\n",
+"    v += t / T * each + (size_t)cb * T * 8 + t % T * 8 + e % 8;\n",
+"    WINO_UNROLL for (int i = 0; i < 6; ++i) WINO_UNROLL for (int j = 0; j < 6; ++j)\n",
+"    {\n",
+"        const int r = min(w.y + i - !grad, HW.y), c = min(w.x + j - !grad, HW.x);\n",
+"        d[i][j] = t < live && (!grad || (i < 4 && j < 4)) ? p[r * xl.y + c * 8] : 0.0f;\n",
+"    }\n",
+"    if (grad)\n",
+"        wino_grad(d);\n",
+"    else\n",
+"        wino_input(d);\n",
+"    WINO_UNROLL for (int k = 0; k < 36; ++k) v[k * P * each] = d[k / 6][k % 6];\n",
+"}\n",
+"\n",
+"/* y of T tiles from tile t0 on from their products m, with what follows (conv_epilogue8). */\n",
+"OSR_KERNEL wino_output(__global const float *restrict m, __global float *restrict y, int4 yl,\n",
+"                       int OC, int2 HW, int t0, int T, __global const float *restrict coef,\n",
+"                       int after, float slope)\n",
+"{\n",
+"    const int e = (int)get_global_id(0), ob = (int)get_group_id(1), o = ob * 8 + e % 8;\n",
+"    const int OB = (int)get_num_groups(1);\n",
+"    const int3 w = wino_at(t0 + e / 8, HW);\n",
+"    __global float *p = y + image_at(yl, w.z, ob, w.y, w.x) + e % 8;\n",
+"    float d[6][6];\n",
+"\n",
+"    if (e >= T * 8)\n",
+"        return;\n",
+"    m += (size_t)ob * T * 8 + e;\n",
+"    WINO_UNROLL for (int k = 0; k < 36; ++k) d[k / 6][k % 6] = m[(size_t)k * OB * T * 8];\n",
+"    wino_result(d);\n",
+"    WINO_UNROLL for (int i = 0; i < 4; ++i) WINO_UNROLL for (int j = 0; j < 4; ++j)\n",
+"    {\n",
+"        float r = after == 2 ? d[i][j] * coef[o] + coef[OB * 8 + o] : d[i][j];\n",
+"        r = after == 0 || r > 0.0f ? r : r * slope;\n",
+"        if (w.y + i < HW.y && w.x + j < HW.x)\n",
+"            p[i * yl.y + j * 8] = o < OC ? r : 0.0f;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* dw [O][C][3][3] at dwoff (+)= G' (sum of the P parts of dU) G; accumulate 0 overwrites. */\n",
+"OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *restrict dw,\n",
+"                             int dwoff, int C, int O, int P, int accumulate)\n",
+"{\n",
+"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1);\n",
+"    const int e = (int)get_group_id(2) * LS + (int)get_local_id(0);\n",
+"    const size_t each = (size_t)get_num_groups(0) * get_num_groups(1) * 128;\n",
+"    const int i = ib * 8 + e / 16, o = og * 16 + e % 16;\n",
+"    __global float *p = dw + dwoff + ((size_t)o * C + i) * 9;\n",
+"    float d[6][6];\n",
+"\n",
+"    du += ((size_t)og * get_num_groups(1) + ib) * 128 + e;\n",
+"    WINO_UNROLL for (int k = 0; k < 36; ++k)\n",
+"    {\n",
+"        d[k / 6][k % 6] = 0.0f;\n",
+"        for (int part = 0; part < P; ++part)\n",
+"            d[k / 6][k % 6] += du[(k * P + part) * each];\n",
+"    }\n",
+"    wino_filter_grad(d);\n",
+"    if (i < C && o < O)\n",
+"        for (int k = 0; k < 9; ++k)\n",
+"            p[k] = accumulate ? p[k] + d[k / 3][k % 3] : d[k / 3][k % 3];\n",
+"}\n",
+};
 static const osr__cl_file osr__cl_files[] = {
     {"common", osr__cl_common, 185},
     {"conv_cpu", osr__cl_conv_cpu, 485},
-    {"conv_gpu", osr__cl_conv_gpu, 356},
+    {"conv_gpu", osr__cl_conv_gpu, 360},
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 76},
     {"layout", osr__cl_layout, 65},
     {"loss", osr__cl_loss, 227},
     {"matmul_cpu", osr__cl_matmul_cpu, 208},
-    {"matmul_gpu", osr__cl_matmul_gpu, 206},
+    {"matmul_gpu", osr__cl_matmul_gpu, 187},
     {"norm", osr__cl_norm, 271},
     {"optimiser", osr__cl_optimiser, 45},
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
     {"rows", osr__cl_rows, 181},
     {"winograd_cpu", osr__cl_winograd_cpu, 1019},
+    {"winograd_gpu", osr__cl_winograd_gpu, 154},
 };
-static const unsigned osr__cl_file_count = 15;
+static const unsigned osr__cl_file_count = 16;
 /* <<< kernels */
 
 static const osr__cl_file *osr__cl_find(const char *name)

@@ -34,7 +34,7 @@ int session_open(const struct options *o, osr_ctx **ctx)
     desc.kernels = (osr_kernels)option_choice(o, "kernels");
     desc.logger.fn = log_line;
     if (has_option(o, "algorithm"))
-        desc.direct = option_choice(o, "algorithm") == 1;
+        desc.direct = (int[]){0, 1, -1}[option_choice(o, "algorithm")];
     if (has_option(o, "seed"))
         desc.seed = (uint64_t)option_int(o, "seed");
     if (osr_ctx_create(&desc, ctx) == OSR_OK)

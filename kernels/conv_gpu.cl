@@ -8,12 +8,16 @@
  * in one index), a slice is 8 input channels of one tap. conv_wgrad: a row is one input channel of
  * one tap, a slice is 8 points. While one slice is multiplied the next is fetched into registers
  * and stored into the other of two buffers: one barrier a slice. Every sum has a fixed order.
+ * By count, not by measurement: an item reads 4 float4 of local memory for 64 multiply-adds (one
+ * byte each), neighbours the same or the next ones, so without conflicts; some 110 registers an
+ * item and 14 KiB a group leave 4 groups, 16 warps, on a unit of 64 Ki registers.
  *
  * Launch geometry (number of groups; local size):
  *   conv_pack          OP / 16, ceil(I' / 8), G                   LS, 1, 1   I' = transpose ? O : I
- *   conv_taps          ceil(N rows columns / 128), ceil(OC / 64), 1          128, 1, 1
+ *   conv_taps          ceil(N rows columns / 128), ceil(OC / 64), Z          128, 1, 1
  *                      rows = out_size.y, columns = out_size.x; N rows columns < 2^31 - 128;
- *                      neighbouring groups make the outputs of the same points
+ *                      neighbouring groups make the outputs of the same points; Z convolutions
+ *                      with x, w and y zstep.x, .y and .z floats apart
  *   conv_wgrad         ceil(O / 64), ceil(ceil(C / 8) K.x K.y / 16), S       128, 1, 1
  *                      points of a split < 2^31 - 8
  *   conv_wgrad_reduce  ceil(O / 16), ceil(I / 8), G               LS, 1, 1
@@ -130,11 +134,7 @@ static inline bool conv_made(conv_item t, int r, int g)
 
 static inline void conv_clear(float4 (*acc)[2])
 {
-    CONV_UNROLL for (int r = 0; r < 8; ++r)
-    {
-        acc[r][0] = (float4)(0.0f);
-        acc[r][1] = (float4)(0.0f);
-    }
+    CONV_UNROLL for (int r = 0; r < 8; ++r) acc[r][0] = acc[r][1] = (float4)(0.0f);
 }
 
 /* Where grid point m = (n * size.y + r) * size.x + c of an image tensor begins, channel 0. */
@@ -163,7 +163,7 @@ CONV_TILED conv_taps(__global const float *restrict x, int4 xl, __global const f
                      int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,
                      int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,
                      int2 out_step, int2 out_off, __global const float *restrict coef, int after,
-                     float slope, int N)
+                     float slope, int N, int4 zstep)
 {
     __local float a[2][CONV_BK * TAPS_LDA] __attribute__((aligned(16)));
     __local float b[2][CONV_BK * TAPS_LDB] __attribute__((aligned(16)));
@@ -176,12 +176,16 @@ CONV_TILED conv_taps(__global const float *restrict x, int4 xl, __global const f
     /* Fetched by this item: 4 channels of 2 points, 4 outputs of one channel and one block. */
     const int lane4 = id % 2 * 4, point = id / 2, k = id / 16, og = o0 / 16 + id % 16 / 4;
     const conv_item t = conv_place(id, OC - o0);
-    __global const float *wp = w + woff + (size_t)og * slices * 128 + k * 16 + id % 4 * 4;
+    const size_t z = get_group_id(2);
+    __global const float *wp =
+        w + woff + z * zstep.y + (size_t)og * slices * 128 + k * 16 + id % 4 * 4;
     float4 acc[8][2], xv0, xv1, wv = (float4)(0.0f);
     int tx = 0, ty = 0;
 
     if (m0 >= M)
         return;
+    x += z * zstep.x;
+    y += z * zstep.z;
     __global const float *x0 =
         x + conv_point(xl, min(m0 + point, M - 1), out_size, in_step, in_off) + lane4;
     __global const float *x1 =

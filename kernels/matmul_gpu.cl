@@ -122,14 +122,8 @@ static inline void mm_tile(__global const float *a, __global const float *b,
     {
         const int m = m0 + row + r / 4 * 32 + r % 4, n = n0 + col;
         __global float *p = c + (size_t)m * N + n;
-        if (m < M && n < N)
-            p[0] = sum[r].s0;
-        if (m < M && n + 1 < N)
-            p[1] = sum[r].s1;
-        if (m < M && n + 2 < N)
-            p[2] = sum[r].s2;
-        if (m < M && n + 3 < N)
-            p[3] = sum[r].s3;
+        const float v[4] = {sum[r].s0, sum[r].s1, sum[r].s2, sum[r].s3};
+        MM_UNROLL for (int j = 0; j < 4; ++j) if (m < M && n + j < N) p[j] = v[j];
     }
 }
 
@@ -175,31 +169,18 @@ static inline void mm_thin(__global const float *a, __global const float *b,
     }
 }
 
-#define MM_KERNEL(NAME)                                                                            \
+#define MM_KERNEL(NAME, TA, TB, THIN)                                                              \
     __kernel __attribute__((reqd_work_group_size(MM_ITEMS, 1, 1))) void NAME(                      \
         __global const float *restrict a, int aoff, __global const float *restrict b, int boff,    \
-        __global float *restrict c, int coff, int M, int N, int K)
-
-MM_KERNEL(matmul_nn)
-{
-    __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));
-    __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));
-    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 0, 0, sa, sb);
-}
-
-MM_KERNEL(matmul_nt)
-{
-    __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));
-    __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));
-    if (N <= MM_THIN_N)
-        mm_thin(a + aoff, b + boff, c + coff, M, N, K, sa, sb);
-    else
-        mm_tile(a + aoff, b + boff, c + coff, M, N, K, 0, 1, sa, sb);
-}
-
-MM_KERNEL(matmul_tn)
-{
-    __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));
-    __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));
-    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 1, 0, sa, sb);
-}
+        __global float *restrict c, int coff, int M, int N, int K)                                 \
+    {                                                                                              \
+        __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));                                \
+        __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));                                \
+        if (THIN && N <= MM_THIN_N)                                                                \
+            mm_thin(a + aoff, b + boff, c + coff, M, N, K, sa, sb);                                \
+        else                                                                                       \
+            mm_tile(a + aoff, b + boff, c + coff, M, N, K, TA, TB, sa, sb);                        \
+    }
+MM_KERNEL(matmul_nn, 0, 0, 0)
+MM_KERNEL(matmul_nt, 0, 1, 1)
+MM_KERNEL(matmul_tn, 1, 0, 0)

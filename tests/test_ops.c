@@ -18,16 +18,22 @@ static void report(void *user, const struct selftest_case *c)
         fprintf(stderr, "    %s %s: %s\n", c->op, c->what, c->message);
 }
 
-static osr_ctx *create(osr_kernels family, uint64_t seed)
+static osr_ctx *create_forced(osr_kernels family, uint64_t seed, int direct)
 {
     osr_ctx_desc desc;
     osr_ctx *ctx = NULL;
     memset(&desc, 0, sizeof desc);
     desc.kernels = family;
     desc.seed = seed;
+    desc.direct = direct;
     if (!CHECK(osr_ctx_create(&desc, &ctx) == OSR_OK))
         fprintf(stderr, "    %s\n", osr_ctx_message(ctx));
     return ctx;
+}
+
+static osr_ctx *create(osr_kernels family, uint64_t seed)
+{
+    return create_forced(family, seed, 0);
 }
 
 /* --- without a device --- */
@@ -278,6 +284,50 @@ static void test_profile(osr_kernels family)
     osr_ctx_destroy(ctx);
 }
 
+/* A convolution with more tiles than Winograd takes at a time: as direct. */
+static void test_chunks(osr_kernels family)
+{
+    enum { N = 4, H = 241, W = 246, IN = 2, OUT = 3, X = N * H * W * IN, Y = N * H * W * OUT,
+           FILTER = OUT * IN * 9, ALL = X + Y + FILTER };
+    static const osr_conv_desc same = {1, 1, 0, 0};
+    const osr_init init = {OSR_INIT_CONSTANT, 0.0f, 0.0f};
+    float *v = malloc(3 * sizeof(float) * ALL);
+    uint64_t state = 3;
+    double error = 0.0, sum = 0.0;
+    if (!CHECK(v != NULL))
+        return;
+    for (int i = 0; i < ALL; i++)
+        v[i] = (float)(2.0 * test_uniform(&state) - 1.0);
+    for (int direct = -1; direct < 2; direct += 2) {
+        osr_ctx *ctx = create_forced(family, 1, direct);
+        osr_tensor w = osr_param(ctx, osr_shape_make(4, OUT, IN, 3, 3), init);
+        osr_tensor x = osr_input(ctx, osr_shape_make(4, N, H, W, IN), v), y, loss;
+        float *got = v + (direct < 0 ? 1 : 2) * ALL;
+        osr_write(ctx, w, v + X, FILTER);
+        y = osr_conv2d(ctx, osr_keep(ctx, x), w, &same);
+        osr_keep(ctx, y);
+        loss = osr_sum(ctx, osr_flatten(ctx, osr_mul(ctx, y, y)));
+        osr_backward(ctx, loss);
+        osr_read(ctx, osr_grad(ctx, loss, (osr_tensor){0, 0}, x), got + Y, X);
+        osr_read(ctx, y, got, Y);
+        osr_read(ctx, osr_gradient(ctx, w), got + Y + X, FILTER);
+        if (!CHECK(osr_step_end(ctx) == OSR_OK))
+            fprintf(stderr, "    %s\n", osr_ctx_message(ctx));
+        osr_ctx_destroy(ctx);
+    }
+    for (int i = 0; i < ALL; i++) {
+        const double d = (double)v[ALL + i] - (double)v[2 * ALL + i];
+        error += d * d;
+        sum += (double)v[2 * ALL + i] * (double)v[2 * ALL + i];
+        if (i + 1 == Y || i + 1 == Y + X || i + 1 == ALL) {
+            if (!CHECK(sum > 0.0 && error <= 1e-10 * sum))
+                fprintf(stderr, "    up to %d: %g of %g\n", i, error, sum);
+            error = sum = 0.0;
+        }
+    }
+    free(v);
+}
+
 static void run_family(osr_kernels family, uint64_t seed)
 {
     struct selftest_options options;
@@ -293,8 +343,16 @@ static void run_family(osr_kernels family, uint64_t seed)
            osr_ctx_kernels(ctx) == OSR_KERNELS_CPU ? "cpu" : "gpu", result.cases,
            osr_ctx_device(ctx)->name);
     osr_ctx_destroy(ctx);
+    ctx = create_forced(family, seed, -1); /* also where it does not pay: few channels, odd sizes */
+    for (int i = 0; i < (options.small ? 1 : 2); i++) {
+        options.op = i == 0 ? "conv2d" : "tape inference";
+        CHECK(selftest_run(ctx, &options, &result) == 0);
+        CHECK(result.cases > 0);
+    }
+    osr_ctx_destroy(ctx);
     if (options.small) /* under oclgrind: what follows has larger shapes */
         return;
+    test_chunks(family);
     test_networks(family);
     test_vgg32(family);
     test_profile(family);
