@@ -284,6 +284,7 @@ static int bench_rounds(struct bench *b, const char *what)
     progress_start(&progress, what, 0, 1, b->steps);
     for (int i = 0; i < b->steps && osr_ctx_status(b->ctx) == OSR_OK; ++i) {
         b->train[i] = train_step(b);
+        infer_batch(b); /* prepares the weights that the step changed */
         b->infer[i] = infer_batch(b);
         osr_peak_gflops(b->ctx, &b->peak[i]);
         progress_step(&progress, 0, i + 1, 2.0 * b->batch, NAN, NAN);
