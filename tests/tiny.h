@@ -112,7 +112,7 @@ static inline osr_status tiny_run(tiny *t, int batch)
 
 static inline osr_status tiny_calibrate(tiny *t)
 {
-    osr_model_calibrate_start(t->model);
+    osr_model_calibrate_start(t->model, OSR_CALIBRATE_ALL);
     osr_model_calibrate_add(t->model, t->images, t->labels, TINY_BATCH);
     return osr_model_calibrate_end(t->model, NULL);
 }
