@@ -9210,14 +9210,7 @@ OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numb
     return method->outputs & OSR_OUT_LOGITS ? classes : classes * numbers->features;
 }
 
-/* The scores with a calibration, in the order in which a model holds them. */
-#define OSR__CALIBRATED 3
-
-static const osr_score_row *osr__calibrated(int at)
-{
-    static const char *const names[OSR__CALIBRATED] = {"openmax", "ncm", "mahalanobis"};
-    return osr_score_find(names[at]);
-}
+#define OSR__SCORES (sizeof osr__scores / sizeof osr__scores[0])
 
 struct osr_model {
     osr_ctx *ctx;
@@ -9237,7 +9230,7 @@ struct osr_model {
     int feature_dims;
     double *sums;       /* calibration: K rows of sums of logits and a count */
     struct osr__gather *gather; /* a calibration under way */
-    float *calibration[OSR__CALIBRATED]; /* of the rows that osr__calibrated lists */
+    float *calibration[OSR__SCORES]; /* of each row that has one */
     float *staging;     /* one batch of predict: images and outputs */
     size_t staging_count;
 };
@@ -9366,14 +9359,12 @@ static int osr__feature_layer(const osr_model *m)
                : -1;
 }
 
-/* The model's copy of a score's calibration; NULL where the score has none. */
-static float **osr__calibration(osr_model *m, const osr_score_row *row)
+static const float *osr__calibration(const osr_model *m, const osr_score_row *row)
 {
-    int i;
-    for (i = 0; row->calibration != NULL && i < OSR__CALIBRATED; ++i)
-        if (osr__calibrated(i) == row)
-            return &m->calibration[i];
-    return NULL;
+    size_t i = 0;
+    while (i < OSR__SCORES && &osr__scores[i] != row)
+        ++i;
+    return i < OSR__SCORES ? m->calibration[i] : NULL;
 }
 
 static size_t osr__calibration_count(const osr_model *m, const osr_score_row *row)
@@ -9387,11 +9378,21 @@ static osr_status osr__score_given(osr_model *m, const osr_score_row *row)
 {
     const char *lacks = osr_score_lacks(row, m->desc.method->outputs);
     if (lacks != NULL)
-        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs %s, which method %s does not give",
-                         row->name, lacks, m->desc.method->name);
+        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs %s, which method %s does not "
+                         "give", row->name, lacks, m->desc.method->name);
     if (row->fn == osr__score_mahalanobis && m->feature_dims > OSR_MAHALANOBIS_MOST)
         return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s handles %d features, the model has %d",
                          row->name, OSR_MAHALANOBIS_MOST, m->feature_dims);
+    return m->ctx->status;
+}
+
+/* The same, and its calibration is there. */
+static osr_status osr__score_ready(osr_model *m, const osr_score_row *row)
+{
+    if (osr__score_given(m, row) == OSR_OK && row->calibration != NULL
+        && osr__calibration(m, row) == NULL)
+        osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs the tensor %s, which the model does not "
+                  "hold: osr calibrate adds it", row->name, row->calibration);
     return m->ctx->status;
 }
 
@@ -9514,8 +9515,8 @@ OSR_API void osr_model_destroy(osr_model *m)
         osr__free(ctx, m->net_name, strlen(m->net_name) + 1, 1);
     osr__free(ctx, m->named, (size_t)m->named_capacity, sizeof *m->named);
     osr__gather_free(m);
-    for (i = 0; i < OSR__CALIBRATED; ++i)
-        osr__free(ctx, m->calibration[i], osr__calibration_count(m, osr__calibrated(i)),
+    for (i = 0; i < osr_score_count(); ++i)
+        osr__free(ctx, m->calibration[i], osr__calibration_count(m, &osr__scores[i]),
                   sizeof(float));
     osr__free(ctx, m->staging, m->staging_count, sizeof *m->staging);
     osr_net_destroy(m->net);
@@ -9731,15 +9732,11 @@ OSR_API osr_status osr_model_score(osr_model *m, const osr_score_row *row,
 {
     osr_score_input in;
     memset(&in, 0, sizeof in);
-    if (row != NULL && osr__score_given(m, row) != OSR_OK)
+    if (row != NULL && osr__score_ready(m, row) != OSR_OK)
         return m->ctx->status;
     if (row != NULL && row->calibration != NULL) {
-        in.calibration = *osr__calibration(m, row);
+        in.calibration = osr__calibration(m, row);
         in.calibration_count = osr__calibration_count(m, row);
-        if (in.calibration == NULL)
-            return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs the tensor %s, which the "
-                             "model does not hold: osr calibrate adds it", row->name,
-                             row->calibration);
     }
     in.logits = outputs->logits;
     in.distances = outputs->distances;
@@ -9988,20 +9985,23 @@ static void osr__calibrate_mahalanobis(osr_model *m, float *out)
     }
 }
 
-/* Make one of the tensors anew. */
+/* Make the tensor of a score anew. */
 static void osr__calibrate_score(osr_model *m, int at)
 {
-    static void (*const make[OSR__CALIBRATED])(osr_model *, float *) = {
-        osr__calibrate_openmax, osr__calibrate_means, osr__calibrate_mahalanobis};
-    const size_t n = osr__calibration_count(m, osr__calibrated(at));
+    const osr_score_row *row = &osr__scores[at];
+    const size_t n = osr__calibration_count(m, row);
     if (m->calibration[at] == NULL)
         m->calibration[at] = (float *)osr__alloc(m->ctx, n, sizeof(float));
     if (m->calibration[at] == NULL)
         return;
-    make[at](m, m->calibration[at]);
+    if (row->needs & OSR_OUT_LOGITS)
+        osr__calibrate_openmax(m, m->calibration[at]);
+    else if (row->fn == osr__score_ncm)
+        osr__calibrate_means(m, m->calibration[at]);
+    else
+        osr__calibrate_mahalanobis(m, m->calibration[at]);
     if (osr__first_bad(m->calibration[at], n) < n)
-        osr__fail(m->ctx, OSR_NAN, "osr_model_calibrate_end: %s is not finite",
-                  osr__calibrated(at)->calibration);
+        osr__fail(m->ctx, OSR_NAN, "osr_model_calibrate_end: %s is not finite", row->calibration);
 }
 
 OSR_API osr_status osr_model_calibrate_end(osr_model *m, int *empty)
@@ -10018,10 +10018,13 @@ OSR_API osr_status osr_model_calibrate_end(osr_model *m, int *empty)
         none += g->sums[(size_t)i * ((size_t)k + 1) + (size_t)k] == 0.0;
     if (g->what & OSR_CALIBRATE_METHOD)
         osr__calibrate_anchors(m);
-    for (i = 0; i < OSR__CALIBRATED && (g->what & OSR_CALIBRATE_SCORES); ++i)
-        if (m->ctx->status == OSR_OK && (i != 0 || g->sums != NULL)
-            && (i != 2 || g->scatter != NULL))
+    for (i = 0; i < osr_score_count() && (g->what & OSR_CALIBRATE_SCORES); ++i) {
+        const osr_score_row *row = &osr__scores[i];
+        if (row->calibration != NULL && m->ctx->status == OSR_OK
+            && osr_score_lacks(row, m->desc.method->outputs) == NULL
+            && (g->scatter != NULL || row->fn != osr__score_mahalanobis))
             osr__calibrate_score(m, i);
+    }
     osr__gather_free(m);
     if (empty != NULL)
         *empty = none;
@@ -10030,12 +10033,8 @@ OSR_API osr_status osr_model_calibrate_end(osr_model *m, int *empty)
 
 OSR_API int osr_model_has_score(const osr_model *m, const osr_score_row *row)
 {
-    int i = 0;
-    if (osr_score_lacks(row, m->desc.method->outputs) != NULL)
-        return 0;
-    while (row->calibration != NULL && i < OSR__CALIBRATED && osr__calibrated(i) != row)
-        ++i;
-    return row->calibration == NULL || m->calibration[i] != NULL;
+    return osr_score_lacks(row, m->desc.method->outputs) == NULL
+           && (row->calibration == NULL || osr__calibration(m, row) != NULL);
 }
 
 OSR_API osr_status osr_model_set_threshold(osr_model *m, const osr_score_row *row, double threshold)
@@ -10043,7 +10042,7 @@ OSR_API osr_status osr_model_set_threshold(osr_model *m, const osr_score_row *ro
     if (row == NULL || threshold != threshold)
         return osr__fail(m->ctx, OSR_ARG, "osr_model_set_threshold: %s",
                          row == NULL ? "no score" : "the threshold is NaN");
-    if (osr__score_given(m, row) != OSR_OK)
+    if (osr__score_ready(m, row) != OSR_OK)
         return m->ctx->status;
     m->score = row;
     m->desc.score = row->name;
@@ -10502,8 +10501,8 @@ OSR_API osr_status osr_model_write(osr_model *m, osr_writer *w, int moments)
                 osr__tensor_write(m, w, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
         }
     }
-    for (i = 0; i < OSR__CALIBRATED && ctx->status == OSR_OK; ++i) {
-        const osr_score_row *row = osr__calibrated(i);
+    for (i = 0; i < osr_score_count() && ctx->status == OSR_OK; ++i) {
+        const osr_score_row *row = &osr__scores[i];
         uint64_t shape[2];
         osr__calibration_shape(row, m->desc.classes, m->feature_dims, shape);
         if (m->calibration[i] != NULL)
@@ -10517,10 +10516,10 @@ static osr_status osr__calibrations_read(osr_model *m, const osr_file *file)
 {
     osr_ctx *ctx = m->ctx;
     int i;
-    for (i = 0; i < OSR__CALIBRATED && ctx->status == OSR_OK; ++i) {
-        const osr_score_row *row = osr__calibrated(i);
+    for (i = 0; i < osr_score_count() && ctx->status == OSR_OK; ++i) {
+        const osr_score_row *row = &osr__scores[i];
         const size_t n = osr__calibration_count(m, row);
-        const osr_file_entry *e = osr_file_find(file, row->calibration);
+        const osr_file_entry *e = n > 0 ? osr_file_find(file, row->calibration) : NULL;
         uint64_t shape[2];
         osr__calibration_shape(row, m->desc.classes, m->feature_dims, shape);
         if (e == NULL || osr_score_lacks(row, m->desc.method->outputs) != NULL)
