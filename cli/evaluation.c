@@ -539,11 +539,6 @@ static void result_json(struct json *j, const struct results *r, const struct re
     json_real(j, "openness", x->unknown > 0 ? m->openness : NAN);
     json_integer(j, "n_known", (int64_t)x->known);
     json_integer(j, "n_unknown", (int64_t)x->unknown);
-    intervals_json(j, r, x);
-    if (r->confusion.known > 0 && isfinite(x->macro_f1))
-        confusion_json(&r->confusion, j);
-    else
-        json_text(j, "confusion", NULL);
     json_text(j, "score", x->row->name);
     json_text(j, "method", d->method->name);
     json_text(j, "net", d->net_name);
@@ -553,6 +548,11 @@ static void result_json(struct json *j, const struct results *r, const struct re
     json_integer(j, "seed", r->origin.seed);
     json_text(j, "device", r->device);
     json_text(j, "version", osr_version());
+    intervals_json(j, r, x);
+    if (r->confusion.known > 0 && isfinite(x->macro_f1))
+        confusion_json(&r->confusion, j);
+    else
+        json_text(j, "confusion", NULL);
     json_close(j, '}');
 }
 

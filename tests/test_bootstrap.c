@@ -150,6 +150,28 @@ static void check_edges(uint64_t *state)
     CHECK(b[0][BOOT_ACCURACY].low == b[0][BOOT_ACCURACY].high);
 }
 
+/* Every image is drawn once a resample on average, with the variance of a binomial count. */
+static void check_draws(uint64_t *state)
+{
+    enum { MANY = 2000 };
+    double sums[ALL] = {0.0}, squares = 0.0;
+    uint32_t draws[ALL];
+    const uint64_t seed = test_random(state);
+    for (int b = 0; b < MANY; b++) {
+        size_t known = 0, unknown = 0;
+        bootstrap_draws(KNOWN, UNKNOWN, seed, b, draws);
+        for (int i = 0; i < ALL; i++) {
+            *(i < KNOWN ? &known : &unknown) += draws[i];
+            sums[i] += draws[i];
+            squares += pow(draws[i] - 1.0, 2.0) / (ALL * (double)MANY);
+        }
+        CHECK(known == KNOWN && unknown == UNKNOWN);
+    }
+    for (int i = 0; i < ALL; i++)
+        CHECK(fabs(sums[i] / MANY - 1.0) < 6.0 / sqrt((double)MANY));
+    CHECK(fabs(squares - (1.0 - 2.0 / ALL)) < 0.03);
+}
+
 /* The interval of the accuracy is that of a binomial share: +-1.96 sqrt(p (1 - p) / n). */
 static void check_width(uint64_t *state)
 {
@@ -241,6 +263,7 @@ int main(void)
     if (CHECK(osr_ctx_create(&desc, &ctx) == OSR_OK)) {
         check_brute(ctx, &state);
         check_edges(&state);
+        check_draws(&state);
         check_width(&state);
         check_time(&state);
         check_confusion();
