@@ -301,11 +301,11 @@ static void evaluation(void)
 static void scores(void)
 {
     static const char *const calibrated[] = {"openmax", "ncm", "mahalanobis"};
-    static const char *const others[] = {"jacobian", "sample_loss"};
     EXPECT(0, "eval base --score all --bootstrap 20 --confusion confusion.csv");
     CHECK(has(out, "20 resamples of the test images, seed 0") && has(out, "taken for"));
     for (size_t i = 0; i < 3; i++)
-        CHECK(has(out, calibrated[i]) && (i > 1 || has(out, others[i])));
+        CHECK(has(out, calibrated[i]));
+    CHECK(has(out, "jacobian") && has(out, "sample_loss"));
     CHECK(same("confusion.csv", "base/confusion.csv"));
     EXPECT(0, "eval base --bootstrap 0 --json");
     CHECK(has(out, "\"resamples\":0") && has(out, "\"oscr\":[null,null]"));
@@ -319,8 +319,9 @@ static void scores(void)
     for (size_t i = 0; i < 3; i++) {
         EXPECT(2, "eval older.safetensors --score %s", calibrated[i]);
         SAYS("which the model does not hold: osr calibrate adds it");
-        EXPECT(2, "predict older.safetensors x.png --score %s --threshold 1", calibrated[i]);
     }
+    EXPECT(2, "predict older.safetensors x.png --score openmax --threshold 1");
+    SAYS("which the model does not hold: osr calibrate adds it");
     EXPECT(0, "eval older.safetensors --score all --json --bootstrap 1");
     CHECK(!has(out, "openmax") && has(out, "sample_loss"));
     EXPECT(0, "calibrate older.safetensors --data glyphs:240,100 --score openmax --json");
@@ -329,8 +330,7 @@ static void scores(void)
     CHECK(has(out, "\"score\":\"openmax\"") && !has(out, "\"macro_f1\":null"));
     EXPECT(0, "calibrate older.safetensors --data glyphs:240,100 --score ncm --json");
     CHECK(has(out, "\"calibrated\":false"));
-    for (size_t i = 0; i < 2; i++)
-        EXPECT(0, "calibrate older.safetensors --data glyphs:240,100 --score %s", others[i]);
+    EXPECT(0, "calibrate older.safetensors --data glyphs:240,100 --score sample_loss");
     EXPECT(2, "calibrate older.safetensors --data glyphs:240,100 --score movr");
     SAYS("score movr needs cosines to prototypes, which method cac does not give");
     EXPECT(0, SMALL " --epochs 1 --method difair --score mahalanobis --out far --bootstrap 0");
