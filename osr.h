@@ -1078,17 +1078,24 @@ enum {
     OSR_OUT_LOGITS = 1,        /* z [K]                                                    */
     OSR_OUT_DISTANCES = 2,     /* d [K] >= 0, to the class anchors or centres              */
     OSR_OUT_COSINES = 4,       /* c [K], to the class prototypes                           */
-    OSR_OUT_REPRESENTATION = 8 /* r [D]                                                    */
+    OSR_OUT_REPRESENTATION = 8, /* r [D] whose values belong to classes                    */
+    OSR_OUT_FEATURES = 16,     /* f [F]: osr_model_feature_dims                            */
+    OSR_OUT_JACOBIAN = 32,     /* norm of the Jacobian                                     */
+    OSR_OUT_LOSSES = 64,       /* the method's loss under each label [K]                   */
+    OSR_OUT_ALWAYS = 112       /* these three: every method gives them                     */
 };
 
 /* Outputs of a number of images; a pointer that the row does not need may be NULL. */
 typedef struct osr_score_input {
     const float *logits, *distances, *cosines; /* [images, classes]                          */
     const float *representation;               /* [images, dims]                             */
+    const float *features, *losses;            /* [images, feature_dims], [images, classes]  */
+    const double *jacobian;                    /* [images]                                   */
     int classes, dims;         /* K >= 1; D >= 1 where the representation is read              */
+    int feature_dims;          /* F >= 1 where the features are read                           */
     float temperature;         /* T of movr and movr_margin; 0: OSR_MOVR_TEMPERATURE           */
     float margin;              /* m of movr_margin in radians, zero means zero                 */
-    const double *calibration; /* what the row's `calibration` says; NULL where it says nothing */
+    const float *calibration;  /* the tensor that the row names; NULL where it names none      */
     size_t calibration_count;  /* values at calibration                                        */
 } osr_score_input;
 
@@ -1096,7 +1103,8 @@ typedef struct osr_score_input {
 typedef struct osr_score_row {
     const char *name;
     unsigned needs;          /* OSR_OUT_ bits                                                  */
-    const char *calibration; /* the model-file tensor with its own numbers, NULL: it has none  */
+    const char *calibration; /* the model-file tensor with its own numbers, NULL: it has none;
+                                osr_model_calibrate_start */
     double (*fn)(const osr_score_input *in); /* of the first image; reads without checking     */
     const char *help, *source;
 } osr_score_row;
@@ -1128,6 +1136,19 @@ OSR_API const osr_score_row *osr_score_at(int index);
  *   errors    none */
 OSR_API const osr_score_row *osr_score_find(const char *name);
 
+/* osr_score_lacks - what a score reads and a method does not give
+ *
+ *   outputs   the OSR_OUT_ bits of an osr_method_row; OSR_OUT_ALWAYS is taken for granted
+ *   returns   "logits" and the like, constant text; NULL where nothing is missing
+ *   errors    none
+ *   source    osr_score_row */
+OSR_API const char *osr_score_lacks(const osr_score_row *row, unsigned outputs);
+
+#define OSR_OPENMAX_TAIL 20
+#define OSR_OPENMAX_ALPHA 10
+#define OSR_MAHALANOBIS_MOST 1024 /* features F */
+#define OSR_JACOBIAN_SCORE_DIRECTIONS 8
+
 /* osr_score_compute - one score for a number of images
  *
  *   msp           1 - max_k p_k,  p = softmax(z)
@@ -1140,19 +1161,31 @@ OSR_API const osr_score_row *osr_score_find(const char *name);
  *   max_cosine    -max_k c_k
  *   movr          ln(1 + exp(-T s_y)) + sum_{k != y} ln(1 + exp(T s_k)),  s = c,  y = argmax c
  *   movr_margin   the same with s_k = cos(arccos(c_k) + m)
+ *   openmax       u - ln sum_k exp(v'_k),  v'_k = z_k (1 - w_k r_k),  u = sum_k z_k w_k r_k,
+ *                 r = (A + 1 - i) / A for the i-th largest z_k, i <= A = min(10, K), else 0,
+ *                 w_k = 1 - exp(-(x / scale_k)^shape_k), x = max(0, ||z - mean_k|| + 1 - shift_k)
+ *   ncm           min_k ||f - mean_k||
+ *   mahalanobis   min_k sqrt((f - mean_k)' S^-1 (f - mean_k)), S = (1 - rho) C + rho tr(C) / F I,
+ *                 C the covariance within classes, rho by OAS
+ *   jacobian      osr_model_jacobian: FD, NORMALISED, 8 Rademacher directions of seed 0 always, so
+ *                 that a threshold holds later; 16 further passes an image
+ *   sample_loss   min_k L(x, k), L the method's loss without label smoothing and margin: that of
+ *                 the predicted class
  *
  *   row       from osr_score_find or osr_score_at
  *   in        the outputs that row->needs names
  *   images    N >= 0
  *   scores    f64 [N]      larger = more unknown
  *   returns   OK or the first error; scores are not to be used after an error
- *   errors    ARG a NULL pointer, a size, or T or m not usable; NAN an input value that is not
- *             finite (the message has the number of such images and the index of the first)
+ *   errors    ARG a NULL pointer, a size, the calibration, or T or m not usable; NAN an input value
+ *             that is not finite (the message has the number of such images and the first index)
  *   numerics  double; sums of exponentials from the largest down, 1 - p_k as the sum of the other
  *             classes, so that no digits cancel; cosines clamped to 1 - 1e-6 as in the loss;
- *             with one class msp, entropy and cac are 0 for every image
+ *             with one class msp, entropy and cac are 0 for every image. sample_loss is f32 from
+ *             the device: a softmax loss below 6e-8 is 0
  *   differs   msp is published as -max p: the same order, without ties where max p rounds to 1.
- *             m-OvR's paper has the margin in training; movr scores the plain cosines
+ *             m-OvR's paper has the margin in training; movr scores the plain cosines. OpenMax is
+ *             published as P = exp(u) / (exp(u) + sum_k exp(v'_k)): this is ln(P / (1 - P))
  *   source    each row's `source` */
 OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
                                      const osr_score_input *in, int images, double *scores);
@@ -1643,12 +1676,25 @@ typedef struct osr_outputs {
     float *logits, *distances, *cosines; /* [n, K]                                            */
     float *representation;               /* [n, D], D = osr_model_dims                        */
     float *loss;                         /* [1], mean; needs labels                           */
+    float *features;                     /* [n, F], F = osr_model_feature_dims                */
+    float *losses;                       /* [n, K], of each label, as score sample_loss       */
+    double *jacobian;                    /* [n], as score jacobian                            */
 } osr_outputs;
 
 /* osr_model_dims - width D of the representation
  *
  *   errors    none */
 OSR_API int osr_model_dims(const osr_model *model);
+
+/* osr_model_feature_dims - width F of the features that ncm and mahalanobis read
+ *
+ *   the representation: what a final linear layer reads in methods with logits, else the network's
+ *   output. Where that is a flattened [H, W, C], its mean over H and W, as Lee et al. have it; of
+ *   methods with cosines at unit length
+ *
+ *   errors    none
+ *   source    Lee et al., NeurIPS 2018, arXiv:1807.03888, section 2.2 */
+OSR_API int osr_model_feature_dims(const osr_model *model);
 
 /* osr_model_run - outputs of a batch in eval mode
  *
@@ -1667,20 +1713,46 @@ OSR_API osr_status osr_model_run(osr_model *model, const float *images, const in
  *   scores    f64 [n]   larger = more unknown; NULL: not wanted
  *   classes   i32 [n]   the known class; NULL: not wanted
  *   returns   OK
- *   errors    UNSUPPORTED the method does not give what the score needs (named); NAN
+ *   errors    UNSUPPORTED the method does not give what the score needs, or the model lacks its
+ *             calibration (named); NAN
  *   source    the score's row */
 OSR_API osr_status osr_model_score(osr_model *model, const osr_score_row *row,
                                    const osr_outputs *outputs, int n, double *scores,
                                    int32_t *classes);
 
-/* osr_model_calibrate_start - begin the calibration that the method asks for after training
+/* osr_model_has_score - can the model give this score?
  *
- *   CAC: each anchor becomes the mean logit of its class's correctly classified training images
+ *   returns   0 where its method does not give what the row needs, or the row's calibration is not
+ *             there; osr_model_score says which
+ *   errors    none */
+OSR_API int osr_model_has_score(const osr_model *model, const osr_score_row *row);
+
+enum {
+    OSR_CALIBRATE_METHOD = 1, /* what the method itself asks for after training               */
+    OSR_CALIBRATE_SCORES = 2, /* what the scores of the model read; saved with it             */
+    OSR_CALIBRATE_ALL = 3
+};
+
+/* osr_model_calibrate_start - begin a calibration, which images of the known classes follow
  *
- *   returns   OK; methods without calibration do nothing
- *   errors    MEMORY
- *   source    Miller et al., WACV 2021, arXiv:2004.02434, section 3.3 */
-OSR_API osr_status osr_model_calibrate_start(osr_model *model);
+ *   METHOD  CAC: each anchor becomes the mean logit of its class's correctly classified images.
+ *           Other methods: nothing
+ *   SCORES  score.openmax     [K, K + 3]: mean logits of the class's correctly classified images,
+ *                             then shift, scale and shape of the Weibull distribution of the 20
+ *                             largest of their distances to that mean, plus 1; 0 0 0 (never
+ *                             revised) where no two differ. Of methods with logits
+ *           score.ncm         [K, F]: mean features of each class
+ *           score.mahalanobis [K + F, F]: W mean_k, then W, W' W = S^-1; not for F > 1024. With
+ *                             S = tr(C) / F I where C is 0, W = I for that, too
+ *           a class without an image lies at 1e18 in the last two
+ *
+ *   what      one of these or both
+ *   returns   OK
+ *   errors    MEMORY, K + 1 floats for each correct image until the end
+ *   numerics  double sums in the order of the images; the results are rounded to float, so that
+ *             the saved model gives the same scores
+ *   source    Miller et al., WACV 2021, arXiv:2004.02434, section 3.3; the scores' rows */
+OSR_API osr_status osr_model_calibrate_start(osr_model *model, unsigned what);
 
 /* osr_model_calibrate_add - add a batch of training images, without augmentation
  *
@@ -1693,7 +1765,8 @@ OSR_API osr_status osr_model_calibrate_add(osr_model *model, const float *images
 
 /* osr_model_calibrate_end - put the calibration into force
  *
- *   empty     out: number of classes without a correct image, whose anchor stays; may be NULL
+ *   empty     out: number of classes without a correct image, whose anchor stays and which OpenMax
+ *             never revises; 0 for methods without logits; may be NULL
  *   returns   OK
  *   errors    ARG not started
  *   numerics  sums in double, in the order of the images */
@@ -1704,7 +1777,7 @@ OSR_API osr_status osr_model_calibrate_end(osr_model *model, int *empty);
  *   row        the score it belongs to
  *   threshold  any number but NaN
  *   returns    OK
- *   errors     ARG; UNSUPPORTED the method does not give what the score needs */
+ *   errors     ARG; UNSUPPORTED as osr_model_score */
 OSR_API osr_status osr_model_set_threshold(osr_model *model, const osr_score_row *row,
                                            double threshold);
 
@@ -1785,7 +1858,8 @@ OSR_API osr_status osr_model_write(osr_model *model, osr_writer *writer, int mom
  *
  *   metadata  osr.method, osr.net, osr.layers, osr.input (H W C), osr.mean, osr.std, osr.classes
  *             (one name a line), osr.score, osr.threshold, osr.numbers
- *   tensors   as osr_model_tensors names them; opt.m.*, opt.v.* the optimiser's state
+ *   tensors   as osr_model_tensors names them; opt.m.*, opt.v.* the optimiser's state; score.* as
+ *             osr_model_calibrate_start, each may be missing
  *   out       the model
  *   returns   OK
  *   errors    FORMAT what is missing or does not fit; SHAPE; MEMORY
@@ -2073,6 +2147,7 @@ struct osr_ctx {
     osr__plan **plans;
     size_t plan_count, plan_capacity;
     osr__plan *making;
+    int loss_rows; /* 1: losses are recorded as one value a row, not as their mean */
     int measuring; /* 1: count scratch only, 0: emit launches */
     size_t scratch_next;
     uint32_t making_node;
@@ -6836,13 +6911,17 @@ static void osr__lower_loss(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr__loss_row *row = osr__loss_find(r->op);
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
-    const int rows = osr__scratch(ctx, (size_t)s.dim[0]);
+    const int mean = r->shape.rank == 0;
+    const int rows = mean ? osr__scratch(ctx, (size_t)s.dim[0]) : 0;
     int k;
     osr__begin(ctx, row->forward);
-    osr__args(ctx, "dmsi", r->in[0], r->in[1], rows, s.dim[1]);
+    osr__args(ctx, mean ? "dms" : "dmm", r->in[0], r->in[1], mean ? (uint32_t)rows : i);
+    osr__arg_i(ctx, s.dim[1]);
     for (k = 0; k < row->numbers; ++k)
         osr__arg_f(ctx, r->fa[k]);
     osr__run(ctx, (size_t)s.dim[0]);
+    if (!mean)
+        return;
     osr__begin(ctx, OSR__K_sum_all);
     osr__args(ctx, "sidif", rows, 0, i, s.dim[0], 1.0f / (float)s.dim[0]);
     osr__run(ctx, 1);
@@ -6890,7 +6969,8 @@ static osr_tensor osr__loss(osr_ctx *ctx, int op, osr_tensor tx, osr_tensor labe
                   (double)b);
         return osr__handle(ctx, 0);
     }
-    i = osr__append(ctx, op, osr_shape_make(0, 0, 0, 0, 0), x, y, 0, &node);
+    i = osr__append(ctx, op, osr_shape_make(ctx->loss_rows, osr__ref_shape(ctx, x).dim[0], 0, 0, 0),
+                    x, y, 0, &node);
     if (i != 0) {
         node->r.fa[0] = a;
         node->r.fa[1] = b;
@@ -7235,6 +7315,11 @@ static int osr__argmin(const float *x, int n)
     return best;
 }
 
+static const float *osr__row(const float *x, int row, int columns)
+{
+    return x && columns > 0 ? x + (size_t)row * (size_t)columns : NULL;
+}
+
 /* The sum of exp(z_k - max z) over all classes but the largest: S in p_max = 1 / (1 + S). */
 static double osr__softmax_rest(const osr_score_input *in, int best)
 {
@@ -7331,6 +7416,146 @@ static double osr__score_movr_margin(const osr_score_input *in)
     return osr__movr_loss(in, (double)in->margin);
 }
 
+/* -- openmax -- */
+
+/* Two-parameter Weibull distribution of x_i + translate - min x by maximum likelihood: with
+ * t = ln x scaled to -1..0, sigma + mean t = sum t e^(t / sigma) / sum e^(t / sigma), whose two
+ * sides differ by a rising function of sigma. fit = min x, scale, shape; all 0 and 0 returned where
+ * no two x differ. x is overwritten. */
+static int osr__weibull_fit(double *x, size_t n, double translate, double fit[3])
+{
+    double low = 0.0, high = 1.0, range = 0.0, mean = 0.0, sigma, weight, sum;
+    size_t i;
+    fit[0] = fit[1] = fit[2] = 0.0;
+    for (i = 0; i < n; i++)
+        fit[0] = i == 0 || x[i] < fit[0] ? x[i] : fit[0];
+    for (i = 0; i < n; i++) {
+        x[i] = log1p((x[i] - fit[0]) / translate);
+        range = x[i] > range ? x[i] : range;
+    }
+    if (!(range > 0.0)) {
+        fit[0] = 0.0;
+        return 0;
+    }
+    for (i = 0; i < n; i++) {
+        x[i] = x[i] / range - 1.0;
+        mean += x[i] / (double)n;
+    }
+    for (;;) {
+        sigma = 0.5 * (low + high);
+        weight = sum = 0.0;
+        for (i = 0; i < n; i++) {
+            const double e = exp(x[i] / sigma);
+            weight += e;
+            sum += x[i] * e;
+        }
+        if (sigma <= low || sigma >= high)
+            break;
+        if (sigma + mean > sum / weight)
+            high = sigma;
+        else
+            low = sigma;
+    }
+    fit[1] = translate * exp(range * (sigma * log(weight / (double)n) + 1.0));
+    fit[2] = 1.0 / (range * sigma);
+    return 1;
+}
+
+/* Probability of at most v; 0 for a class without a fit. */
+static double osr__weibull_below(double v, double shift, double scale, double shape,
+                                 double translate)
+{
+    const double x = v + translate - shift;
+    return x <= 0.0 || scale <= 0.0 ? 0.0 : -expm1(-pow(x / scale, shape));
+}
+
+static double osr__distance(const float *a, const float *b, int n)
+{
+    double sum = 0.0;
+    int i;
+    for (i = 0; i < n; i++)
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return sqrt(sum);
+}
+
+/* Rows of calibration: mean logits [K], shift, scale, shape. */
+static double osr__score_openmax(const osr_score_input *in)
+{
+    const int k = in->classes, most = k < OSR_OPENMAX_ALPHA ? k : OSR_OPENMAX_ALPHA;
+    double unknown = 0.0, sum = 0.0, peak = -HUGE_VAL; /* sum_k exp(v'_k) = sum exp(peak) */
+    int i, j;
+    for (i = 0; i < k; i++) {
+        const float *c = in->calibration + (size_t)i * ((size_t)k + 3);
+        const double z = (double)in->logits[i];
+        double part = 0.0;
+        int rank = 0;
+        for (j = 0; j < k; j++)
+            rank += in->logits[j] > in->logits[i] || (in->logits[j] >= in->logits[i] && j < i);
+        if (rank < most)
+            part = z * (double)(most - rank) / (double)most
+                   * osr__weibull_below(osr__distance(in->logits, c, k), (double)c[k],
+                                        (double)c[k + 1], (double)c[k + 2], 1.0);
+        unknown += part;
+        if (z - part > peak) {
+            sum *= exp(peak - (z - part));
+            peak = z - part;
+        }
+        sum += exp(z - part - peak);
+    }
+    return unknown - peak - log(sum);
+}
+
+/* -- classes in feature space -- */
+
+static double osr__score_ncm(const osr_score_input *in)
+{
+    double best = HUGE_VAL;
+    int k;
+    for (k = 0; k < in->classes; k++) {
+        const double d = osr__distance(in->features, osr__row(in->calibration, k,
+                                                              in->feature_dims), in->feature_dims);
+        best = d < best ? d : best;
+    }
+    return best;
+}
+
+/* Calibration: K rows W mean_k, then the lower triangular W [F, F] with W' W = S^-1. A few classes
+ * at a time, so that W f is not computed for each and nothing is allocated. */
+static double osr__score_mahalanobis(const osr_score_input *in)
+{
+    enum { SOME = 16 };
+    const int f = in->feature_dims;
+    const float *means = in->calibration, *w = osr__row(means, in->classes, f);
+    double best = HUGE_VAL;
+    int first, k, i, j;
+    for (first = 0; first < in->classes; first += SOME) {
+        const int n = in->classes - first < SOME ? in->classes - first : SOME;
+        double square[SOME] = { 0.0 };
+        for (i = 0; i < f; i++) {
+            double y = 0.0;
+            for (j = 0; j <= i; j++)
+                y += (double)w[(size_t)i * (size_t)f + (size_t)j] * (double)in->features[j];
+            for (k = 0; k < n; k++) {
+                const double d = y - (double)osr__row(means, first + k, f)[i];
+                square[k] += d * d;
+            }
+        }
+        for (k = 0; k < n; k++)
+            best = square[k] < best ? square[k] : best;
+    }
+    return sqrt(best);
+}
+
+static double osr__score_jacobian(const osr_score_input *in)
+{
+    return in->jacobian[0];
+}
+
+static double osr__score_sample_loss(const osr_score_input *in)
+{
+    return (double)in->losses[osr__argmin(in->losses, in->classes)];
+}
+
 static const osr_score_row osr__scores[] = {
     {"msp", OSR_OUT_LOGITS, NULL, osr__score_msp, "one minus the largest softmax probability",
      "Hendrycks and Gimpel, ICLR 2017, arXiv:1610.02136"},
@@ -7355,7 +7580,43 @@ static const osr_score_row osr__scores[] = {
     {"movr_margin", OSR_OUT_COSINES, NULL, osr__score_movr_margin,
      "the same with the margin of training",
      "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, eq. 2 and 3"},
+    {"openmax", OSR_OUT_LOGITS, "score.openmax", osr__score_openmax,
+     "odds of OpenMax's unknown class: Weibull tails of distances to mean logits",
+     "Bendale and Boult, CVPR 2016, arXiv:1511.06233, algorithms 1 and 2"},
+    {"ncm", OSR_OUT_FEATURES, "score.ncm", osr__score_ncm,
+     "distance of the features to the nearest class mean",
+     "Mensink et al., TPAMI 2013 (nearest class mean)"},
+    {"mahalanobis", OSR_OUT_FEATURES, "score.mahalanobis", osr__score_mahalanobis,
+     "the same in the shrunk covariance within classes",
+     "Lee et al., NeurIPS 2018, arXiv:1807.03888; OAS: Chen et al., IEEE TSP 58(10), 2010, eq. 23"},
+    {"jacobian", OSR_OUT_JACOBIAN, NULL, osr__score_jacobian,
+     "norm of the Jacobian of the unit representation by the image",
+     "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436"},
+    {"sample_loss", OSR_OUT_LOSSES, NULL, osr__score_sample_loss,
+     "the method's own loss under the predicted class",
+     "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, section 5.3"},
 };
+
+/* Rows and columns of a score's calibration tensor; 0 and 0 where it has none. */
+static void osr__calibration_shape(const osr_score_row *row, int classes, int features,
+                                   uint64_t shape[2])
+{
+    const uint64_t k = (uint64_t)classes, f = (uint64_t)(features > 0 ? features : 0);
+    const int logits = (row->needs & OSR_OUT_LOGITS) != 0;
+    shape[0] = !row->calibration ? 0 : row->fn == osr__score_mahalanobis ? k + f : k;
+    shape[1] = !row->calibration ? 0 : logits ? k + 3 : f;
+}
+
+OSR_API const char *osr_score_lacks(const osr_score_row *row, unsigned outputs)
+{
+    static const char *const names[] = {"logits", "distances to anchors", "cosines to prototypes",
+                                        "a representation whose values belong to classes"};
+    const unsigned missing = row->needs & ~(outputs | OSR_OUT_ALWAYS);
+    int i = 0;
+    while (missing && !(missing >> i & 1u))
+        i++;
+    return missing ? names[i] : NULL;
+}
 
 OSR_API int osr_score_count(void)
 {
@@ -7412,12 +7673,13 @@ static osr_status osr__score_check(osr_ctx *ctx, const char *who, unsigned needs
     if (status == OSR_OK && (needs & OSR_OUT_REPRESENTATION))
         status = osr__rows_check(ctx, who, "representations", in->representation, images,
                                  in->dims);
+    if (status == OSR_OK && (needs & OSR_OUT_FEATURES))
+        status = osr__rows_check(ctx, who, "features", in->features, images, in->feature_dims);
+    if (status == OSR_OK && (needs & OSR_OUT_LOSSES))
+        status = osr__rows_check(ctx, who, "losses", in->losses, images, in->classes);
+    if (status == OSR_OK && (needs & OSR_OUT_JACOBIAN) && !in->jacobian && images > 0)
+        status = osr__fail(ctx, OSR_ARG, "%s: Jacobian norms are needed", who);
     return status;
-}
-
-static const float *osr__row(const float *x, int row, int columns)
-{
-    return x && columns > 0 ? x + (size_t)row * (size_t)columns : NULL;
 }
 
 /* The same input with every pointer moved to one image. */
@@ -7428,6 +7690,9 @@ static osr_score_input osr__score_image(const osr_score_input *in, int image)
     one.distances = osr__row(in->distances, image, in->classes);
     one.cosines = osr__row(in->cosines, image, in->classes);
     one.representation = osr__row(in->representation, image, in->dims);
+    one.features = osr__row(in->features, image, in->feature_dims);
+    one.losses = osr__row(in->losses, image, in->classes);
+    one.jacobian = in->jacobian ? in->jacobian + image : NULL;
     return one;
 }
 
@@ -7435,6 +7700,7 @@ OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
                                      const osr_score_input *in, int images, double *scores)
 {
     osr_status status;
+    uint64_t shape[2];
     int n;
     if (!ctx)
         return OSR_ARG;
@@ -7444,10 +7710,13 @@ OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
         || !osr__finite((double)in->margin))
         return osr__fail(ctx, OSR_ARG, "score %s: temperature %g, margin %g", row->name,
                          (double)in->temperature, (double)in->margin);
-    if (row->calibration && (!in->calibration || !in->calibration_count))
-        return osr__fail(ctx, OSR_ARG, "score %s: calibration %s is missing", row->name,
-                         row->calibration);
     status = osr__score_check(ctx, row->name, row->needs, in, images);
+    osr__calibration_shape(row, in->classes, in->feature_dims, shape);
+    if (status == OSR_OK && row->calibration
+        && (!in->calibration || in->calibration_count != shape[0] * shape[1]))
+        return osr__fail(ctx, OSR_ARG, "score %s: %s must have %lu values, not %lu", row->name,
+                         row->calibration, (unsigned long)(shape[0] * shape[1]),
+                         in->calibration ? (unsigned long)in->calibration_count : 0ul);
     for (n = 0; status == OSR_OK && n < images; n++) {
         osr_score_input one = osr__score_image(in, n);
         scores[n] = row->fn(&one);
@@ -9053,6 +9322,8 @@ OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numb
     return method->outputs & OSR_OUT_LOGITS ? classes : classes * numbers->features;
 }
 
+#define OSR__SCORES (sizeof osr__scores / sizeof osr__scores[0])
+
 struct osr_model {
     osr_ctx *ctx;
     osr_model_desc desc;
@@ -9068,7 +9339,10 @@ struct osr_model {
     int named_count, named_capacity;
     osr_tensor first;   /* first trainable parameter, and how many follow */
     int trainable;
-    double *sums;       /* calibration: [K, K] sums of logits and [K] counts */
+    int feature_dims;
+    double *sums;       /* calibration: K rows of sums of logits and a count */
+    struct osr__gather *gather; /* a calibration under way */
+    float *calibration[OSR__SCORES]; /* of each row that has one */
     float *staging;     /* one batch of predict: images and outputs */
     size_t staging_count;
 };
@@ -9186,6 +9460,84 @@ static int osr__representation_layer(const osr_model *m)
                : count - 1;
 }
 
+/* The layer whose planes are flattened to the representation; -1 where none are. */
+static int osr__feature_layer(const osr_model *m)
+{
+    const int at = osr__representation_layer(m);
+    const osr_layer *l = osr_net_layers(m->net, NULL) + at;
+    const int from = l->from != 0 ? l->from - 1 : at - 1;
+    return l->kind == OSR_LAYER_FLATTEN && from >= 0 && osr_net_shape(m->net, from).rank == 4
+               ? from
+               : -1;
+}
+
+static const float *osr__calibration(const osr_model *m, const osr_score_row *row)
+{
+    size_t i = 0;
+    while (i < OSR__SCORES && &osr__scores[i] != row)
+        ++i;
+    return i < OSR__SCORES ? m->calibration[i] : NULL;
+}
+
+static size_t osr__calibration_count(const osr_model *m, const osr_score_row *row)
+{
+    uint64_t shape[2];
+    osr__calibration_shape(row, m->desc.classes, m->feature_dims, shape);
+    return (size_t)(shape[0] * shape[1]);
+}
+
+static osr_status osr__score_given(osr_model *m, const osr_score_row *row)
+{
+    const char *lacks = osr_score_lacks(row, m->desc.method->outputs);
+    if (lacks != NULL)
+        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs %s, which method %s does not "
+                         "give", row->name, lacks, m->desc.method->name);
+    if (row->fn == osr__score_mahalanobis && m->feature_dims > OSR_MAHALANOBIS_MOST)
+        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s handles %d features, the model has %d",
+                         row->name, OSR_MAHALANOBIS_MOST, m->feature_dims);
+    return m->ctx->status;
+}
+
+/* The same, and its calibration is there. */
+static osr_status osr__score_ready(osr_model *m, const osr_score_row *row)
+{
+    if (osr__score_given(m, row) == OSR_OK && row->calibration != NULL
+        && osr__calibration(m, row) == NULL)
+        osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs the tensor %s, which the model does not "
+                  "hold: osr calibrate adds it", row->name, row->calibration);
+    return m->ctx->status;
+}
+
+#define OSR__FAR 1e18f /* where a class without an image lies */
+
+/* What the images of a calibration leave behind. Moments are of f - origin, the first image's
+ * features, so that little cancels. */
+typedef struct osr__gather {
+    unsigned what;
+    size_t images;
+    double *sums;    /* [K, K + 1]: logits of the class's correct images, and their number */
+    float *correct;  /* [count, K + 1]: the logits of every correct image, and its class */
+    size_t count, capacity;
+    double *means;   /* [K, F + 1]: features of the class's images, and their number */
+    double *origin;  /* [F] */
+    double *scatter; /* [F, F]: lower triangle of sums of products; NULL where F is too large */
+} osr__gather;
+
+static void osr__gather_free(osr_model *m)
+{
+    osr__gather *g = m->gather;
+    const size_t k = (size_t)m->desc.classes, f = (size_t)m->feature_dims;
+    if (g == NULL)
+        return;
+    osr__free(m->ctx, g->sums, k * (k + 1), sizeof(double));
+    osr__free(m->ctx, g->correct, g->capacity, sizeof(float));
+    osr__free(m->ctx, g->means, k * (f + 1), sizeof(double));
+    osr__free(m->ctx, g->origin, f, sizeof(double));
+    osr__free(m->ctx, g->scatter, f * f, sizeof(double));
+    osr__free(m->ctx, g, 1, sizeof *g);
+    m->gather = NULL;
+}
+
 static osr_status osr__model_names(osr_model *m, const osr_model_desc *d)
 {
     osr_ctx *ctx = m->ctx;
@@ -9201,15 +9553,6 @@ static osr_status osr__model_names(osr_model *m, const osr_model_desc *d)
     m->desc.class_names = (const char *const *)m->class_names;
     m->desc.net_name = m->net_name;
     return ctx->status;
-}
-
-static osr_status osr__score_fits(osr_model *m, const osr_score_row *row)
-{
-    const osr_method_row *method = m->desc.method;
-    if ((row->needs & ~method->outputs) == 0)
-        return OSR_OK;
-    return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
-                     row->name, method->name);
 }
 
 static osr_status osr__model_build(osr_model *m, const osr_model_desc *d)
@@ -9241,9 +9584,12 @@ static osr_status osr__model_build(osr_model *m, const osr_model_desc *d)
     m->dims = osr_net_shape(m->net, osr__representation_layer(m)).dim[1];
     if (osr_net_shape(m->net, osr__representation_layer(m)).rank != 2)
         return osr__fail(ctx, OSR_SHAPE, "the layer before the last must give a vector an image");
+    m->feature_dims = osr__feature_layer(m) < 0
+                          ? m->dims
+                          : osr_net_shape(m->net, osr__feature_layer(m)).dim[3];
     m->score = osr_score_find(d->score != NULL ? d->score : d->method->score);
     m->desc.score = m->score->name;
-    return osr__score_fits(m, m->score);
+    return osr__score_given(m, m->score);
 }
 
 OSR_API osr_status osr_model_create(osr_ctx *ctx, const osr_model_desc *desc, osr_model **out)
@@ -9278,8 +9624,10 @@ OSR_API void osr_model_destroy(osr_model *m)
     osr__free(ctx, m->class_names, (size_t)m->desc.classes, sizeof *m->class_names);
     osr__free_text(ctx, m->net_name);
     osr__free(ctx, m->named, (size_t)m->named_capacity, sizeof *m->named);
-    osr__free(ctx, m->sums, (size_t)m->desc.classes * ((size_t)m->desc.classes + 1),
-              sizeof *m->sums);
+    osr__gather_free(m);
+    for (i = 0; i < osr_score_count(); ++i)
+        osr__free(ctx, m->calibration[i], osr__calibration_count(m, &osr__scores[i]),
+                  sizeof(float));
     osr__free(ctx, m->staging, m->staging_count, sizeof *m->staging);
     osr_net_destroy(m->net);
     osr__free(ctx, m, 1, sizeof *m);
@@ -9304,6 +9652,11 @@ OSR_API const osr_named *osr_model_tensors(const osr_model *model, int *count)
 OSR_API int osr_model_dims(const osr_model *model)
 {
     return model->dims;
+}
+
+OSR_API int osr_model_feature_dims(const osr_model *model)
+{
+    return model->feature_dims;
 }
 
 /* The method's loss; DIFAIR's has the penalty of its last convolution in training. */
@@ -9388,6 +9741,60 @@ OSR_API osr_status osr_model_train(osr_model *m, const float *images, const int3
     return osr_step_end(ctx);
 }
 
+static osr_tensor osr__model_features(osr_model *m, const osr_model_values *v)
+{
+    const int layer = osr__feature_layer(m);
+    const osr_tensor f = layer < 0 ? v->representation
+                                   : osr_global_avg_pool(m->ctx, osr_net_output(m->net, layer));
+    return m->desc.method->outputs & OSR_OUT_COSINES ? osr_normalise(m->ctx, f) : f;
+}
+
+/* The loss of each image under label 0, 1, ...: K handles of [N], without what only training does.
+ * The caller gives them to osr__losses_read. */
+static osr_tensor *osr__losses_record(osr_model *m, const osr_model_values *v, int n)
+{
+    const osr_method_numbers kept = m->desc.numbers;
+    const size_t classes = (size_t)m->desc.classes;
+    osr_tensor *losses = (osr_tensor *)osr__alloc(m->ctx, classes, sizeof *losses);
+    int32_t *labels = (int32_t *)osr__alloc(m->ctx, (size_t)n, sizeof *labels);
+    int k, i;
+    m->desc.numbers.margin = m->desc.numbers.smoothing = 0.0f;
+    m->ctx->loss_rows = 1;
+    for (k = 0; losses != NULL && labels != NULL && k < m->desc.classes; ++k) {
+        for (i = 0; i < n; ++i)
+            labels[i] = k;
+        losses[k] = osr__model_loss(m, v, osr_labels(m->ctx, n, m->desc.classes, labels), 0);
+    }
+    m->ctx->loss_rows = 0;
+    m->desc.numbers = kept;
+    osr__free(m->ctx, labels, (size_t)n, sizeof *labels);
+    return losses;
+}
+
+static void osr__losses_read(osr_model *m, osr_tensor *losses, int n, float *out)
+{
+    const size_t classes = (size_t)m->desc.classes;
+    float *one = (float *)osr__alloc(m->ctx, (size_t)n, sizeof *one);
+    size_t k, i;
+    for (k = 0; one != NULL && k < classes && m->ctx->status == OSR_OK; ++k) {
+        osr_read(m->ctx, losses[k], one, (size_t)n);
+        for (i = 0; i < (size_t)n; ++i)
+            out[i * classes + k] = one[i];
+    }
+    osr__free(m->ctx, one, (size_t)n, sizeof *one);
+    osr__free(m->ctx, losses, classes, sizeof *losses);
+}
+
+static void osr__jacobian_score(osr_model *m, const float *images, int n, double *norms)
+{
+    osr_jacobian_desc d;
+    memset(&d, 0, sizeof d);
+    d.method = OSR_JACOBIAN_FD;
+    d.direction = OSR_RADEMACHER;
+    d.directions = OSR_JACOBIAN_SCORE_DIRECTIONS;
+    osr_model_jacobian(m, images, n, &d, norms, NULL);
+}
+
 static void osr__read_if(osr_ctx *ctx, osr_tensor t, float *dst)
 {
     if (dst != NULL && t.index != 0)
@@ -9400,11 +9807,15 @@ OSR_API osr_status osr_model_run(osr_model *m, const float *images, const int32_
     osr_ctx *ctx = m->ctx;
     osr_model_values v;
     const osr_tensor x = osr__model_input(m, images, n);
-    osr_tensor y = osr__handle(ctx, 0);
+    osr_tensor y = osr__handle(ctx, 0), features = y, *losses = NULL;
     if (labels != NULL)
         y = osr_labels(ctx, n, m->desc.classes, labels);
     if (ctx->status != OSR_OK || osr_model_forward(m, x, y, 0, &v) != OSR_OK)
         return ctx->status;
+    if (out->features != NULL)
+        features = osr__model_features(m, &v);
+    if (out->losses != NULL)
+        losses = osr__losses_record(m, &v, n);
     osr_keep(ctx, v.representation);
     if (v.logits.index != 0)
         osr_keep(ctx, v.logits);
@@ -9417,7 +9828,12 @@ OSR_API osr_status osr_model_run(osr_model *m, const float *images, const int32_
     osr__read_if(ctx, v.cosines, out->cosines);
     osr__read_if(ctx, v.representation, out->representation);
     osr__read_if(ctx, v.loss, out->loss);
-    return osr_step_end(ctx);
+    osr__read_if(ctx, features, out->features);
+    if (losses != NULL)
+        osr__losses_read(m, losses, n, out->losses);
+    if (osr_step_end(ctx) == OSR_OK && out->jacobian != NULL)
+        osr__jacobian_score(m, images, n, out->jacobian);
+    return ctx->status;
 }
 
 OSR_API osr_status osr_model_score(osr_model *m, const osr_score_row *row,
@@ -9425,15 +9841,23 @@ OSR_API osr_status osr_model_score(osr_model *m, const osr_score_row *row,
                                    int32_t *classes)
 {
     osr_score_input in;
-    if (row != NULL && osr__score_fits(m, row) != OSR_OK)
-        return OSR_UNSUPPORTED;
     memset(&in, 0, sizeof in);
+    if (row != NULL && osr__score_ready(m, row) != OSR_OK)
+        return m->ctx->status;
+    if (row != NULL && row->calibration != NULL) {
+        in.calibration = osr__calibration(m, row);
+        in.calibration_count = osr__calibration_count(m, row);
+    }
     in.logits = outputs->logits;
     in.distances = outputs->distances;
     in.cosines = outputs->cosines;
     in.representation = outputs->representation;
+    in.features = outputs->features;
+    in.losses = outputs->losses;
+    in.jacobian = outputs->jacobian;
     in.classes = m->desc.classes;
     in.dims = m->dims;
+    in.feature_dims = m->feature_dims;
     in.temperature = m->desc.numbers.temperature;
     in.margin = m->desc.numbers.margin;
     if (scores != NULL && osr_score_compute(m->ctx, row, &in, n, scores) != OSR_OK)
@@ -9442,86 +9866,285 @@ OSR_API osr_status osr_model_score(osr_model *m, const osr_score_row *row,
                            : osr_predict_class(m->ctx, m->desc.method->rule, &in, n, classes);
 }
 
-OSR_API osr_status osr_model_calibrate_start(osr_model *m)
+/* -- calibration -- */
+
+OSR_API osr_status osr_model_calibrate_start(osr_model *m, unsigned what)
 {
-    const size_t n = (size_t)m->desc.classes * ((size_t)m->desc.classes + 1);
-    if (!m->desc.method->calibrates || m->ctx->status != OSR_OK)
+    const size_t k = (size_t)m->desc.classes, f = (size_t)m->feature_dims;
+    const unsigned outputs = m->desc.method->outputs;
+    osr__gather *g;
+    osr__gather_free(m);
+    g = m->gather = m->ctx->status == OSR_OK ? (osr__gather *)osr__alloc(m->ctx, 1, sizeof *g)
+                                             : NULL;
+    if (g == NULL)
         return m->ctx->status;
-    if (m->sums == NULL)
-        m->sums = (double *)osr__alloc(m->ctx, n, sizeof *m->sums);
-    else
-        memset(m->sums, 0, n * sizeof *m->sums);
+    g->what = what & OSR_CALIBRATE_SCORES;
+    if (m->desc.method->calibrates && (outputs & OSR_OUT_LOGITS))
+        g->what |= what & OSR_CALIBRATE_METHOD;
+    if (outputs & OSR_OUT_LOGITS)
+        g->sums = (double *)osr__alloc(m->ctx, k * (k + 1), sizeof(double));
+    if (what & OSR_CALIBRATE_SCORES) {
+        g->means = (double *)osr__alloc(m->ctx, k * (f + 1), sizeof(double));
+        g->origin = (double *)osr__alloc(m->ctx, f, sizeof(double));
+        if (f <= OSR_MAHALANOBIS_MOST)
+            g->scatter = (double *)osr__alloc(m->ctx, f * f, sizeof(double));
+    }
+    if (m->ctx->status != OSR_OK)
+        osr__gather_free(m);
     return m->ctx->status;
+}
+
+/* Logits z of an image, which count where the largest is that of its label. */
+static void osr__gather_logits(osr_model *m, const float *z, int label)
+{
+    osr__gather *g = m->gather;
+    const size_t k = (size_t)m->desc.classes;
+    double *sum = g->sums + (size_t)label * (k + 1);
+    size_t j;
+    if (osr__argmax(z, m->desc.classes) != label)
+        return;
+    for (j = 0; j < k; ++j)
+        sum[j] += (double)z[j];
+    sum[k] += 1.0;
+    if (!(g->what & OSR_CALIBRATE_SCORES)
+        || !osr__grow(m->ctx, &g->correct, &g->capacity, (g->count + 1) * (k + 1), sizeof(float)))
+        return;
+    memcpy(g->correct + g->count * (k + 1), z, k * sizeof *z);
+    g->correct[g->count++ * (k + 1) + k] = (float)label;
+}
+
+static void osr__gather_features(osr_model *m, const float *x, int label)
+{
+    osr__gather *g = m->gather;
+    const size_t f = (size_t)m->feature_dims;
+    double *mean = g->means + (size_t)label * (f + 1);
+    size_t i, j;
+    for (i = 0; i < f; ++i) {
+        const double a = (double)x[i] - (g->images == 0 ? g->origin[i] = (double)x[i]
+                                                        : g->origin[i]);
+        mean[i] += a;
+        for (j = 0; g->scatter != NULL && a != 0.0 && j <= i; ++j)
+            g->scatter[i * f + j] += a * ((double)x[j] - g->origin[j]);
+    }
+    mean[f] += 1.0;
+    g->images++;
 }
 
 OSR_API osr_status osr_model_calibrate_add(osr_model *m, const float *images, const int32_t *labels,
                                            int n)
 {
-    const int k = m->desc.classes;
-    const size_t count = (size_t)n * (size_t)k;
+    osr_ctx *ctx = m->ctx;
+    const int k = m->desc.classes, f = m->feature_dims;
+    const size_t count = (size_t)(n > 0 ? n : 0) * ((size_t)k + (size_t)f);
     osr_outputs out;
-    int i, j;
-    if (!m->desc.method->calibrates || m->ctx->status != OSR_OK)
-        return m->ctx->status;
-    if (m->sums == NULL || n < 1)
-        return osr__fail(m->ctx, OSR_ARG, "osr_model_calibrate_add: not started, or no image");
+    float *values;
+    int i;
+    if (ctx->status != OSR_OK)
+        return ctx->status;
+    if (m->gather == NULL || n < 1)
+        return osr__fail(ctx, OSR_ARG, "osr_model_calibrate_add: not started, or no image");
+    if (m->gather->what == 0)
+        return OSR_OK;
+    values = (float *)osr__alloc(ctx, count, sizeof *values);
+    if (values == NULL)
+        return ctx->status;
     memset(&out, 0, sizeof out);
-    out.logits = (float *)osr__alloc(m->ctx, count, sizeof(float));
-    if (out.logits == NULL)
-        return m->ctx->status;
+    out.logits = m->gather->sums != NULL ? values : NULL;
+    out.features = m->gather->means != NULL ? values + (size_t)n * (size_t)k : NULL;
     osr_model_run(m, images, NULL, n, &out);
-    for (i = 0; i < n && m->ctx->status == OSR_OK; ++i) {
-        const float *z = out.logits + (size_t)i * (size_t)k;
-        double *sum;
-        int best = 0;
-        if (labels[i] < 0 || labels[i] >= k) {
-            osr__fail(m->ctx, OSR_ARG, "osr_model_calibrate_add: label %d is %d", i,
-                      (int)labels[i]);
-            break;
-        }
-        for (j = 1; j < k; ++j)
-            if (z[j] > z[best])
-                best = j;
-        if (best != labels[i])
-            continue;
-        sum = m->sums + (size_t)best * ((size_t)k + 1);
-        for (j = 0; j < k; ++j)
-            sum[j] += (double)z[j];
-        sum[k] += 1.0;
+    for (i = 0; i < n && ctx->status == OSR_OK; ++i) {
+        if (labels[i] < 0 || labels[i] >= k)
+            osr__fail(ctx, OSR_ARG, "osr_model_calibrate_add: label %d is %d", i, (int)labels[i]);
+        else if (out.logits != NULL)
+            osr__gather_logits(m, osr__row(out.logits, i, k), (int)labels[i]);
+        if (ctx->status == OSR_OK && out.features != NULL)
+            osr__gather_features(m, osr__row(out.features, i, f), (int)labels[i]);
     }
-    osr__free(m->ctx, out.logits, count, sizeof(float));
-    return m->ctx->status;
+    osr__free(ctx, values, count, sizeof *values);
+    return ctx->status;
 }
 
-OSR_API osr_status osr_model_calibrate_end(osr_model *m, int *empty)
+static void osr__calibrate_anchors(osr_model *m)
 {
     const size_t k = (size_t)m->desc.classes;
+    float *anchors = (float *)osr__alloc(m->ctx, k * k, sizeof *anchors);
     size_t i, j;
-    float *anchors;
-    int none = 0;
-    if (empty != NULL)
-        *empty = 0;
-    if (!m->desc.method->calibrates || m->ctx->status != OSR_OK)
-        return m->ctx->status;
-    if (m->sums == NULL)
-        return osr__fail(m->ctx, OSR_ARG, "osr_model_calibrate_end: not started");
-    anchors = (float *)osr__alloc(m->ctx, k * k, sizeof *anchors);
     if (anchors == NULL)
-        return m->ctx->status;
+        return;
     osr_read(m->ctx, m->anchors, anchors, k * k);
-    for (i = 0; i < k && m->ctx->status == OSR_OK; ++i) {
-        const double *sum = m->sums + i * (k + 1);
-        none += sum[k] == 0.0;
+    for (i = 0; i < k; ++i) {
+        const double *sum = m->gather->sums + i * (k + 1);
         for (j = 0; j < k && sum[k] > 0.0; ++j)
             anchors[i * k + j] = (float)(sum[j] / sum[k]);
     }
     osr_write(m->ctx, m->anchors, anchors, k * k);
     osr__free(m->ctx, anchors, k * k, sizeof *anchors);
-    osr__free(m->ctx, m->sums, k * (k + 1), sizeof *m->sums);
-    m->sums = NULL;
+}
+
+static int osr__double_down(const void *a, const void *b)
+{
+    return osr__double_up(b, a);
+}
+
+/* Mean logits and Weibull tail of each class: out [K, K + 3]. */
+static void osr__calibrate_openmax(osr_model *m, float *out)
+{
+    const osr__gather *g = m->gather;
+    const size_t k = (size_t)m->desc.classes;
+    double *distances = (double *)osr__alloc(m->ctx, g->count + 1, sizeof *distances);
+    size_t c, i, n;
+    for (c = 0; distances != NULL && c < k; ++c) {
+        const double *sum = g->sums + c * (k + 1);
+        float *row = out + c * (k + 3);
+        double fit[3];
+        for (i = 0; i < k; ++i)
+            row[i] = sum[k] > 0.0 ? (float)(sum[i] / sum[k]) : 0.0f;
+        for (i = n = 0; i < g->count; ++i)
+            if ((size_t)g->correct[i * (k + 1) + k] == c)
+                distances[n++] = osr__distance(g->correct + i * (k + 1), row, (int)k);
+        osr__sort(distances, n, sizeof *distances, osr__double_down);
+        osr__weibull_fit(distances, n < OSR_OPENMAX_TAIL ? n : OSR_OPENMAX_TAIL, 1.0, fit);
+        for (i = 0; i < 3; ++i)
+            row[k + i] = (float)(fit[i] < (double)FLT_MAX ? fit[i] : (double)FLT_MAX);
+    }
+    osr__free(m->ctx, distances, g->count + 1, sizeof *distances);
+}
+
+/* Mean features of each class: out [K, F]. */
+static void osr__calibrate_means(osr_model *m, float *out)
+{
+    const size_t k = (size_t)m->desc.classes, f = (size_t)m->feature_dims;
+    size_t c, i;
+    for (c = 0; c < k; ++c) {
+        const double *sum = m->gather->means + c * (f + 1);
+        for (i = 0; i < f; ++i)
+            out[c * f + i] = sum[f] > 0.0 ? (float)(m->gather->origin[i] + sum[i] / sum[f])
+                                          : OSR__FAR;
+    }
+}
+
+/* Sums of products to the covariance within classes, shrunk towards a multiple of I by OAS:
+ * rho = ((1 - 2/p) tr C^2 + (tr C)^2) / ((n + 1 - 2/p) (tr C^2 - (tr C)^2 / p)), at most 1. */
+static void osr__covariance(osr_model *m)
+{
+    const size_t k = (size_t)m->desc.classes, f = (size_t)m->feature_dims;
+    double *s = m->gather->scatter, n = (double)m->gather->images, p = (double)f;
+    double trace = 0.0, squares = 0.0, rho, below;
+    size_t c, i, j;
+    for (i = 0; i < f; ++i)
+        for (j = 0; j <= i; ++j) {
+            double *v = &s[i * f + j];
+            for (c = 0; c < k; ++c) {
+                const double *sum = m->gather->means + c * (f + 1);
+                *v -= sum[f] > 0.0 ? sum[i] * sum[j] / sum[f] : 0.0;
+            }
+            *v /= n > 0.0 ? n : 1.0;
+            trace += i == j ? *v : 0.0;
+            squares += (i == j ? 1.0 : 2.0) * *v * *v;
+        }
+    below = (n + 1.0 - 2.0 / p) * (squares - trace * trace / p);
+    rho = (1.0 - 2.0 / p) * squares + trace * trace;
+    rho = rho < below ? rho / below : 1.0;
+    for (i = 0; i < f; ++i)
+        for (j = 0; j <= i; ++j)
+            s[i * f + j] = (1.0 - rho) * s[i * f + j]
+                           + (i != j ? 0.0 : trace > 0.0 ? rho * trace / p : 1.0);
+}
+
+/* S = L L' in place, then W = L^-1; lower triangles. */
+static void osr__whiten(double *s, size_t f)
+{
+    const double floor_ = s[0] * DBL_EPSILON;
+    size_t i, j, k;
+    for (i = 0; i < f; ++i)
+        for (j = 0; j <= i; ++j) {
+            double v = s[i * f + j];
+            for (k = 0; k < j; ++k)
+                v -= s[i * f + k] * s[j * f + k];
+            s[i * f + j] = i != j ? v / s[j * f + j] : sqrt(v > floor_ ? v : floor_);
+        }
+    for (j = 0; j < f; ++j)
+        for (i = j; i < f; ++i) { /* column j of the inverse, below its diagonal */
+            double v = i == j ? 1.0 : 0.0;
+            for (k = j; k < i; ++k)
+                v -= s[i * f + k] * s[k * f + j];
+            s[i * f + j] = v / s[i * f + i];
+        }
+}
+
+/* out [K + F, F]: W mean_k, W. */
+static void osr__calibrate_mahalanobis(osr_model *m, float *out)
+{
+    const size_t k = (size_t)m->desc.classes, f = (size_t)m->feature_dims;
+    const osr__gather *g = m->gather;
+    float *w = out + k * f;
+    size_t c, i, j;
+    osr__covariance(m);
+    osr__whiten(g->scatter, f);
+    for (i = 0; i < f; ++i)
+        for (j = 0; j < f; ++j)
+            w[i * f + j] = j <= i ? (float)g->scatter[i * f + j] : 0.0f;
+    for (c = 0; c < k; ++c) {
+        const double *sum = g->means + c * (f + 1);
+        for (i = 0; i < f; ++i) {
+            double y = 0.0;
+            for (j = 0; j <= i && sum[f] > 0.0; ++j)
+                y += (double)w[i * f + j] * (g->origin[j] + sum[j] / sum[f]);
+            out[c * f + i] = sum[f] > 0.0 ? (float)y : OSR__FAR;
+        }
+    }
+}
+
+/* Make the tensor of a score anew. */
+static void osr__calibrate_score(osr_model *m, int at)
+{
+    const osr_score_row *row = &osr__scores[at];
+    const size_t n = osr__calibration_count(m, row);
+    if (m->calibration[at] == NULL)
+        m->calibration[at] = (float *)osr__alloc(m->ctx, n, sizeof(float));
+    if (m->calibration[at] == NULL)
+        return;
+    if (row->needs & OSR_OUT_LOGITS)
+        osr__calibrate_openmax(m, m->calibration[at]);
+    else if (row->fn == osr__score_ncm)
+        osr__calibrate_means(m, m->calibration[at]);
+    else
+        osr__calibrate_mahalanobis(m, m->calibration[at]);
+    if (osr__first_bad(m->calibration[at], n) < n)
+        osr__fail(m->ctx, OSR_NAN, "osr_model_calibrate_end: %s is not finite", row->calibration);
+}
+
+OSR_API osr_status osr_model_calibrate_end(osr_model *m, int *empty)
+{
+    const osr__gather *g = m->gather;
+    int i, k = m->desc.classes, none = 0;
+    if (empty != NULL)
+        *empty = 0;
+    if (m->ctx->status != OSR_OK)
+        return m->ctx->status;
+    if (g == NULL)
+        return osr__fail(m->ctx, OSR_ARG, "osr_model_calibrate_end: not started");
+    for (i = 0; i < k && g->what != 0 && g->sums != NULL; ++i)
+        none += g->sums[(size_t)i * ((size_t)k + 1) + (size_t)k] == 0.0;
+    if (g->what & OSR_CALIBRATE_METHOD)
+        osr__calibrate_anchors(m);
+    for (i = 0; i < osr_score_count() && (g->what & OSR_CALIBRATE_SCORES); ++i) {
+        const osr_score_row *row = &osr__scores[i];
+        if (row->calibration != NULL && m->ctx->status == OSR_OK
+            && osr_score_lacks(row, m->desc.method->outputs) == NULL
+            && (g->scatter != NULL || row->fn != osr__score_mahalanobis))
+            osr__calibrate_score(m, i);
+    }
+    osr__gather_free(m);
     if (empty != NULL)
         *empty = none;
     return m->ctx->status;
+}
+
+OSR_API int osr_model_has_score(const osr_model *m, const osr_score_row *row)
+{
+    return osr_score_lacks(row, m->desc.method->outputs) == NULL
+           && (row->calibration == NULL || osr__calibration(m, row) != NULL);
 }
 
 OSR_API osr_status osr_model_set_threshold(osr_model *m, const osr_score_row *row, double threshold)
@@ -9529,8 +10152,8 @@ OSR_API osr_status osr_model_set_threshold(osr_model *m, const osr_score_row *ro
     if (row == NULL || threshold != threshold)
         return osr__fail(m->ctx, OSR_ARG, "osr_model_set_threshold: %s",
                          row == NULL ? "no score" : "the threshold is NaN");
-    if (osr__score_fits(m, row) != OSR_OK)
-        return OSR_UNSUPPORTED;
+    if (osr__score_ready(m, row) != OSR_OK)
+        return m->ctx->status;
     m->score = row;
     m->desc.score = row->name;
     m->threshold = threshold;
@@ -9582,7 +10205,9 @@ OSR_API osr_status osr_model_predict(osr_model *m, const unsigned char *pixels, 
 {
     osr_ctx *ctx = m->ctx;
     const size_t image = (size_t)m->desc.height * (size_t)m->desc.width * (size_t)m->desc.channels;
-    const size_t k = (size_t)m->desc.classes, each = image + 3 * k + (size_t)m->dims;
+    const size_t k = (size_t)m->desc.classes;
+    const size_t each = image + 4 * k + (size_t)m->dims + (size_t)m->feature_dims;
+    const unsigned needs = m->score->needs;
     const size_t size = (size_t)height * (size_t)width * (size_t)channels;
     int at, i, b;
     if (ctx->status != OSR_OK)
@@ -9595,7 +10220,7 @@ OSR_API osr_status osr_model_predict(osr_model *m, const unsigned char *pixels, 
                    sizeof *m->staging))
         return ctx->status;
     for (at = 0; at < n && ctx->status == OSR_OK; at += b) {
-        double scores[OSR__PREDICT_BATCH];
+        double scores[OSR__PREDICT_BATCH], norms[OSR__PREDICT_BATCH];
         int32_t classes[OSR__PREDICT_BATCH];
         osr_outputs out;
         float *p = m->staging;
@@ -9607,7 +10232,12 @@ OSR_API osr_status osr_model_predict(osr_model *m, const unsigned char *pixels, 
         out.logits = p + image * (size_t)b;
         out.distances = out.logits + k * (size_t)b;
         out.cosines = out.distances + k * (size_t)b;
-        out.representation = out.cosines + k * (size_t)b;
+        out.losses = out.cosines + k * (size_t)b;
+        out.features = out.losses + k * (size_t)b;
+        out.representation = out.features + (size_t)m->feature_dims * (size_t)b;
+        out.losses = needs & OSR_OUT_LOSSES ? out.losses : NULL;
+        out.features = needs & OSR_OUT_FEATURES ? out.features : NULL;
+        out.jacobian = needs & OSR_OUT_JACOBIAN ? norms : NULL;
         if (osr_model_run(m, p, NULL, b, &out) != OSR_OK
             || osr_model_score(m, m->score, &out, b, scores, classes) != OSR_OK)
             break;
@@ -9955,6 +10585,37 @@ OSR_API osr_status osr_model_write(osr_model *m, osr_writer *w, int moments)
                 osr__tensor_move(m, w, NULL, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
         }
     }
+    for (i = 0; i < osr_score_count() && ctx->status == OSR_OK; ++i) {
+        const osr_score_row *row = &osr__scores[i];
+        uint64_t shape[2];
+        osr__calibration_shape(row, m->desc.classes, m->feature_dims, shape);
+        if (m->calibration[i] != NULL)
+            osr_writer_tensor(w, row->calibration, OSR_DTYPE_F32, 2, shape, m->calibration[i]);
+    }
+    return ctx->status;
+}
+
+/* The scores' calibrations that the file has. */
+static osr_status osr__calibrations_read(osr_model *m, const osr_file *file)
+{
+    osr_ctx *ctx = m->ctx;
+    int i;
+    for (i = 0; i < osr_score_count() && ctx->status == OSR_OK; ++i) {
+        const osr_score_row *row = &osr__scores[i];
+        const size_t n = osr__calibration_count(m, row);
+        const osr_file_entry *e = n > 0 ? osr_file_find(file, row->calibration) : NULL;
+        uint64_t shape[2];
+        osr__calibration_shape(row, m->desc.classes, m->feature_dims, shape);
+        if (e == NULL || osr_score_lacks(row, m->desc.method->outputs) != NULL)
+            continue;
+        if (e->rank != 2 || e->shape[0] != shape[0] || e->shape[1] != shape[1])
+            return osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" does not have the shape "
+                             "[%lu, %lu]", row->calibration, (unsigned long)shape[0],
+                             (unsigned long)shape[1]);
+        m->calibration[i] = (float *)osr__alloc(ctx, n, sizeof(float));
+        if (m->calibration[i] != NULL)
+            osr_file_read_f32(file, row->calibration, n, m->calibration[i]);
+    }
     return ctx->status;
 }
 
@@ -10069,7 +10730,7 @@ OSR_API osr_status osr_model_read(osr_ctx *ctx, const osr_file *file, osr_model 
         osr__model_from_file(ctx, file, &d, &m);
     for (i = 0; m != NULL && i < m->named_count && ctx->status == OSR_OK; ++i)
         osr__tensor_move(m, NULL, file, "", m->named[i].name, m->named[i].tensor);
-    if (ctx->status == OSR_OK)
+    if (ctx->status == OSR_OK && osr__calibrations_read(m, file) == OSR_OK)
         *out = m;
     else
         osr_model_destroy(m);

@@ -2,6 +2,8 @@
 #include "evaluation.h"
 #include "exit_codes.h"
 #include "output.h"
+#include "progress.h"
+#include "run_dir.h"
 #include "signals.h"
 
 #include <math.h>
@@ -97,6 +99,16 @@ static void job_close(struct job *j)
     data_close(&j->data);
 }
 
+/* EXIT_OK where the model has the score; else the reason is printed. */
+static int check_score(const struct job *j, const osr_score_row *row)
+{
+    const osr_outputs none = {0};
+    if (osr_model_has_score(j->model, row))
+        return EXIT_OK;
+    osr_model_score(j->model, row, &none, 0, NULL, NULL);
+    return session_fail(j->ctx);
+}
+
 /* The score that the user names, else the model's. NULL with the error printed; `all` allowed
  * where the pointer is not NULL. */
 static const osr_score_row *choose_score(const struct options *o, const struct job *j, int *all)
@@ -118,9 +130,8 @@ static const osr_score_row *choose_score(const struct options *o, const struct j
         message_error("no score is called \"%s\"%s%s%s", name,
                       near != NULL ? "; did you mean " : "", near != NULL ? near : "",
                       near != NULL ? "?" : "");
-    } else if ((row->needs & ~osr_model_get_desc(j->model)->method->outputs) != 0) {
-        message_error("score %s needs what method %s does not give", name,
-                      osr_model_get_desc(j->model)->method->name);
+    } else if (osr_score_lacks(row, osr_model_get_desc(j->model)->method->outputs) != NULL) {
+        check_score(j, row);
         row = NULL;
     }
     return row;
@@ -128,14 +139,42 @@ static const osr_score_row *choose_score(const struct options *o, const struct j
 
 static int print_results(const struct options *o, const struct results *r, int all)
 {
-    if (!option_flag(o, "json"))
-        return results_table(r);
+    if (!option_flag(o, "json")) {
+        int code = results_table(r);
+        if (code == EXIT_OK && r->resamples > 0)
+            code = results_table_intervals(r);
+        return code == EXIT_OK ? results_table_confusion(r) : code;
+    }
     char *text = results_json(r, all);
     if (text == NULL)
         return EXIT_MEMORY;
     printf("%s\n", text);
     free(text);
     return EXIT_OK;
+}
+
+/* The file of --confusion. */
+static int write_confusion(const struct options *o, const struct results *r)
+{
+    const char *path = option_text(o, "confusion");
+    const osr_score_row *own;
+    char message[512];
+    if (path == NULL)
+        return EXIT_OK;
+    const double threshold = osr_model_threshold(r->model, &own);
+    if (r->confusion.known == 0) {
+        message_error("--confusion: %s", isfinite(threshold)
+                      ? "it is of the model's own score, at its threshold"
+                      : "the model has no threshold: osr calibrate chooses one");
+        return EXIT_USAGE;
+    }
+    char *text = confusion_csv(&r->confusion);
+    const int code = text == NULL ? EXIT_MEMORY
+                                  : file_write(path, text, strlen(text), message, sizeof message);
+    free(text);
+    if (code != EXIT_OK)
+        message_error("%s", code == EXIT_MEMORY ? "out of memory" : message);
+    return code;
 }
 
 static int eval(struct options *o, struct job *j)
@@ -147,8 +186,16 @@ static int eval(struct options *o, struct job *j)
     const osr_score_row *row = choose_score(o, j, &all);
     if (row == NULL)
         return EXIT_USAGE;
+    code = all ? EXIT_OK : check_score(j, row);
+    if (code != EXIT_OK)
+        return code;
     code = results_compute(j->model, &j->data.test, j->unknown, &j->split,
-                           (int)option_int(o, "batch"), all ? NULL : row, &j->origin, &r);
+                           (int)option_int(o, "batch"), all ? NULL : row, 1, &j->origin, &r);
+    if (code == EXIT_OK)
+        code = results_intervals(&r, (int)option_int(o, "bootstrap"),
+                                 (uint64_t)option_int(o, "seed"));
+    if (code == EXIT_OK)
+        code = write_confusion(o, &r);
     if (code == EXIT_OK)
         code = print_results(o, &r, all);
     if (code == EXIT_OK && option_given(o, "min-auroc")
@@ -171,7 +218,8 @@ int cmd_eval(struct options *o)
     return code;
 }
 
-/* The threshold anew, from the training images of the known classes in the user's own data. */
+/* The threshold anew, from the training images of the known classes in the user's own data; and
+ * what openmax, ncm and mahalanobis read, where the model does not have it. */
 static int calibrate(struct options *o, struct job *j)
 {
     struct subset known = {0};
@@ -192,8 +240,15 @@ static int calibrate(struct options *o, struct job *j)
         message_error("%s", code != EXIT_OK ? message : "no image of a known class");
         return code != EXIT_OK ? code : EXIT_DATA;
     }
-    code = threshold_choose(j->model, &j->data.train, &known, (int)option_int(o, "batch"), row,
-                            option_real(o, "accept"));
+    const int add = !osr_model_has_score(j->model, osr_score_find("ncm")); /* made all at once */
+    if (add)
+        code = model_calibrate(j->model, &j->data.train, &known, (int)option_int(o, "batch"),
+                               OSR_CALIBRATE_SCORES, NULL);
+    if (code == EXIT_OK)
+        code = check_score(j, row);
+    if (code == EXIT_OK)
+        code = threshold_choose(j->model, &j->data.train, &known, (int)option_int(o, "batch"), row,
+                                option_real(o, "accept"));
     if (code == EXIT_OK)
         code = session_save(j->model, &j->origin, o->operands[0]);
     if (code == EXIT_OK && option_flag(o, "json")) {
@@ -204,6 +259,7 @@ static int calibrate(struct options *o, struct job *j)
         json_real(&json, "old_threshold", before == row ? old : NAN);
         json_real(&json, "accept", option_real(o, "accept"));
         json_integer(&json, "images", (int64_t)known.count);
+        json_bool(&json, "calibrated", add);
         json_close(&json, '}');
         code = json_print(&json);
         json_free(&json);

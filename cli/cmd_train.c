@@ -2,7 +2,7 @@
  *
  * A run's directory holds config.ini (the effective settings), metrics.jsonl (a line an epoch),
  * last.safetensors (weights, optimiser, place in the epoch: resumable), model.safetensors (the
- * result: calibrated, with its threshold), eval.json and scores.csv. */
+ * result: calibrated, with its threshold), eval.json, scores.csv and confusion.csv. */
 #define _POSIX_C_SOURCE 200809L
 #include "evaluation.h"
 #include "exit_codes.h"
@@ -117,13 +117,13 @@ static int check_score(const struct train *t)
 {
     const char *name = option_text(t->o, "score");
     const osr_score_row *row = osr_score_find(name);
-    if (row == NULL || (row->needs & ~t->method->outputs) != 0) {
-        message_error(row == NULL ? "no score is called \"%s\""
-                                  : "score %s needs what method %s does not give",
-                      name, t->method->name);
-        return EXIT_USAGE;
-    }
-    return EXIT_OK;
+    const char *lacks = row != NULL ? osr_score_lacks(row, t->method->outputs) : NULL;
+    if (row == NULL)
+        message_error("no score is called \"%s\"", name);
+    else if (lacks != NULL)
+        message_error("score %s needs %s, which method %s does not give", name, lacks,
+                      t->method->name);
+    return row == NULL || lacks != NULL ? EXIT_USAGE : EXIT_OK;
 }
 
 static osr_method_numbers numbers_of(const struct train *t)
@@ -530,24 +530,15 @@ static int run_epochs(struct train *t)
 
 static int calibrate(struct train *t)
 {
-    int empty = 0, code = EXIT_OK;
-    osr_model_calibrate_start(t->model);
-    for (size_t at = 0; at < t->train.count && code == EXIT_OK && t->method->calibrates;
-         at += (size_t)t->batch) {
-        const size_t left = t->train.count - at;
-        const int n = left < (size_t)t->batch ? (int)left : t->batch;
-        feed_load(&t->feed, &t->train, NULL, at, n);
-        if (osr_model_calibrate_add(t->model, t->feed.images, t->feed.labels, n) != OSR_OK)
-            break;
-        code = signals_pending();
-    }
+    int empty = 0;
+    const int code = model_calibrate(t->model, &t->data.train, &t->train, t->batch,
+                                     OSR_CALIBRATE_ALL, &empty);
     if (code != EXIT_OK)
         return code;
-    if (osr_model_calibrate_end(t->model, &empty) != OSR_OK)
-        return session_fail(t->ctx);
     if (empty > 0)
-        message_warning("%d classes have no correctly classified training image: their anchors "
-                        "stay where they were", empty);
+        message_warning("%d classes have no correctly classified training image: %sopenmax never "
+                        "calls them unknown", empty,
+                        t->method->calibrates ? "their anchors stay where they were, " : "");
     return threshold_choose(t->model, &t->data.train,
                             t->validation.count > 0 ? &t->validation : &t->train, t->batch,
                             osr_score_find(option_text(t->o, "score")),
@@ -570,11 +561,15 @@ static int evaluate(struct train *t)
     struct results r;
     const struct data_set *test = &t->data.test, *other = t->other.count > 0 ? &t->other : test;
     int code =
-        results_compute(t->model, test, other, &t->split, t->batch, NULL, &t->origin, &r);
+        results_compute(t->model, test, other, &t->split, t->batch, NULL, 0, &t->origin, &r);
+    if (code == EXIT_OK)
+        code = results_intervals(&r, (int)option_int(t->o, "bootstrap"), (uint64_t)t->origin.seed);
     if (code == EXIT_OK)
         code = write_text(t, "eval.json", results_json(&r, 1));
     if (code == EXIT_OK)
         code = write_text(t, "scores.csv", results_csv(&r));
+    if (code == EXIT_OK && r.confusion.unknown > 0)
+        code = write_text(t, "confusion.csv", confusion_csv(&r.confusion));
     if (code == EXIT_OK && option_flag(t->o, "json")) {
         char *text = results_json(&r, 1);
         if (text != NULL)

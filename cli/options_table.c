@@ -114,6 +114,10 @@ const struct option_row option_table[] = {
      "score above which an image is unknown; unset: the model's"},
     {"min-auroc", 0, OPTION_REAL, NULL, NULL, "[0,1]", EVAL, 0,
      "exit with status 8 when the AUROC is lower"},
+    {"bootstrap", 0, OPTION_INTEGER, "1000", "resamples", "[0,1000000]", TRAIN | EVAL, 0,
+     "draws of the test images for the 95% intervals; 0: none"},
+    {"confusion", 0, OPTION_TEXT, NULL, NULL, NULL, EVAL, NOW,
+     "CSV file to write: which known class accepted images of each unknown class are taken for"},
     /* jacobian */
     {"method", 0, OPTION_CHOICE, NULL, NULL, "fd|exact", JACOBIAN, 0,
      "central differences or backward passes; unset: the cheaper"},

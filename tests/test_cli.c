@@ -227,7 +227,7 @@ static void usage(void)
     EXPECT(2, "train --method cax");
     SAYS("did you mean cac?");
     EXPECT(2, "train --method ce --score cac");
-    SAYS("score cac needs what method ce does not give");
+    SAYS("score cac needs distances to anchors, which method ce does not give");
     EXPECT(2, "predict base");
     SAYS("predict wants");
     EXPECT(2, "predict base x.png --threshold nan");
@@ -262,8 +262,8 @@ static void evaluation(void)
 {
     static const char *const keys[] = {
         "closed_accuracy", "auroc", "aupr_unknown", "aupr_known", "fpr95_known_pos",
-        "fpr95_unknown_pos", "oscr", "openness", "n_known", "n_unknown", "score", "method", "net",
-        "data", "split", "trial", "seed", "device", "version"};
+        "fpr95_unknown_pos", "oscr", "dtacc", "macro_f1", "openness", "n_known", "n_unknown",
+        "intervals", "level", "resamples", "confusion", "accepted", "score", "method", "net", "data", "split", "trial", "seed", "device", "version"};
     char key[64];
     EXPECT(0, "eval base --json");
     CHECK(err[0] == '\0' && out[0] == '{' && lines(out) == 1);
@@ -334,6 +334,48 @@ static void bench(void)
     free(text);
 }
 
+/* Every score by name, calibrated by train and by calibrate; intervals and confusion. */
+static void scores(void)
+{
+    static const char *const calibrated[] = {"openmax", "ncm", "mahalanobis"};
+    EXPECT(0, "eval base --score all --bootstrap 20 --confusion confusion.csv");
+    CHECK(has(out, "20 resamples of the test images, seed 0") && has(out, "taken for"));
+    for (size_t i = 0; i < 3; i++)
+        CHECK(has(out, calibrated[i]));
+    CHECK(has(out, "jacobian") && has(out, "sample_loss"));
+    CHECK(same("confusion.csv", "base/confusion.csv"));
+    EXPECT(0, "eval base --bootstrap 0 --json");
+    CHECK(has(out, "\"resamples\":0") && has(out, "\"oscr\":[null,null]"));
+    EXPECT(0, "eval base --bootstrap 20 --seed 7 --json");
+    CHECK(has(out, "\"seed\":7"));
+    EXPECT(2, "eval base --score msp --confusion x.csv");
+    SAYS("--confusion: it is of the model's own score, at its threshold");
+    EXPECT(6, "eval base --bootstrap 0 --confusion nosuch/x.csv");
+    /* the checkpoint of the last epoch is as an older model: without what the scores read */
+    CHECK(shell("cp base/last.safetensors older.safetensors") == 0);
+    for (size_t i = 0; i < 3; i++) {
+        EXPECT(2, "eval older.safetensors --score %s", calibrated[i]);
+        SAYS("which the model does not hold: osr calibrate adds it");
+    }
+    EXPECT(2, "predict older.safetensors x.png --score openmax --threshold 1");
+    SAYS("which the model does not hold: osr calibrate adds it");
+    EXPECT(0, "eval older.safetensors --score all --json --bootstrap 1");
+    CHECK(!has(out, "openmax") && has(out, "sample_loss"));
+    EXPECT(0, "calibrate older.safetensors --data glyphs:240,100 --score openmax --json");
+    CHECK(has(out, "\"calibrated\":true") && has(out, "\"score\":\"openmax\""));
+    EXPECT(0, "eval older.safetensors --json");
+    CHECK(has(out, "\"score\":\"openmax\"") && !has(out, "\"macro_f1\":null"));
+    EXPECT(0, "calibrate older.safetensors --data glyphs:240,100 --score ncm --json");
+    CHECK(has(out, "\"calibrated\":false"));
+    EXPECT(0, "calibrate older.safetensors --data glyphs:240,100 --score sample_loss");
+    EXPECT(2, "calibrate older.safetensors --data glyphs:240,100 --score movr");
+    SAYS("score movr needs cosines to prototypes, which method cac does not give");
+    EXPECT(0, SMALL " --epochs 1 --method difair --score mahalanobis --out far --bootstrap 0");
+    CHECK(has(out, "mahalanobis") && !has(out, "openmax"));
+    EXPECT(2, "eval far --score openmax");
+    SAYS("score openmax needs logits, which method difair does not give");
+}
+
 /* The norm by exact derivatives and by central differences, over the same few images. */
 static void jacobian(void)
 {
@@ -360,6 +402,12 @@ static void prediction(void)
     EXPECT(3, "predict base pictures nosuch.png");
     CHECK(lines(out) == 6 && lines(err) == 2);
     CHECK(has(err, "pictures/broken.png") && has(err, "nosuch.png"));
+    CHECK(shell("rm pictures/broken.png") == 0);
+    EXPECT(0, "predict base pictures --score mahalanobis --threshold 1e9");
+    CHECK(lines(out) == 6 && !has(out, "\tunknown"));
+    EXPECT(0, "predict base pictures --score openmax --threshold -1e9 && \"$OSR_PROGRAM\" predict "
+              "base pictures --score jacobian --threshold 0");
+    CHECK(lines(out) == 6 && has(out, "\tunknown"));
     EXPECT(2, "predict base pictures --score msp");
     SAYS("give --threshold");
 }
@@ -555,9 +603,10 @@ int main(void)
         const char *name;
         void (*run)(void);
     } parts[] = {{"usage", usage}, {"training", training}, {"evaluation", evaluation},
-                 {"bench", bench}, {"jacobian", jacobian}, {"prediction", prediction},
-                 {"folders", folders}, {"stopping", stopping}, {"damaged", damaged},
-                 {"devices", devices}, {"full_disks", full_disks}, {"divergence", divergence}};
+                 {"scores", scores}, {"bench", bench}, {"jacobian", jacobian},
+                 {"prediction", prediction}, {"folders", folders}, {"stopping", stopping},
+                 {"damaged", damaged}, {"devices", devices}, {"full_disks", full_disks},
+                 {"divergence", divergence}};
     char work[] = "/tmp/osr-cli-XXXXXX";
     if (getenv("OSR_PROGRAM") == NULL)
         return test_skip("OSR_PROGRAM does not name the program");
