@@ -171,7 +171,7 @@ int cmd_eval(struct options *o)
     return code;
 }
 
-/* The threshold anew, from the training images of the known classes in the user's own data. */
+/* The threshold anew, with --anchors the anchors before it, from the training images of the known classes in the user's own data. */
 static int calibrate(struct options *o, struct job *j)
 {
     struct subset known = {0};
@@ -192,8 +192,17 @@ static int calibrate(struct options *o, struct job *j)
         message_error("%s", code != EXIT_OK ? message : "no image of a known class");
         return code != EXIT_OK ? code : EXIT_DATA;
     }
-    code = threshold_choose(j->model, &j->data.train, &known, (int)option_int(o, "batch"), row,
-                            option_real(o, "accept"));
+    if (option_flag(o, "anchors") && !osr_model_get_desc(j->model)->method->calibrates) {
+        message_error("method %s has no anchors to calibrate",
+                      osr_model_get_desc(j->model)->method->name);
+        subset_free(&known);
+        return EXIT_USAGE;
+    }
+    if (option_flag(o, "anchors"))
+        code = anchors_choose(j->model, &j->data.train, &known, (int)option_int(o, "batch"));
+    if (code == EXIT_OK)
+        code = threshold_choose(j->model, &j->data.train, &known, (int)option_int(o, "batch"), row,
+                                option_real(o, "accept"));
     if (code == EXIT_OK)
         code = session_save(j->model, &j->origin, o->operands[0]);
     if (code == EXIT_OK && option_flag(o, "json")) {

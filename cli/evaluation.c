@@ -215,6 +215,34 @@ int threshold_choose(osr_model *model, const struct data_set *set, const struct 
     return code;
 }
 
+int anchors_choose(osr_model *model, const struct data_set *set, const struct subset *known,
+                   int batch)
+{
+    struct feed f;
+    int empty = 0, code = EXIT_OK;
+    if (!osr_model_get_desc(model)->method->calibrates)
+        return EXIT_OK;
+    code = feed_start(&f, model, set, batch);
+    osr_model_calibrate_start(model);
+    for (size_t at = 0; at < known->count && code == EXIT_OK; at += (size_t)batch) {
+        const size_t left = known->count - at;
+        const int n = left < (size_t)batch ? (int)left : batch;
+        feed_load(&f, known, NULL, at, n);
+        if (osr_model_calibrate_add(model, f.images, f.labels, n) != OSR_OK)
+            break;
+        code = signals_pending();
+    }
+    feed_end(&f);
+    if (code != EXIT_OK)
+        return code;
+    if (osr_model_calibrate_end(model, &empty) != OSR_OK)
+        return session_fail(osr_model_context(model));
+    if (empty > 0)
+        message_warning("%d classes have no correctly classified training image: their anchors "
+                        "stay where they were", empty);
+    return EXIT_OK;
+}
+
 /* Macro-F1 over K + 1 classes at the model's threshold. */
 static int macro_f1(osr_model *model, const struct results *r, const double *scores, size_t known,
                     size_t all, double *f1)

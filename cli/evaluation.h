@@ -53,6 +53,11 @@ double accuracy_of(const int32_t *classes, const struct subset *s);
 int threshold_choose(osr_model *model, const struct data_set *set, const struct subset *known,
                      int batch, const osr_score_row *row, double share);
 
+/* The calibration that the method asks for, from a subset of known images; nothing where it asks
+ * for none. Warns of classes whose anchors stay. */
+int anchors_choose(osr_model *model, const struct data_set *set, const struct subset *known,
+                   int batch);
+
 /* One row of results: a score on a test set. */
 struct result {
     osr_open_metrics metrics;
