@@ -120,8 +120,14 @@ static int read_earlier(struct bench *b, const char *path)
             code = EXIT_DATA;
         }
     double batch = 0.0;
+    char net[64];
     if (code == EXIT_OK && find_number(text, "batch", &batch) == 0 && (int)batch != b->batch)
         message_warning("%s was measured with batch %d, not %d", path, (int)batch, b->batch);
+    if (code == EXIT_OK && find_number(text, "size", &batch) == 0 && (int)batch != b->side)
+        message_warning("%s was measured with size %d, not %d", path, (int)batch, b->side);
+    snprintf(net, sizeof net, "\"%s\"", b->network->name);
+    if (code == EXIT_OK && strstr(text, net) == NULL)
+        message_warning("%s was measured with another network", path);
     free(text);
     fclose(file);
     return code;

@@ -171,7 +171,8 @@ int cmd_eval(struct options *o)
     return code;
 }
 
-/* The threshold anew, with --anchors the anchors before it, from the training images of the known classes in the user's own data. */
+/* The threshold anew, with --anchors the anchors before it, from the training images of the known
+ * classes in the user's own data. */
 static int calibrate(struct options *o, struct job *j)
 {
     struct subset known = {0};

@@ -3,7 +3,7 @@
  * The weights come as safetensors, the network from the options, and a map says which tensor goes
  * where. A map is text; a line is "OURS = THEIRS", and what follows # is a comment:
  *
- *   conv1 = encoder.conv1           every tensor of a layer: weight, bias, running_mean, running_var
+ *   conv1 = encoder.conv1           a layer: weight, bias, running_mean, running_var
  *   linear1.weight = classify.w     one tensor
  *   ignore = *.num_batches_tracked  tensors that osr has no use for; * is any text
  *
@@ -325,7 +325,7 @@ static void map_pair(struct import *m, int line, const char *ours, const char *t
         struct slot *s = &m->slot[i];
         if (strncmp(s->name, ours, n) != 0 || (s->name[n] != '\0' && s->name[n] != '.'))
             continue;
-        snprintf(name, sizeof name, "%s%s%s", prefix, theirs, s->name + n);
+        snprintf(name, sizeof name, "%s%s%s", prefix != NULL ? prefix : "", theirs, s->name + n);
         feed_slot(m, line, s, name);
         found = 1;
     }

@@ -81,7 +81,7 @@ const struct option_row option_table[] = {
      "added to variances by batch normalisation; unset: the method's, 1e-5 but for difair"},
     {"map", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
      "file that says which tensor goes where; the README describes it, maps/ has some"},
-    {"prefix", 0, OPTION_TEXT, "", NULL, NULL, IMPORT, 0,
+    {"prefix", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
      "what stands before every name in WEIGHTS, such as module."},
     {"alpha", 0, OPTION_REAL, NULL, NULL, "(0,1e6]", TRAIN | IMPORT, FIX,
      "length of the class anchors"},

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Compares osr bench with PyTorch on the same cores: CAC's VGG32, 3 x 32 x 32 pixels, 6 classes.
+"""Compares osr bench with PyTorch on the same cores: a network with CAC, 3 x 32 x 32 pixels, 6
+classes.
 
-    python3 bench_pytorch.py build/osr [--batch 64] [--rounds 5] [--steps 5]
+    python3 bench_pytorch.py build/osr [--network vgg32] [--batch 64] [--rounds 5]
 
 A round times some training steps and inference batches in PyTorch, with images stored channel
 first and channel last, and one run of osr bench. The printed ratios are of the medians over the
@@ -17,33 +18,23 @@ import sys
 import time
 
 import torch
+from networks import NETWORKS, parameters
 from torch import nn
 
 CLASSES = 6
 
 
-class Vgg32(nn.Module):
-    """CAC's variant: dropout of whole channels after each block, then one linear layer."""
+class Model(nn.Module):
+    """A network with CAC's logits and distances; vgg32 drops whole channels after each block."""
 
-    def __init__(self):
+    def __init__(self, network):
         super().__init__()
-        widths = [(3, 64), (64, 64), (64, 128)] + 6 * [(128, 128)]
-        layers = []
-        for i, (inputs, outputs) in enumerate(widths):
-            last = i % 3 == 2
-            conv = nn.Conv2d(inputs, outputs, 3, 2 if last else 1, 1, bias=False)
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            layers += [conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
-            if last:
-                layers.append(nn.Dropout2d(0.2))
-        self.trunk = nn.Sequential(*layers)
-        self.head = nn.Linear(128 * 4 * 4, CLASSES)
-        nn.init.normal_(self.head.weight, 0.0, 0.01)
-        nn.init.zeros_(self.head.bias)
+        dropout = {"dropout": 0.2} if network == "vgg32" else {}
+        self.net = NETWORKS[network](classes=CLASSES, **dropout)
         self.register_buffer("anchors", 10.0 * torch.eye(CLASSES))
 
     def forward(self, x):
-        logits = self.head(self.trunk((x - 0.5) / 0.29).flatten(1))
+        logits = self.net((x - 0.5) / 0.29)
         return logits, (logits[:, None] - self.anchors).norm(dim=2)
 
 
@@ -56,12 +47,12 @@ def cac_loss(distances, labels):
 class Contender:
     """One layout of PyTorch, with its own weights."""
 
-    def __init__(self, name, layout, batch):
+    def __init__(self, name, layout, network, batch):
         torch.manual_seed(0)
         self.name = name
         self.batch = batch
-        self.model = Vgg32().to(memory_format=layout)
-        self.sgd = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9,
+        self.model = Model(network).to(memory_format=layout)
+        self.sgd = torch.optim.SGD(parameters(self.model), lr=0.01, momentum=0.9,
                                    weight_decay=5e-6)
         self.images = torch.rand(batch, 3, 32, 32).contiguous(memory_format=layout)
         self.labels = torch.randint(CLASSES, (batch,))
@@ -90,8 +81,9 @@ class Contender:
                 rates.append(self.batch / (time.perf_counter() - start))
 
 
-def osr_bench(program, batch, steps):
-    command = [program, "bench", "--json", "--batch", str(batch), "--steps", str(steps)]
+def osr_bench(options):
+    command = [options.program, "bench", "--json", "--network", options.network,
+               "--batch", str(options.batch), "--steps", str(options.steps)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -116,20 +108,23 @@ def report(contenders, runs):
 def main():
     parser = argparse.ArgumentParser(description="osr bench against PyTorch")
     parser.add_argument("program", help="path of osr")
+    parser.add_argument("--network", default="vgg32", choices=NETWORKS)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="timed steps in each round")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, "
-          f"batch {options.batch}, medians over {options.rounds} rounds of {options.steps} steps")
-    contenders = [Contender("channel first", torch.contiguous_format, options.batch),
-                  Contender("channel last", torch.channels_last, options.batch)]
+          f"{options.network}, batch {options.batch}, "
+          f"medians over {options.rounds} rounds of {options.steps} steps")
+    layouts = {"channel first": torch.contiguous_format, "channel last": torch.channels_last}
+    contenders = [Contender(name, layout, options.network, options.batch)
+                  for name, layout in layouts.items()]
     runs = []
     for i in range(options.rounds):
         for c in contenders:
             c.measure(options.steps)
-        runs.append(osr_bench(options.program, options.batch, options.steps))
+        runs.append(osr_bench(options))
         print(f"round {i + 1} of {options.rounds}", file=sys.stderr)
     print(f"device: {runs[0]['device']}, kernels: {runs[0]['kernels']}")
     report(contenders, runs)

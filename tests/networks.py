@@ -48,6 +48,10 @@ class Cac(nn.Module):
         super().__init__()
         self.side = side
         self.encoder = Encoder(channels, dropout)
+        for i in range(1, 4):  # as published: the same layers once more, by block
+            layers = [getattr(self.encoder, f"{kind}{k}") for k in range(3 * i - 2, 3 * i + 1)
+                      for kind in ("conv", "bn")]
+            setattr(self.encoder, f"encoder{i}", nn.Sequential(*layers))
         self.classify = nn.Linear(128 * (side // 8) ** 2, classes)
         self.anchors = nn.Parameter(10.0 * torch.eye(classes).double(), requires_grad=False)
 
@@ -145,6 +149,21 @@ class ResNet18(nn.Module):
 
 
 NETWORKS = {"vgg32": Cac, "wrn-16-4": Wide, "resnet-18": ResNet18}
+
+# The maps in ../maps: network, what osr import is told, class, and other names for the same layers.
+IMPORTS = {
+    "vgg32-cac": ("vgg32", "--method cac", Cac, {}),
+    "vgg32-vaze": ("vgg32", "--method ce --head pool --head-bias no", Vaze, {}),
+    "wrn-16-4": ("wrn-16-4", "--method ce", Wide, {}),
+    "resnet-18-torchvision": ("resnet-18", "--method ce", ResNet18, {}),
+    "resnet-18-openood": ("resnet-18", "--method ce", ResNet18, {"downsample": "shortcut"}),
+}
+
+
+def renamed(name, names):
+    for old, new in names.items():
+        name = name.replace(old, new)
+    return name
 
 
 def parameters(net):
