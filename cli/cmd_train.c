@@ -101,6 +101,7 @@ static void preset_method(struct options *o, const osr_method_row *m,
 
 static int choose_method(struct train *t)
 {
+    osr_vgg32_desc v;
     t->method = method_choose(t->o);
     t->network = t->method != NULL ? network_choose(t->o) : NULL;
     if (t->network == NULL)
@@ -111,7 +112,7 @@ static int choose_method(struct train *t)
         return EXIT_USAGE;
     }
     preset_method(t->o, t->method, t->network);
-    return EXIT_OK;
+    return network_variant(t->o, t->network, t->method, 1, 32, &v); /* its sizes come with the data */
 }
 
 /* Is the score one of those that the method's models can be read with? */

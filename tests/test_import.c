@@ -387,7 +387,8 @@ static void test_usage(void)
           && strstr(err, "import needs --map") != NULL);
     CHECK(shell("printf 'ant\\r\\nbee\\ncat\\nd\\ne\\nf\\n' >names") == 0);
     CHECK(import(CAC, WHAT " --classes @names") == EXIT_OK);
-    CHECK(shell("\"$OSR_PROGRAM\" inspect --json model 2>err | grep -q 'ant.u000abee.u000acat'") == 0);
+    CHECK(shell("\"$OSR_PROGRAM\" inspect --json model 2>err | grep -q 'ant.u000abee.u000acat'")
+          == 0);
 }
 
 /* ---- against PyTorch ---- */
