@@ -112,7 +112,7 @@ static int choose_method(struct train *t)
         return EXIT_USAGE;
     }
     preset_method(t->o, t->method, t->network);
-    return network_variant(t->o, t->network, t->method, 1, 32, &v); /* its sizes come with the data */
+    return network_variant(t->o, t->network, t->method, 1, 32, &v); /* sizes come with the data */
 }
 
 /* Is the score one of those that the method's models can be read with? */
