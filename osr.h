@@ -857,8 +857,8 @@ typedef enum osr_vgg32_init {
                               with the DIFAIR head Glorot uniform for the last convolution     */
 } osr_vgg32_init;
 
-/* The variants of the nine-convolution network of Neal et al. {0} with `out` set is CAC's without
- * dropout. */
+/* The variants of the nine-convolution network of Neal et al., and of the other networks as far as
+ * their rows say. {0} with `out` set is CAC's without dropout. */
 typedef struct osr_vgg32_desc {
     int out;                 /* features or classes that the head gives                       */
     osr_vgg32_head head;
@@ -869,6 +869,7 @@ typedef struct osr_vgg32_desc {
     int pad_same;            /* non-zero: TensorFlow's padding of the stride-2 convolutions   */
     int no_bias;             /* of the linear head                                            */
     float eps, momentum;     /* batch normalisation; 0: PyTorch's                             */
+    int side;                /* rows of the images, for the flattened head's init; 0: 32      */
 } osr_vgg32_desc;
 
 #define OSR_VGG32_LAYERS 40
@@ -881,6 +882,33 @@ typedef struct osr_vgg32_desc {
  *   errors    none
  *   source    Neal et al., ECCV 2018 (network of the counterfactual-open-set code) */
 OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers);
+
+#define OSR_NETWORK_LAYERS 96 /* most layers of a ready network */
+
+/* One row a ready network, for images of 32 or 64 pixels (any size that its strides can halve).
+ * Residual networks always pool; of the variant they read out, head (FLATTEN pools too), no_bias,
+ * eps, momentum, and dropout, which then lies between the two convolutions of each block. Their
+ * convolutions start Kaiming normal, fan-out; the linear head U(+-1 / sqrt(in)), bias 0. */
+typedef struct osr_network_row {
+    const char *name, *help;
+    int (*table)(const osr_vgg32_desc *variant, osr_layer *layers); /* fills OSR_NETWORK_LAYERS
+                                                                       at most; their number */
+    int residual;
+    const char *source;
+} osr_network_row;
+
+/* osr_network_at - a ready network by its place in the table
+ *
+ *   index     0, 1, ... until the answer is NULL
+ *   returns   a constant row; NULL outside
+ *   errors    none */
+OSR_API const osr_network_row *osr_network_at(int index);
+
+/* osr_network_find - a ready network by its name
+ *
+ *   returns   a constant row; NULL for an unknown name or NULL
+ *   errors    none */
+OSR_API const osr_network_row *osr_network_find(const char *name);
 
 /* == losses == --------------------------------------------------------------------------------- */
 
@@ -6828,17 +6856,17 @@ static void osr__vgg32_dropout(const osr_vgg32_desc *d, osr_layer *layers, int *
     l->channels = !d->dropout_elements;
 }
 
-static void osr__vgg32_head(const osr_vgg32_desc *d, osr_layer *layers, int *n)
+/* The head on a map of `width` channels; `flat` is what the map gives flattened. */
+static void osr__net_head(const osr_vgg32_desc *d, osr_layer *layers, int *n, int width, int flat)
 {
     osr_layer *l;
-    const int normal = d->init == OSR_VGG32_NORMAL005;
     if (d->head == OSR_VGG32_DIFAIR) {
         l = osr__layer_next(layers, n, OSR_LAYER_CONV);
         l->out = d->out;
         l->size = 3;
         l->pad = 1;
         l->init = osr__init_make(OSR_INIT_UNIFORM, 0.0f,
-                                 sqrtf(6.0f / (1152.0f + 9.0f * (float)d->out)));
+                                 sqrtf(6.0f / (9.0f * (float)width + 9.0f * (float)d->out)));
         osr__layer_next(layers, n, OSR_LAYER_LEAKY_RELU);
     }
     if (d->head == OSR_VGG32_FLATTEN)
@@ -6850,14 +6878,15 @@ static void osr__vgg32_head(const osr_vgg32_desc *d, osr_layer *layers, int *n)
     l = osr__layer_next(layers, n, OSR_LAYER_LINEAR);
     l->out = d->out;
     l->bias = !d->no_bias;
-    if (normal && d->head == OSR_VGG32_GAP)
-        l->init = osr__init_make(OSR_INIT_UNIFORM, 0.0f, 1.0f / sqrtf(128.0f));
-    else if (normal)
-        l->init = osr__init_make(OSR_INIT_UNIFORM, 0.0f, 1.0f / sqrtf(2048.0f));
+    if (d->init == OSR_VGG32_NORMAL005)
+        l->init = osr__init_make(
+            OSR_INIT_UNIFORM, 0.0f,
+            1.0f / sqrtf((float)(d->head == OSR_VGG32_FLATTEN ? flat : width)));
 }
 
 OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers)
 {
+    const int side = ((desc->side > 0 ? desc->side : 32) + 7) / 8; /* of the last map */
     int n = 0, i;
     for (i = 1; i <= 9; ++i) {
         osr_layer *l;
@@ -6879,8 +6908,115 @@ OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers)
         if (!desc->dropout_before && i % 3 == 0)
             osr__vgg32_dropout(desc, layers, &n);
     }
-    osr__vgg32_head(desc, layers, &n);
+    osr__net_head(desc, layers, &n, 128, 128 * side * side);
     return n;
+}
+
+static osr_layer *osr__conv_layer(osr_layer *layers, int *n, int out, int size, int stride)
+{
+    osr_layer *l = osr__layer_next(layers, n, OSR_LAYER_CONV);
+    l->out = out;
+    l->size = size;
+    l->stride = stride;
+    l->pad = size / 2;
+    return l;
+}
+
+static void osr__norm_layer(const osr_vgg32_desc *d, osr_layer *layers, int *n, int relu)
+{
+    osr_layer *l = osr__layer_next(layers, n, OSR_LAYER_BATCHNORM);
+    l->eps = d->eps;
+    l->momentum = d->momentum;
+    if (relu)
+        osr__layer_next(layers, n, OSR_LAYER_LEAKY_RELU);
+}
+
+/* Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes. With
+ * `pre` normalisation and ReLU come before each convolution and the 1x1 one reads what they give;
+ * else they come after, ReLU of the second one after the sum. */
+static void osr__basic_block(const osr_vgg32_desc *d, osr_layer *layers, int *n, int out,
+                             int stride, int project, int pre)
+{
+    int x = *n, body; /* number of layers up to a value, which is how `from` and `with` name it */
+    if (pre) {
+        osr__norm_layer(d, layers, n, 1);
+        x = project ? *n : x;
+    }
+    osr__conv_layer(layers, n, out, 3, stride);
+    osr__norm_layer(d, layers, n, 1);
+    osr__vgg32_dropout(d, layers, n);
+    osr__conv_layer(layers, n, out, 3, 1);
+    if (!pre)
+        osr__norm_layer(d, layers, n, 0);
+    body = *n;
+    if (project) {
+        osr__conv_layer(layers, n, out, 1, stride)->from = x;
+        if (!pre)
+            osr__norm_layer(d, layers, n, 0);
+    }
+    osr__layer_next(layers, n, OSR_LAYER_ADD)->with = project ? body : x;
+    if (!pre)
+        osr__layer_next(layers, n, OSR_LAYER_LEAKY_RELU);
+}
+
+/* A 3x3 stem of `width` channels, stages of two blocks of which each but the first halves the
+ * image, and the head. */
+static int osr__residual(const osr_vgg32_desc *desc, osr_layer *layers, int width,
+                         const int *stages, int count, int pre)
+{
+    osr_vgg32_desc d = *desc;
+    int n = 0, i;
+    d.head = d.head == OSR_VGG32_FLATTEN ? OSR_VGG32_GAP : d.head;
+    d.init = OSR_VGG32_NORMAL005; /* of the head */
+    osr__conv_layer(layers, &n, width, 3, 1);
+    if (!pre)
+        osr__norm_layer(&d, layers, &n, 1);
+    for (i = 0; i < count; ++i) {
+        osr__basic_block(&d, layers, &n, stages[i], i > 0 ? 2 : 1, stages[i] != width, pre);
+        osr__basic_block(&d, layers, &n, stages[i], 1, 0, pre);
+        width = stages[i];
+    }
+    if (pre)
+        osr__norm_layer(&d, layers, &n, 1);
+    osr__net_head(&d, layers, &n, width, 0);
+    return n;
+}
+
+static int osr__wrn_16_4(const osr_vgg32_desc *desc, osr_layer *layers)
+{
+    static const int stages[3] = { 64, 128, 256 };
+    return osr__residual(desc, layers, 16, stages, 3, 1);
+}
+
+static int osr__resnet_18(const osr_vgg32_desc *desc, osr_layer *layers)
+{
+    static const int stages[4] = { 64, 128, 256, 512 };
+    return osr__residual(desc, layers, 64, stages, 4, 0);
+}
+
+static const osr_network_row osr__networks[] = {
+    { "vgg32", "nine 3x3 convolutions, three of them with stride 2", osr_net_vgg32, 0,
+      "Neal et al., ECCV 2018 (network of the counterfactual-open-set code)" },
+    { "wrn-16-4", "wide residual network: 16 layers, normalisation first, 4 times the width",
+      osr__wrn_16_4, 1, "Zagoruyko and Komodakis, BMVC 2016, arXiv:1605.07146" },
+    { "resnet-18", "residual network: 18 layers, 3x3 stem without pooling", osr__resnet_18, 1,
+      "He et al., CVPR 2016, arXiv:1512.03385; stem as its section 4.2 has it for 32 pixels" },
+};
+
+OSR_API const osr_network_row *osr_network_at(int index)
+{
+    const int count = (int)(sizeof osr__networks / sizeof osr__networks[0]);
+    return index >= 0 && index < count ? &osr__networks[index] : NULL;
+}
+
+OSR_API const osr_network_row *osr_network_find(const char *name)
+{
+    const osr_network_row *row;
+    int i;
+    for (i = 0; name != NULL && (row = osr_network_at(i)) != NULL; ++i)
+        if (strcmp(row->name, name) == 0)
+            return row;
+    return NULL;
 }
 
 /* == losses == --------------------------------------------------------------------------------- */
@@ -9266,24 +9402,24 @@ OSR_API void osr_writer_destroy(osr_writer *w)
  * flattening), DIFAIR's for difair with Keras' batch normalisation. */
 static const osr_method_row osr__methods[] = {
     { "ce", "softmax cross-entropy", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls", 0,
-      { 0, OSR_VGG32_FLATTEN, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f },
+      { 0, OSR_VGG32_FLATTEN, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f, 0 },
       { 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 },
       { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 },
       "Hendrycks and Gimpel, arXiv:1610.02136 (MSP); Vaze et al., arXiv:2110.06207 (MLS)" },
     { "cac", "class anchor clustering", OSR_OUT_LOGITS | OSR_OUT_DISTANCES, OSR_PREDICT_GAMMA,
       "cac", 1,
-      { 0, OSR_VGG32_FLATTEN, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f },
+      { 0, OSR_VGG32_FLATTEN, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f, 0 },
       { OSR_CAC_ALPHA, OSR_CAC_LAMBDA, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 },
       { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 }, "Miller et al., WACV 2021, arXiv:2004.02434" },
     { "difair", "differentiated image representations", OSR_OUT_DISTANCES | OSR_OUT_REPRESENTATION,
       OSR_PREDICT_DISTANCE, "difair", 0,
-      { 0, OSR_VGG32_DIFAIR, OSR_VGG32_NORMAL005, 0.2f, 1, 1, 1, 0, 1e-3f, 0.01f },
+      { 0, OSR_VGG32_DIFAIR, OSR_VGG32_NORMAL005, 0.2f, 1, 1, 1, 0, 1e-3f, 0.01f, 0 },
       { OSR_DIFAIR_ALPHA, OSR_DIFAIR_LAMBDA, OSR_DIFAIR_RADIUS, OSR_DIFAIR_PULL, 0.0f, 0.0f, 0.0f,
         OSR_DIFAIR_FEATURES, OSR_CORRELATION_CODE },
       { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Christoffel et al. (DIFAIR)" },
     { "movr", "one-versus-rest with an angular margin", OSR_OUT_COSINES, OSR_PREDICT_COSINE,
       "movr", 0,
-      { 0, OSR_VGG32_NONE, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f },
+      { 0, OSR_VGG32_NONE, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f, 0 },
       { 0.0f, 0.0f, 0.0f, 0.0f, OSR_MOVR_TEMPERATURE, OSR_MOVR_MARGIN, 0.0f, 0, 0 },
       { 0.1f, 0.9f, 1e-3f, OSR_COSINE, 100 },
       "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436" },

@@ -218,8 +218,9 @@ int cmd_eval(struct options *o)
     return code;
 }
 
-/* The threshold anew, from the training images of the known classes in the user's own data; and
- * what openmax, ncm and mahalanobis read, where the model does not have it. */
+/* The threshold anew, with --anchors the anchors before it, from the training images of the known
+ * classes in the user's own data; and what openmax, ncm and mahalanobis read, where the model does
+ * not have it. */
 static int calibrate(struct options *o, struct job *j)
 {
     struct subset known = {0};
@@ -240,10 +241,18 @@ static int calibrate(struct options *o, struct job *j)
         message_error("%s", code != EXIT_OK ? message : "no image of a known class");
         return code != EXIT_OK ? code : EXIT_DATA;
     }
+    const int anchors = option_flag(o, "anchors");
     const int add = !osr_model_has_score(j->model, osr_score_find("ncm")); /* made all at once */
-    if (add)
+    if (anchors && !osr_model_get_desc(j->model)->method->calibrates) {
+        message_error("method %s has no anchors to calibrate",
+                      osr_model_get_desc(j->model)->method->name);
+        subset_free(&known);
+        return EXIT_USAGE;
+    }
+    if (anchors || add)
         code = model_calibrate(j->model, &j->data.train, &known, (int)option_int(o, "batch"),
-                               OSR_CALIBRATE_SCORES, NULL);
+                               (anchors ? OSR_CALIBRATE_METHOD : 0)
+                                   | (add ? OSR_CALIBRATE_SCORES : 0), NULL);
     if (code == EXIT_OK)
         code = check_score(j, row);
     if (code == EXIT_OK)

@@ -6,6 +6,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "evaluation.h"
 #include "exit_codes.h"
+#include "networks.h"
 #include "output.h"
 #include "progress.h"
 #include "run_dir.h"
@@ -29,6 +30,7 @@ struct train {
     osr_ctx *ctx;
     osr_model *model;
     const osr_method_row *method;
+    const osr_network_row *network;
     struct data data;
     struct data_set other; /* test images of the unknown classes, with --unknown */
     struct class_split split;
@@ -59,7 +61,8 @@ static void preset_float(struct options *o, const char *key, float value)
     option_preset(o, key, text);
 }
 
-static void preset_method(struct options *o, const osr_method_row *m)
+static void preset_method(struct options *o, const osr_method_row *m,
+                          const osr_network_row *network)
 {
     static const char *const schedules[] = {"constant", "step", "cosine"};
     const osr_method_numbers *n = &m->numbers;
@@ -76,9 +79,10 @@ static void preset_method(struct options *o, const osr_method_row *m)
     option_preset_real(o, "lr-min", 0.0);
     option_preset_real(o, "lr-factor", 0.1);
     option_preset_int(o, "lr-period", 30);
-    preset_float(o, "dropout", v->dropout);
+    preset_float(o, "dropout", network->residual ? 0.0f : v->dropout);
     option_preset(o, "dropout-kind", v->dropout_elements ? "element" : "channel");
-    option_preset(o, "dropout-place", v->dropout_before ? "before" : "after");
+    if (!network->residual)
+        option_preset(o, "dropout-place", v->dropout_before ? "before" : "after");
     if (n->alpha > 0.0f) {
         preset_float(o, "alpha", n->alpha);
         preset_float(o, "lambda", n->lambda);
@@ -97,19 +101,18 @@ static void preset_method(struct options *o, const osr_method_row *m)
 
 static int choose_method(struct train *t)
 {
-    const char *names[16], *wanted = option_text(t->o, "method");
-    int n = 0;
-    t->method = osr_method_find(wanted);
-    if (t->method != NULL) {
-        preset_method(t->o, t->method);
-        return EXIT_OK;
+    osr_vgg32_desc v;
+    t->method = method_choose(t->o);
+    t->network = t->method != NULL ? network_choose(t->o) : NULL;
+    if (t->network == NULL)
+        return EXIT_USAGE;
+    if (t->network->residual && option_given(t->o, "dropout-place")) {
+        message_error("%s drops values inside its blocks: --dropout-place is for vgg32",
+                      t->network->name);
+        return EXIT_USAGE;
     }
-    for (; n < osr_method_count() && n < 16; ++n)
-        names[n] = osr_method_at(n)->name;
-    const char *near = nearest_name(wanted, names, (size_t)n);
-    message_error("no method is called \"%s\"%s%s%s", wanted, near != NULL ? "; did you mean " : "",
-                  near != NULL ? near : "", near != NULL ? "?" : "");
-    return EXIT_USAGE;
+    preset_method(t->o, t->method, t->network);
+    return network_variant(t->o, t->network, t->method, 1, 32, &v); /* sizes come with the data */
 }
 
 /* Is the score one of those that the method's models can be read with? */
@@ -223,14 +226,10 @@ static int make_model(struct train *t)
 {
     const struct options *o = t->o;
     const char *names[4096];
-    osr_layer layers[OSR_VGG32_LAYERS];
-    osr_vgg32_desc v = t->method->vgg32;
+    osr_layer layers[OSR_NETWORK_LAYERS];
+    osr_vgg32_desc v;
     osr_model_desc d = {0};
     double mean[3], std[3];
-    if (strcmp(option_text(o, "net"), "vgg32") != 0) {
-        message_error("no network is called \"%s\"; there is vgg32", option_text(o, "net"));
-        return EXIT_USAGE;
-    }
     d.method = t->method;
     d.numbers = numbers_of(t);
     d.classes = t->split.known_count;
@@ -239,13 +238,17 @@ static int make_model(struct train *t)
     for (int k = 0; k < d.classes && k < 4096; ++k)
         names[k] = t->data.train.class_names[t->split.known[k]];
     d.class_names = names;
-    v.out = osr_method_width(t->method, &d.numbers, d.classes);
+    const int code = network_variant(o, t->network, t->method,
+                                     osr_method_width(t->method, &d.numbers, d.classes), d.height,
+                                     &v);
+    if (code != EXIT_OK)
+        return code;
     v.dropout = (float)option_real(o, "dropout");
     v.dropout_elements = option_choice(o, "dropout-kind") == 0;
     v.dropout_before = option_choice(o, "dropout-place") == 0;
-    d.layer_count = osr_net_vgg32(&v, layers);
+    d.layer_count = t->network->table(&v, layers);
     d.layers = layers;
-    d.net_name = "vgg32";
+    d.net_name = t->network->name;
     d.score = option_text(o, "score");
     data_moments(&t->data.train, t->train.index, t->train.count, d.channels, mean, std);
     for (int c = 0; c < d.channels; ++c) {
@@ -643,7 +646,9 @@ static int train(struct train *t)
         code = choose_method(t);
     if (code == EXIT_OK)
         code = check_score(t);
-    option_preset_int(t->o, "size", 32); /* before a folder is read at that size, as eval does */
+    /* before a folder is read at that size, as eval does */
+    option_preset_int(t->o, "size",
+                      strncmp(option_text(t->o, "data"), "tinyimagenet:", 13) == 0 ? 64 : 32);
     if (code == EXIT_OK)
         code = open_data(t);
     if (code != EXIT_OK)

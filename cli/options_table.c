@@ -10,8 +10,9 @@
 #define JACOBIAN (1u << COMMAND_JACOBIAN)
 #define BENCH (1u << COMMAND_BENCH)
 #define INSPECT (1u << COMMAND_INSPECT)
+#define IMPORT (1u << COMMAND_IMPORT)
 #define WITH_MODEL (EVAL | CALIBRATE | PREDICT | JACOBIAN)
-#define COMPUTE (SELFTEST | TRAIN | WITH_MODEL | BENCH)
+#define COMPUTE (SELFTEST | TRAIN | WITH_MODEL | BENCH | IMPORT)
 #define ALL ((1u << COMMAND_COUNT) - 1)
 
 const struct command_row command_table[COMMAND_COUNT] = {
@@ -23,7 +24,8 @@ const struct command_row command_table[COMMAND_COUNT] = {
     {"predict", "MODEL IMAGE|DIR...", 2, 1 << 20, "class or \"unknown\" for each image"},
     {"jacobian", "RUN|MODEL", 1, 1, "norm of the Jacobian by the image, known against unknown"},
     {"bench", "", 0, 0, "images per second of training and inference"},
-    {"inspect", "FILE", 1, 1, "header, tensors and settings of a model file"}};
+    {"inspect", "FILE", 1, 1, "header, tensors and settings of a model file"},
+    {"import", "WEIGHTS MODEL", 2, 2, "a model file from weights that another program trained"}};
 
 #define FIX OPTION_FIXED
 #define NOW OPTION_TRANSIENT
@@ -52,30 +54,54 @@ const struct option_row option_table[] = {
     {"val", 0, OPTION_REAL, "0.1", NULL, "[0,0.9]", TRAIN, FIX,
      "share of each known class's training images kept for validation"},
     {"size", 0, OPTION_INTEGER, NULL, "pixels", "[8,1024]", TRAIN, FIX,
-     "side of the images given to the network; unset: 32"},
+     "side of the images given to the network; unset: 32, for tinyimagenet 64"},
+    {"size", 0, OPTION_INTEGER, "32", "pixels", "[8,1024]", BENCH | IMPORT, 0,
+     "side of the images given to the network"},
     {"channels", 0, OPTION_INTEGER, NULL, NULL, "[1,3]", TRAIN, FIX,
      "1 grey, 3 colour; unset: as the data"},
+    {"channels", 0, OPTION_INTEGER, "3", NULL, "[1,3]", IMPORT, 0, "1 grey, 3 colour"},
+    {"mean", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
+     "what was taken from the pixels in 0..1, by channel: 0.49,0.48,0.45"},
+    {"std", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
+     "what they were then divided by, by channel"},
+    {"classes", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
+     "names of the known classes by commas, @FILE with a name a line, or their number"},
     /* model */
-    {"net", 0, OPTION_TEXT, "vgg32", NULL, NULL, TRAIN | BENCH, FIX, "network"},
-    {"method", 0, OPTION_TEXT, "cac", NULL, NULL, TRAIN, FIX,
+    {"network", 0, OPTION_TEXT, "vgg32", NULL, NULL, TRAIN | BENCH | IMPORT, FIX,
+     "network: vgg32, wrn-16-4 or resnet-18"},
+    {"method", 0, OPTION_TEXT, "cac", NULL, NULL, TRAIN | IMPORT, FIX,
      "training method: ce, cac, difair or movr"},
-    {"alpha", 0, OPTION_REAL, NULL, NULL, "(0,1e6]", TRAIN, FIX, "length of the class anchors"},
+    {"head", 0, OPTION_CHOICE, NULL, NULL, "flatten|pool", TRAIN | IMPORT, FIX,
+     "before the linear layer: the last map as it is, or its mean; unset: that of the method"},
+    {"head-bias", 0, OPTION_CHOICE, NULL, NULL, "yes|no", TRAIN | IMPORT, FIX,
+     "bias of the linear layer; unset: that of the method"},
+    {"padding", 0, OPTION_CHOICE, NULL, NULL, "pytorch|tensorflow", IMPORT, 0,
+     "zeros round stride-2 convolutions of vgg32; unset: those of the method"},
+    {"eps", 0, OPTION_REAL, NULL, NULL, "(0,1]", IMPORT, 0,
+     "added to variances by batch normalisation; unset: the method's, 1e-5 but for difair"},
+    {"map", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
+     "file that says which tensor goes where; the README describes it, maps/ has some"},
+    {"prefix", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
+     "what stands before every name in WEIGHTS, such as module."},
+    {"alpha", 0, OPTION_REAL, NULL, NULL, "(0,1e6]", TRAIN | IMPORT, FIX,
+     "length of the class anchors"},
     {"lambda", 0, OPTION_REAL, NULL, NULL, "[0,1e6]", TRAIN, FIX,
      "weight of the second term of the loss"},
-    {"temperature", 0, OPTION_REAL, NULL, NULL, "(0,1e6]", TRAIN, FIX,
+    {"temperature", 0, OPTION_REAL, NULL, NULL, "(0,1e6]", TRAIN | IMPORT, FIX,
      "scale T of the cosines (movr)"},
-    {"margin", 0, OPTION_REAL, NULL, "radians", "[0,3.15]", TRAIN, FIX,
+    {"margin", 0, OPTION_REAL, NULL, "radians", "[0,3.15]", TRAIN | IMPORT, FIX,
      "margin m added to the angle (movr)"},
-    {"features", 0, OPTION_INTEGER, NULL, NULL, "[1,1024]", TRAIN, FIX,
+    {"features", 0, OPTION_INTEGER, NULL, NULL, "[1,1024]", TRAIN | IMPORT, FIX,
      "features of each class (difair)"},
     {"radius", 0, OPTION_REAL, NULL, NULL, "(0,100]", TRAIN, FIX,
      "radius free of the second penalty, as a share of the distance between anchors (difair)"},
     {"smoothing", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX, "label smoothing (ce)"},
-    {"dropout", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX, "share of values dropped"},
+    {"dropout", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX,
+     "share of values dropped: in vgg32 as its method has it, in residual networks inside blocks"},
     {"dropout-kind", 0, OPTION_CHOICE, NULL, NULL, "element|channel", TRAIN, FIX,
      "drop single values or whole channels"},
     {"dropout-place", 0, OPTION_CHOICE, NULL, NULL, "before|after", TRAIN, FIX,
-     "drop before or after each block"},
+     "drop before or after each block (vgg32)"},
     {"init", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX, "model file to start from"},
     /* training */
     {"epochs", 0, OPTION_INTEGER, "6", "epochs", "[1,100000]", TRAIN, 0,
@@ -104,12 +130,14 @@ const struct option_row option_table[] = {
     {"seed", 0, OPTION_INTEGER, "0", NULL, "[0,]", SELFTEST | TRAIN | EVAL | JACOBIAN | BENCH,
      FIX, "seed of everything drawn at random"},
     /* open set */
-    {"score", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN | CALIBRATE | PREDICT, 0,
+    {"score", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN | CALIBRATE | PREDICT | IMPORT, 0,
      "score of unknownness; unset: that of the method or model"},
     {"score", 0, OPTION_TEXT, NULL, NULL, NULL, EVAL, 0,
      "score of unknownness, or all; unset: that of the model"},
     {"accept", 0, OPTION_REAL, "0.95", NULL, "(0,1]", TRAIN | CALIBRATE, 0,
      "share of known validation images that the threshold accepts"},
+    {"anchors", 0, OPTION_FLAG, "false", NULL, NULL, CALIBRATE, NOW,
+     "class anchors anew, too: mean outputs of the images that are classified right (cac)"},
     {"threshold", 0, OPTION_REAL, NULL, NULL, NULL, PREDICT, 0,
      "score above which an image is unknown; unset: the model's"},
     {"min-auroc", 0, OPTION_REAL, NULL, NULL, "[0,1]", EVAL, 0,

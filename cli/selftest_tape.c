@@ -1095,6 +1095,8 @@ const struct check_row check_table[] = {
     {"tape masks", "", 0.0, check_masks},
     {"tape corners", "", 0.0, check_corners},
     {"tape ties", "", 0.0, check_ties},
-    {"errors", "", 1e-5, check_errors}};
+    {"errors", "", 1e-5, check_errors},
+    {"networks", "", 1e-5, check_networks}};
 
 const int check_table_count = (int)(sizeof check_table / sizeof check_table[0]);
+const int check_table_small = (int)(sizeof check_table / sizeof check_table[0]) - 1;

@@ -201,7 +201,8 @@ static void write_pictures(const char *folder, int classes, int count)
 static void usage(void)
 {
     static const char *const commands[] = {"devices", "selftest", "train", "eval", "calibrate",
-                                           "predict", "jacobian", "bench", "inspect"};
+                                           "predict", "jacobian", "bench", "inspect",
+                                           "import"};
     EXPECT(0, "help");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         CHECK(has(out, commands[i]));
@@ -597,6 +598,46 @@ static void divergence(void)
     EXPECT(0, "inspect diverged2/last.safetensors");
 }
 
+/* Another network from training to the file, variants of the head, and what does not go together.
+ * test_import has osr import. */
+static void networks(void)
+{
+    EXPECT(0, SMALL " --network wrn-16-4 --epochs 1 --dropout 0.1 --out wide");
+    EXPECT(0, "inspect wide/model.safetensors");
+    CHECK(has(out, "wrn-16-4") && has(out, "2747574 parameters")); /* grey, 6 classes */
+    EXPECT(0, "eval wide --json");
+    CHECK(has(out, "wrn-16-4"));
+    EXPECT(0, "calibrate wide/model.safetensors --data glyphs:240,100");
+    EXPECT(0, SMALL " --method ce --head pool --head-bias no --epochs 1 --out pooled");
+    EXPECT(0, "inspect pooled");
+    CHECK(has(out, "[6, 128]") && !has(out, ".linear.bias"));
+    EXPECT(0, "bench --network resnet-18 --size 8 --steps 1 --batch 2 --json");
+    CHECK(has(out, "resnet-18"));
+    EXPECT(2, SMALL " --network wrn");
+    SAYS("no network is called \"wrn\"");
+    EXPECT(2, "bench --network resnet-1");
+    SAYS("no network is called \"resnet-1\"; did you mean resnet-18?");
+    EXPECT(2, SMALL " --network wrn-16-4 --dropout-place after");
+    SAYS("--dropout-place is for vgg32");
+    EXPECT(2, SMALL " --network resnet-18 --head flatten");
+    SAYS("--head flatten is for vgg32");
+    EXPECT(2, SMALL " --method difair --head pool");
+    SAYS("method difair has a head of its own");
+}
+
+/* calibrate --anchors: the same from all training images, whatever the anchors were before. */
+static void anchors(void)
+{
+    CHECK(shell("cp base/model.safetensors a && cp base/model.safetensors b") == 0);
+    EXPECT(0, "calibrate a --data glyphs:240,100");
+    EXPECT(0, "calibrate b --data glyphs:240,100 --anchors");
+    CHECK(!same("a", "b"));
+    EXPECT(0, "calibrate a --data glyphs:240,100 --anchors");
+    CHECK(same("a", "b"));
+    EXPECT(2, "calibrate pooled/model.safetensors --data glyphs:240,100 --anchors");
+    SAYS("method ce has no anchors to calibrate");
+}
+
 int main(void)
 {
     static const struct {
@@ -604,7 +645,8 @@ int main(void)
         void (*run)(void);
     } parts[] = {{"usage", usage}, {"training", training}, {"evaluation", evaluation},
                  {"scores", scores}, {"bench", bench}, {"jacobian", jacobian},
-                 {"prediction", prediction}, {"folders", folders}, {"stopping", stopping},
+                 {"prediction", prediction}, {"folders", folders}, {"networks", networks},
+                 {"anchors", anchors}, {"stopping", stopping},
                  {"damaged", damaged}, {"devices", devices}, {"full_disks", full_disks},
                  {"divergence", divergence}};
     char work[] = "/tmp/osr-cli-XXXXXX";
