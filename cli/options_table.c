@@ -21,7 +21,8 @@ const struct command_row command_table[COMMAND_COUNT] = {
     {"eval", "RUN|MODEL", 1, 1, "measure how known and unknown images are told apart"},
     {"calibrate", "MODEL", 1, 1, "choose the threshold of a model from images of known classes"},
     {"predict", "MODEL IMAGE|DIR...", 2, 1 << 20, "class or \"unknown\" for each image"},
-    {"jacobian", "RUN|MODEL", 1, 1, "norm of the Jacobian by the image, known against unknown"},
+    {"jacobian", "RUN|MODEL...", 1, 1 << 10,
+     "norm of the Jacobian by the image, known against unknown; several runs side by side"},
     {"bench", "", 0, 0, "images per second of training and inference"},
     {"inspect", "FILE", 1, 1, "header, tensors and settings of a model file"}};
 
@@ -101,6 +102,13 @@ const struct option_row option_table[] = {
     {"lr-min", 0, OPTION_REAL, NULL, NULL, "[0,1000]", TRAIN, FIX, "lowest learning rate"},
     {"select", 0, OPTION_CHOICE, "last", NULL, "last|best", TRAIN, 0,
      "weights that are evaluated: of the last epoch, or of the best on validation"},
+    {"analyse", 0, OPTION_INTEGER, "0", "steps", "[0,1000000000]", TRAIN, 0,
+     "every N steps measure Jacobian norms, AUROC and distances of test images, and record them; "
+     "the training stays as it is; 0: never"},
+    {"analyse-images", 0, OPTION_INTEGER, "100", "images", "[0,]", TRAIN, 0,
+     "known ones that are measured, and as many unknown; 0: all"},
+    {"analyse-directions", 0, OPTION_INTEGER, "32", NULL, "[0,1000000]", TRAIN, 0,
+     "random directions of the measured norms; 0: exact norms"},
     {"seed", 0, OPTION_INTEGER, "0", NULL, "[0,]", SELFTEST | TRAIN | EVAL | JACOBIAN | BENCH,
      FIX, "seed of everything drawn at random"},
     /* open set */
@@ -115,15 +123,23 @@ const struct option_row option_table[] = {
     {"min-auroc", 0, OPTION_REAL, NULL, NULL, "[0,1]", EVAL, 0,
      "exit with status 8 when the AUROC is lower"},
     /* jacobian */
-    {"method", 0, OPTION_CHOICE, NULL, NULL, "fd|exact", JACOBIAN, 0,
-     "central differences or backward passes; unset: the cheaper"},
+    {"method", 0, OPTION_CHOICE, NULL, NULL, "fd|exact|both", JACOBIAN, 0,
+     "central differences, backward passes, or both and how they agree; unset: the cheaper"},
     {"of", 0, OPTION_CHOICE, "representation", NULL, "representation|raw|logits", JACOBIAN, 0,
      "the function: unit representation, representation as it is, logits"},
     {"directions", 0, OPTION_INTEGER, "0", NULL, "[0,1000000]", JACOBIAN, 0,
      "random directions of fd; 0: every input coordinate"},
     {"step", 0, OPTION_REAL, NULL, NULL, "(0,1]", JACOBIAN, 0,
      "step h of fd, for images scaled to [-1, 1]"},
-    {"limit", 0, OPTION_INTEGER, "0", "images", "[0,]", JACOBIAN, 0, "first N only; 0: all"},
+    {"limit", 0, OPTION_INTEGER, "0", "images", "[0,]", JACOBIAN, 0,
+     "known ones, and as many unknown, evenly through the test images; 0: all"},
+    {"unknown-classes", 0, OPTION_TEXT, NULL, NULL, NULL, JACOBIAN, 0,
+     "of the unknown classes these only, numbers or names, by commas: so that runs with different "
+     "known classes meet the same unknown ones"},
+    {"segments", 0, OPTION_INTEGER, "0", "pairs", "[0,100000]", JACOBIAN, 0,
+     "the norm along straight lines too, this many each within a class, from class to class, from "
+     "known to unknown"},
+    {"points", 0, OPTION_INTEGER, "21", "points", "[2,64]", JACOBIAN, 0, "of each of --segments"},
     /* bench */
     {"steps", 0, OPTION_INTEGER, "20", "steps", "[1,1000000]", BENCH, 0, "timed steps"},
     {"compare", 0, OPTION_TEXT, NULL, NULL, NULL, BENCH, NOW,
@@ -139,6 +155,8 @@ const struct option_row option_table[] = {
      "convolutions: auto (Winograd where it is faster) or direct"},
     {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
      "directory of the run; unset: runs/DATA-METHOD-N"},
+    {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, JACOBIAN, NOW,
+     "folder for JSON, CSV and pictures (SVG); made where it does not exist"},
     {"resume", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
      "continue the run in this directory with its own settings"},
     {"config", 'c', OPTION_TEXT, NULL, NULL, NULL, ALL & ~(DEVICES | INSPECT), NOW,
