@@ -50,8 +50,8 @@ int subset_spread(const struct subset *s, size_t limit, struct subset *out)
     return EXIT_OK;
 }
 
-int analysed_choose(struct analysed *a, const struct data_set *known, const struct data_set *unknown,
-                    const struct class_split *split, size_t limit)
+int analysed_choose(struct analysed *a, const struct data_set *known,
+                    const struct data_set *unknown, const struct class_split *split, size_t limit)
 {
     struct subset all = {0}, others = {0};
     char message[512] = "out of memory";

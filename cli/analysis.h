@@ -40,8 +40,8 @@ struct analysed {
 
 /* Takes `limit` test images each (0: all) of the known classes of one set and the unknown ones of
  * another. Prints the error: EXIT_DATA where there are none of either. */
-int analysed_choose(struct analysed *a, const struct data_set *known, const struct data_set *unknown,
-                    const struct class_split *split, size_t limit);
+int analysed_choose(struct analysed *a, const struct data_set *known,
+                    const struct data_set *unknown, const struct class_split *split, size_t limit);
 void analysed_free(struct analysed *a);
 
 /* Jacobian norms of the images of a subset. Prints the error; an exit code. used may be NULL. */

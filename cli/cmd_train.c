@@ -566,12 +566,15 @@ static int analyse_end(struct train *t)
     char title[1400];
     if (option_int(t->o, "analyse") == 0)
         return EXIT_OK;
-    const int code = analyse_now(t);
+    int code = analyse_now(t);
     if (code != EXIT_OK)
         return code;
     snprintf(title, sizeof title, "Training: %s, %.1000s, %s", t->method->name, t->origin.data,
              t->origin.split);
-    return moments_save(&t->moments, title, t->run.path, "analysis");
+    code = moments_save(&t->moments, title, t->run.path, "analysis");
+    if (code == EXIT_IO)
+        t->save_failed = code;
+    return code == EXIT_IO ? EXIT_OK : code;
 }
 
 static int run_epochs(struct train *t)

@@ -314,7 +314,8 @@ int compared_svg(const struct compared *runs, size_t n, const char *title, struc
         const double left = 30.0 + widest, height = 30.0 * (double)rows;
         const int wide = (int)(left + 3.0 * 260.0);
         svg_open(out, wide, (int)(height + 130.0), title);
-        svg_text(out, 20.0, 28.0, SVG_START, 15, svg_cut(title, 15, wide - 40.0, line, sizeof line));
+        svg_text(out, 20.0, 28.0, SVG_START, 15,
+                 svg_cut(title, 15, wide - 40.0, line, sizeof line));
         for (int i = 0; i < 3; ++i) {
             struct svg_chart c = {0};
             c.x = left + 260.0 * i;

@@ -1,4 +1,5 @@
-/* compare.h - several runs beside each other: what differs in their settings, and what came of it. */
+/* compare.h - several runs beside each other: what differs in their settings, and what came of
+ * it. */
 #ifndef CLI_COMPARE_H
 #define CLI_COMPARE_H
 

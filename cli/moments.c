@@ -242,7 +242,7 @@ static int moments_svg(const struct moments *m, const char *title, struct svg *s
         c.y = 96.0 + 330.0 * (i / 2);
         c.width = 390.0;
         c.height = 224.0;
-        c.across = svg_axis_make(0.0, m->count > 0 ? m->at[m->count - 1].step : 1.0, 5, "step");
+        c.across = svg_axis_make(0.0, m->count > 0 ? m->at[m->count - 1].step : 1.0, 6, "step");
         draw_course(s, m, &courses[i], &c, x, x + m->count);
     }
     free(x);

@@ -8,9 +8,10 @@
 #define CALIBRATE (1u << COMMAND_CALIBRATE)
 #define PREDICT (1u << COMMAND_PREDICT)
 #define JACOBIAN (1u << COMMAND_JACOBIAN)
+#define REPRESENT (1u << COMMAND_REPRESENT)
 #define BENCH (1u << COMMAND_BENCH)
 #define INSPECT (1u << COMMAND_INSPECT)
-#define WITH_MODEL (EVAL | CALIBRATE | PREDICT | JACOBIAN)
+#define WITH_MODEL (EVAL | CALIBRATE | PREDICT | JACOBIAN | REPRESENT)
 #define COMPUTE (SELFTEST | TRAIN | WITH_MODEL | BENCH)
 #define ALL ((1u << COMMAND_COUNT) - 1)
 
@@ -23,6 +24,8 @@ const struct command_row command_table[COMMAND_COUNT] = {
     {"predict", "MODEL IMAGE|DIR...", 2, 1 << 20, "class or \"unknown\" for each image"},
     {"jacobian", "RUN|MODEL...", 1, 1 << 10,
      "norm of the Jacobian by the image, known against unknown; several runs side by side"},
+    {"represent", "RUN|MODEL IMAGE...", 2, 1 << 10,
+     "what an image is to a model, class by class, beside the mean of a class; where it looked"},
     {"bench", "", 0, 0, "images per second of training and inference"},
     {"inspect", "FILE", 1, 1, "header, tensors and settings of a model file"}};
 
@@ -37,6 +40,9 @@ const struct option_row option_table[] = {
      "(classes by sorted names; tinyimagenet:DIR,order=wnids: as in wnids.txt)"},
     {"data", 0, OPTION_TEXT, NULL, NULL, NULL, EVAL | CALIBRATE | JACOBIAN, 0,
      "images, as in osr help train; unset: those of the run"},
+    {"data", 0, OPTION_TEXT, NULL, NULL, NULL, REPRESENT, 0,
+     "images, as in osr help train: the training ones make the class means, and test:N for IMAGE "
+     "is test image N; unset: those of the run"},
     {"unknown", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
      "other data, such as svhn:DIR: its test images are the unknown ones, instead of the classes "
      "of --data that are not known"},
@@ -82,7 +88,7 @@ const struct option_row option_table[] = {
     {"epochs", 0, OPTION_INTEGER, "6", "epochs", "[1,100000]", TRAIN, 0,
      "passes through the training images"},
     {"batch", 0, OPTION_INTEGER, "64", "images", "[1,65536]",
-     TRAIN | EVAL | CALIBRATE | JACOBIAN | BENCH, FIX, "images of one step"},
+     TRAIN | EVAL | CALIBRATE | JACOBIAN | REPRESENT | BENCH, FIX, "images of one step"},
     {"optimiser", 0, OPTION_CHOICE, NULL, NULL, "sgd|adam", TRAIN, FIX, "how weights are updated"},
     {"lr", 0, OPTION_REAL, NULL, NULL, "(0,1000]", TRAIN, FIX, "learning rate"},
     {"momentum", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX,
@@ -133,6 +139,10 @@ const struct option_row option_table[] = {
      "step h of fd, for images scaled to [-1, 1]"},
     {"limit", 0, OPTION_INTEGER, "0", "images", "[0,]", JACOBIAN, 0,
      "known ones, and as many unknown, evenly through the test images; 0: all"},
+    {"limit", 0, OPTION_INTEGER, "1000", "images", "[0,]", REPRESENT, 0,
+     "training images, evenly through them, that make the class means; 0: all"},
+    {"class", 0, OPTION_TEXT, NULL, NULL, NULL, REPRESENT, 0,
+     "known class whose mean and maps are shown, by name; unset: the one nearest to the image"},
     {"unknown-classes", 0, OPTION_TEXT, NULL, NULL, NULL, JACOBIAN, 0,
      "of the unknown classes these only, numbers or names, by commas: so that runs with different "
      "known classes meet the same unknown ones"},
@@ -155,7 +165,7 @@ const struct option_row option_table[] = {
      "convolutions: auto (Winograd where it is faster) or direct"},
     {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
      "directory of the run; unset: runs/DATA-METHOD-N"},
-    {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, JACOBIAN, NOW,
+    {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, JACOBIAN | REPRESENT, NOW,
      "folder for JSON, CSV and pictures (SVG); made where it does not exist"},
     {"resume", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
      "continue the run in this directory with its own settings"},

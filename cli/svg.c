@@ -166,14 +166,16 @@ void svg_line(struct svg *s, double x0, double y0, double x1, double y1, const c
               double width)
 {
     put_markup(s,
-               "<line x1=\"%n\" y1=\"%n\" x2=\"%n\" y2=\"%n\" stroke=\"%s\" stroke-width=\"%n\"/>\n",
+               "<line x1=\"%n\" y1=\"%n\" x2=\"%n\" y2=\"%n\" stroke=\"%s\" "
+               "stroke-width=\"%n\"/>\n",
                x0, y0, x1, y1, colour, width);
 }
 
 void svg_circle(struct svg *s, double x, double y, double radius, const char *colour)
 {
-    put_markup(s, "<circle cx=\"%n\" cy=\"%n\" r=\"%n\" fill=\"%s\" fill-opacity=\"0.85\"/>\n", x, y,
-               radius, colour);
+    put_markup(s,
+               "<circle cx=\"%n\" cy=\"%n\" r=\"%n\" fill=\"%s\" fill-opacity=\"0.85\"/>\n",
+               x, y, radius, colour);
 }
 
 void svg_text(struct svg *s, double x, double y, enum svg_anchor anchor, int size, const char *text)
@@ -393,7 +395,8 @@ double svg_legend(struct svg *s, double x, double y, const char *text, const cha
                   int dashed)
 {
     put_markup(s,
-               "<line x1=\"%n\" y1=\"%n\" x2=\"%n\" y2=\"%n\" stroke=\"%s\" stroke-width=\"3\"%s/>\n",
+               "<line x1=\"%n\" y1=\"%n\" x2=\"%n\" y2=\"%n\" stroke=\"%s\" "
+               "stroke-width=\"3\"%s/>\n",
                x, y - 4.0, x + 22.0, y - 4.0, colour, dashed ? " stroke-dasharray=\"5 4\"" : "");
     svg_text(s, x + 28.0, y, SVG_START, LABEL_SIZE, text);
     return x + 28.0 + svg_text_width(text, LABEL_SIZE) + 18.0;
