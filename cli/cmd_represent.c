@@ -356,7 +356,8 @@ static int draw(const struct represent *r, const struct reading *m, const char *
     struct svg s;
     char line[512], cut[256], message[1400];
     svg_open(&s, at.width, at.height, name);
-    svg_text(&s, GAP, 30.0, SVG_START, 15, svg_cut(name, 15, at.width - 2.0 * GAP, cut, sizeof cut));
+    svg_text(&s, GAP, 30.0, SVG_START, 15,
+             svg_cut(name, 15, at.width - 2.0 * GAP, cut, sizeof cut));
     snprintf(line, sizeof line, "%s, nearest to %.100s: %s, score %.4g, threshold %.4g",
              d->method->name, d->class_names[m->label], m->known ? "known" : "unknown", m->score,
              m->threshold);
