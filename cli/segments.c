@@ -175,7 +175,7 @@ void segments_svg(const struct segments *s, const char *title, struct svg *out)
         }
     }
     svg_open(out, 720, 440, title);
-    c.up = svg_axis_make(0.0, most, 6, "norm of the Jacobian");
+    c.up = svg_axis_make(0.0, most, 6, "norm of the Jacobian, with its error");
     c.across = svg_axis_make(0.0, 1.0, 5, "place t between the images: (1 - t) a + t b");
     c.x = 20.0 + svg_chart_margin(&c.up);
     c.y = 78.0;

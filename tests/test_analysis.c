@@ -291,7 +291,8 @@ static void axes(void)
     const struct svg_axis a = svg_axis_make(0.0, 0.73, 5, NULL);
     CHECK(strcmp(svg_tick(&a, 3 * a.step, text), "0.6") == 0);
     CHECK(svg_axis_make(NAN, 1.0, 5, NULL).high > 0.5);
-    CHECK(svg_axis_make(2.0, 2.0, 5, NULL).low < 2.0 && svg_axis_make(2.0, 2.0, 5, NULL).high > 2.0);
+    const struct svg_axis one = svg_axis_make(2.0, 2.0, 5, NULL);
+    CHECK(one.low < 2.0 && one.high > 2.0);
 }
 
 static void shapes(void)
@@ -349,7 +350,7 @@ static void moments(void)
     CHECK(moments_save(&m, "log", "log/analysis.csv", "x") == EXIT_IO);
     moments_free(&m);
     run_close(&run);
-    CHECK(shell("echo '{\"stop\":3}' >> log/analysis.jsonl") == 0);
+    CHECK(shell("(echo '{\"stop\":3}' >> log/analysis.jsonl)") == 0);
     CHECK(moments_read("log/analysis.jsonl", &m, message, sizeof message) == EXIT_DATA
           && has(message, "line 4"));
     CHECK(moments_read("nosuch", &m, message, sizeof message) == EXIT_OK && m.count == 0);
@@ -361,11 +362,11 @@ static void moments(void)
 static void measured_training(void)
 {
     OSR(0, NULL, TRAIN " --method ce --out plain");
-    OSR(0, NULL, TRAIN " --method ce --analyse 3 --analyse-images 0 --analyse-directions 4 "
+    OSR(0, NULL, TRAIN " --method ce --analyse 4 --analyse-images 0 --analyse-directions 4 "
                        "--out ce");
     CHECK(same("plain/model.safetensors", "ce/model.safetensors"));
     CHECK(same("plain/last.safetensors", "ce/last.safetensors"));
-    CHECK(lines("ce/analysis.jsonl") == 5); /* 97 images: steps 0, 3, 6 and the last, 8 */
+    CHECK(lines("ce/analysis.jsonl") == 3); /* steps 0, 4 and the last, 6 */
     slurp("ce/analysis.jsonl", file);
     for (char *line = strtok(file, "\n"); line != NULL; line = strtok(NULL, "\n")) {
         CHECK(json_ok(line));
@@ -391,7 +392,7 @@ static void resumed_training(void)
     int status = 0;
     const pid_t child = fork();
     if (child == 0) {
-        execl("/bin/sh", "sh", "-c", "exec \"$OSR_PROGRAM\" " TRAIN " --method ce --analyse 3 "
+        execl("/bin/sh", "sh", "-c", "exec \"$OSR_PROGRAM\" " TRAIN " --method ce --analyse 4 "
               "--analyse-images 0 --analyse-directions 4 --out stopped", (char *)NULL);
         _exit(127);
     }
@@ -401,7 +402,8 @@ static void resumed_training(void)
     kill(child, SIGTERM);
     waitpid(child, &status, 0);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 143);
-    CHECK(shell("tail -n 1 ce/analysis.jsonl >> stopped/analysis.jsonl") == 0);
+    CHECK(shell("(tail -n 1 ce/analysis.jsonl >> stopped/analysis.jsonl)") == 0
+          && lines("stopped/analysis.jsonl") >= 2);
     OSR(0, NULL, "train --resume stopped --quiet");
     CHECK(same("stopped/analysis.jsonl", "ce/analysis.jsonl"));
     CHECK(same("stopped/model.safetensors", "ce/model.safetensors"));
@@ -432,20 +434,23 @@ static double norm_of(const char *csv, unsigned index, int known)
         unsigned i;
         int label, k;
         double norm;
-        if (sscanf(line + 1, "%u,%d,%d,%lf", &i, &label, &k, &norm) == 4 && i == index && k == known)
+        if (sscanf(line + 1, "%u,%d,%d,%lf", &i, &label, &k, &norm) == 4 && i == index
+            && k == known)
             return norm;
     }
     return NAN;
 }
 
+#define FEW "jacobian ce --limit 2 --method fd --directions 1 "
+
 static void norms(void)
 {
     char kind[32], *rest = NULL;
-    OSR(0, NULL, "jacobian ce --limit 6 --method both --step 0.01 --segments 3 --points 5 --out jac "
-                 "--json");
+    OSR(0, NULL, "jacobian ce --limit 6 --of logits --method both --step 0.003 --segments 3 "
+                 "--points 5 --out jac --json");
     CHECK(json_ok(out) && number_in(out, "n_known") > 5.5);
-    CHECK(number_in(out, "most") > 0.0 && number_in(out, "most") < 5e-3);
-    CHECK(fabs(number_in(out, "of_means")) < 2e-3);
+    CHECK(number_in(out, "most") > 0.0 && number_in(out, "most") < 1e-2);
+    CHECK(fabs(number_in(out, "of_means")) < 5e-3);
     CHECK(sum_of(out, "known") == 6 && sum_of(out, "unknown") == 6);
     slurp("jac/jacobian.json", file);
     CHECK(shell("cat jac/jacobian.json; echo") == 0 && json_ok(file));
@@ -457,7 +462,8 @@ static void norms(void)
     slurp("jac/segments.csv", out);
     slurp("jac/norms.csv", file);
     int ends = 0;
-    for (char *line = strtok_r(out, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+    for (char *line = strtok_r(out, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
         unsigned pair, from, to;
         double t, norm;
         if (sscanf(line, "%31[^,],%u,%u,%u,%lf,%lf", kind, &pair, &from, &to, &t, &norm) != 6)
@@ -473,24 +479,30 @@ static void norms(void)
     CHECK(has(out, "JND") && has(out, "Davies-Bouldin"));
     OSR(2, "\"nosuch\" is none of the unknown classes", "jacobian ce --unknown-classes 6,nosuch");
     OSR(2, "\"0\" is none of the unknown classes", "jacobian ce --unknown-classes 0");
-    OSR(6, "out/x: Not a directory", "jacobian ce --limit 2 --out out/x");
-    OSR(6, "/dev/full/jacobian.json", "jacobian ce --limit 2 --out /dev/full");
-    expect(shell("ulimit -f 0; exec \"$OSR_PROGRAM\" jacobian ce --limit 2 --out full | cat"), 0,
-           "full/jacobian.json: File too large", __LINE__);
-    CHECK(access("full/jacobian.json", F_OK) != 0);
+    OSR(6, "out/x: Not a directory", FEW "--out out/x");
+    OSR(6, "/dev/full/jacobian.json", FEW "--out /dev/full");
+    CHECK(mkdir("disk", 0777) == 0);
+    if (shell("unshare -rm mount -t tmpfs none disk") != 0) {
+        printf("no name space of its own for a small disk: that check is left out\n");
+        return;
+    }
+    expect(shell("unshare -rm sh -c 'mount -t tmpfs -o size=8k none disk && \"$OSR_PROGRAM\" "
+                 FEW "--out disk; code=$?; ls -A disk; exit $code'"),
+           6, "No space left on device", __LINE__);
+    CHECK(has(out, "jacobian.json") && !has(out, "tmp") && !has(out, "svg"));
 }
 
 static void comparison(void)
 {
     OSR(0, NULL, TRAIN " --method movr --weight-decay 0.01 --known 0-3 --out movr");
-    OSR(0, NULL, "jacobian ce plain movr --limit 4 --method fd --directions 4 --out cmp --json "
+    OSR(0, NULL, "jacobian ce plain movr --limit 4 --method fd --directions 2 --out cmp --json "
                  "--unknown-classes 6-9");
     CHECK(json_ok(out) && out[0] == '[' && has(out, "\"weight-decay\":\"0.01\"")
           && has(out, "\"classes\":4") && has(out, "\"known\":\"0-3\""));
     check_svg("cmp/compare.svg", "Davies-Bouldin index", __LINE__);
     CHECK(has(file, ">K 4, ") && has(file, ">K 6, "));
     CHECK(lines("cmp/compare.csv") == 4 && has(file, "\"0-3\""));
-    OSR(0, NULL, "jacobian ce movr --limit 4 --method fd --directions 4");
+    OSR(0, NULL, "jacobian ce movr --limit 4 --method fd --directions 2");
     CHECK(has(out, "weight-decay"));
     OSR(2, "--segments goes with one run", "jacobian ce movr --segments 2");
     OSR(3, "nosuch", "jacobian ce nosuch");
