@@ -1,6 +1,7 @@
 #include "analysis.h"
 
 #include "exit_codes.h"
+#include "philox.h"
 #include "signals.h"
 
 #include <math.h>
@@ -42,8 +43,11 @@ int subset_spread(const struct subset *s, size_t limit, struct subset *out)
         subset_free(out);
         return EXIT_MEMORY;
     }
+    struct philox p = philox_start(0, PHILOX_SPREAD, 0);
     for (size_t i = 0; i < n; ++i) {
-        const size_t from = (size_t)((double)i * (double)s->count / (double)n);
+        const size_t first = (size_t)((double)i * (double)s->count / (double)n);
+        const size_t end = (size_t)((double)(i + 1) * (double)s->count / (double)n);
+        const size_t from = first + philox_below(&p, end > first ? (uint32_t)(end - first) : 1);
         out->index[i] = s->index[from];
         out->label[i] = s->label[from];
     }

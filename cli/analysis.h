@@ -6,7 +6,8 @@
 #include "evaluation.h"
 #include "moments.h"
 
-/* `limit` images of a subset, evenly through it, so that sorted sets give every class; 0 or more
+/* `limit` images of a subset, one drawn from each of as many equal stretches: sorted sets give
+ * every class, and so do those that take their classes in turn. The same ones each time; 0 or more
  * than there are: all. EXIT_OK or EXIT_MEMORY. */
 int subset_spread(const struct subset *s, size_t limit, struct subset *out);
 

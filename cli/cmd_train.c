@@ -514,7 +514,7 @@ static int analyse_start(struct train *t)
     osr_jacobian_desc *d = &t->analysed.jacobian;
     if (option_int(o, "analyse") == 0)
         return EXIT_OK;
-    d->directions = (int)option_int(o, "analyse-directions");
+    d->directions = (int)option_int(o, "analyse-probes");
     d->direction = d->directions > 0 ? OSR_RADEMACHER : OSR_COORDINATES;
     d->seed = (uint64_t)t->origin.seed;
     t->analysed.batch = t->batch;

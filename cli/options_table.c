@@ -113,7 +113,7 @@ const struct option_row option_table[] = {
      "the training stays as it is; 0: never"},
     {"analyse-images", 0, OPTION_INTEGER, "100", "images", "[0,]", TRAIN, FIX,
      "known ones that are measured, and as many unknown; 0: all"},
-    {"analyse-directions", 0, OPTION_INTEGER, "32", NULL, "[0,1000000]", TRAIN, FIX,
+    {"analyse-probes", 0, OPTION_INTEGER, "32", NULL, "[0,1000000]", TRAIN, FIX,
      "random directions of the measured norms; 0: exact norms"},
     {"seed", 0, OPTION_INTEGER, "0", NULL, "[0,]", SELFTEST | TRAIN | EVAL | JACOBIAN | BENCH,
      FIX, "seed of everything drawn at random"},

@@ -263,10 +263,20 @@ static void spreading(void)
     const struct subset all = {10, index, label};
     struct subset some;
     CHECK(subset_spread(&all, 4, &some) == EXIT_OK && some.count == 4);
-    CHECK(some.index[0] == 0 && some.index[1] == 20 && some.index[2] == 50 && some.index[3] == 70);
-    CHECK(some.label[1] == 0 && some.label[2] == 1);
+    for (uint32_t i = 0; i < 4; ++i) { /* one of each quarter, with its own label */
+        CHECK(some.index[i] / 10 >= 5 * i / 2 && some.index[i] / 10 < 5 * (i + 1) / 2 + 1);
+        CHECK(some.label[i] == (some.index[i] >= 50));
+    }
     subset_free(&some);
     CHECK(subset_spread(&all, 0, &some) == EXIT_OK && some.count == 10 && some.index[9] == 90);
+    subset_free(&some);
+    for (int i = 0; i < 10; ++i) /* classes in turn */
+        label[i] = i % 2;
+    CHECK(subset_spread(&all, 5, &some) == EXIT_OK);
+    int of_class = 0;
+    for (int i = 0; i < 5; ++i)
+        of_class += some.label[i];
+    CHECK(of_class > 0 && of_class < 5);
     subset_free(&some);
     CHECK(subset_spread(&all, 11, &some) == EXIT_OK && some.count == 10);
     subset_free(&some);
@@ -362,7 +372,7 @@ static void moments(void)
 static void measured_training(void)
 {
     OSR(0, NULL, TRAIN " --method ce --out plain");
-    OSR(0, NULL, TRAIN " --method ce --analyse 4 --analyse-images 0 --analyse-directions 4 "
+    OSR(0, NULL, TRAIN " --method ce --analyse 4 --analyse-images 0 --analyse-probes 4 "
                        "--out ce");
     CHECK(same("plain/model.safetensors", "ce/model.safetensors"));
     CHECK(same("plain/last.safetensors", "ce/last.safetensors"));
@@ -393,7 +403,7 @@ static void resumed_training(void)
     const pid_t child = fork();
     if (child == 0) {
         execl("/bin/sh", "sh", "-c", "exec \"$OSR_PROGRAM\" " TRAIN " --method ce --analyse 4 "
-              "--analyse-images 0 --analyse-directions 4 --out stopped", (char *)NULL);
+              "--analyse-images 0 --analyse-probes 4 --out stopped", (char *)NULL);
         _exit(127);
     }
     struct timespec t = {0, 20000000};
