@@ -24,7 +24,8 @@ int compared_read(struct compared *c, const char *path);
 void compared_free(struct compared *c);
 
 /* The keys whose values are not the same in all runs, in the order of the first run that has
- * them, without --analyse and its like, which change nothing; pointers into the runs. Allocated; NULL when memory ends. */
+ * them, without --analyse and its like, which change nothing; pointers into the runs. Allocated;
+ * NULL when memory ends. */
 const char **compared_keys(const struct compared *runs, size_t n, size_t *count);
 
 /* Each NULL or an exit code for memory that ended. */
