@@ -1671,6 +1671,7 @@ OSR_API const osr_named *osr_model_tensors(const osr_model *model, int *count);
 typedef struct osr_model_values {
     osr_tensor logits, distances, cosines; /* [N, K]                                          */
     osr_tensor representation;             /* [N, D]: what scores and Jacobian norms read     */
+    osr_tensor maps;                       /* [N, h, w, C]: the last layer with places; or {0}  */
     osr_tensor loss, correct;              /* [] ; only where labels were given               */
 } osr_model_values;
 
@@ -9826,6 +9827,7 @@ OSR_API osr_status osr_model_forward(osr_model *m, osr_tensor images, osr_tensor
     osr_ctx *ctx = m->ctx;
     const unsigned outputs = m->desc.method->outputs;
     osr_tensor x, last;
+    int i = m->desc.layer_count - 1;
     memset(v, 0, sizeof *v);
     x = osr_batchnorm(ctx, images, m->input_gamma, m->input_beta, m->input_mean, m->input_var,
                       NULL);
@@ -9833,6 +9835,10 @@ OSR_API osr_status osr_model_forward(osr_model *m, osr_tensor images, osr_tensor
     if (ctx->status != OSR_OK)
         return ctx->status;
     v->representation = osr_net_output(m->net, osr__representation_layer(m));
+    while (i > 0 && osr_net_shape(m->net, i).rank != 4)
+        --i;
+    if (osr_net_shape(m->net, i).rank == 4)
+        v->maps = osr_net_output(m->net, i);
     if (outputs & OSR_OUT_LOGITS)
         v->logits = last;
     if (outputs & OSR_OUT_DISTANCES)

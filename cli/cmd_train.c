@@ -2,8 +2,10 @@
  *
  * A run's directory holds config.ini (the effective settings), metrics.jsonl (a line an epoch),
  * last.safetensors (weights, optimiser, place in the epoch: resumable), model.safetensors (the
- * result: calibrated, with its threshold), eval.json, scores.csv and confusion.csv. */
+ * result: calibrated, with its threshold), eval.json, scores.csv and confusion.csv; with --analyse
+ * also analysis.jsonl (Jacobian norms, AUROC and more every N steps), analysis.csv and analysis.svg. */
 #define _POSIX_C_SOURCE 200809L
+#include "analysis.h"
 #include "evaluation.h"
 #include "exit_codes.h"
 #include "networks.h"
@@ -43,6 +45,8 @@ struct train {
     osr_schedule schedule;
     osr_optimiser_desc optimiser;
     int save_failed; /* exit code of the last checkpoint that could not be written */
+    struct analysed analysed; /* of --analyse */
+    struct moments moments;
 };
 
 static int complain(const char *message, int code)
@@ -504,6 +508,78 @@ static int end_epoch(struct train *t, struct progress *p)
     return code == EXIT_OK ? save_checkpoint(t) : code;
 }
 
+/* ---- the analysis along the way ---- */
+
+/* --analyse: the images, and the moments before the checkpoint that a resumed run starts from. */
+static int analyse_start(struct train *t)
+{
+    const struct options *o = t->o;
+    osr_jacobian_desc *d = &t->analysed.jacobian;
+    if (option_int(o, "analyse") == 0)
+        return EXIT_OK;
+    d->directions = (int)option_int(o, "analyse-probes");
+    d->direction = d->directions > 0 ? OSR_RADEMACHER : OSR_COORDINATES;
+    d->seed = (uint64_t)t->origin.seed;
+    t->analysed.batch = t->batch;
+    int code = analysed_choose(&t->analysed, &t->data.test,
+                               t->other.count > 0 ? &t->other : &t->data.test, &t->split,
+                               (size_t)option_int(o, "analyse-images"));
+    if (code == EXIT_OK) {
+        code = moments_resume(&t->run, (double)t->at.step, &t->moments);
+        if (code != EXIT_OK)
+            message_error("%s", t->run.message);
+    }
+    return code;
+}
+
+/* Measures where the training is, unless that is done: then nothing happens. Neither weights nor
+ * random numbers change. */
+static int analyse_now(struct train *t)
+{
+    const struct moments *all = &t->moments;
+    struct moment m = {0};
+    if (all->count > 0 && all->at[all->count - 1].step >= (double)t->at.step)
+        return EXIT_OK;
+    const size_t nk = t->analysed.known.count, nu = t->analysed.unknown.count;
+    double *norms = malloc((nk + nu) * sizeof *norms);
+    if (norms == NULL)
+        return complain("out of memory", EXIT_MEMORY);
+    m.step = (double)t->at.step;
+    m.epoch = (double)t->at.step / (double)batches_of(t);
+    int code = moment_compute(t->model, &t->analysed, norms, norms + nk, 0, &m);
+    free(norms);
+    if (code != EXIT_OK)
+        return code;
+    code = moments_add(&t->run, &t->moments, &m);
+    if (code != EXIT_OK)
+        message_error("%s", t->run.message);
+    return code == EXIT_IO ? EXIT_OK : code; /* a full disk must not end the training */
+}
+
+/* Every N steps, counted from the start of the training. */
+static int analyse_due(struct train *t)
+{
+    const uint64_t every = (uint64_t)option_int(t->o, "analyse");
+    return every > 0 && t->at.step % every == 0 ? analyse_now(t) : EXIT_OK;
+}
+
+/* The last moment, the table and the picture. */
+static int analyse_end(struct train *t)
+{
+    char title[1400];
+    if (option_int(t->o, "analyse") == 0)
+        return EXIT_OK;
+    int code = analyse_now(t);
+    if (code != EXIT_OK)
+        return code;
+    snprintf(title, sizeof title, "Training: %s, %.1000s, %s", t->method->name, t->origin.data,
+             t->origin.split);
+    code = moments_save(&t->moments, title, t->run.path, "analysis");
+    if (code == EXIT_IO)
+        t->save_failed = code;
+    return code == EXIT_IO ? EXIT_OK : code;
+}
+
 static int run_epochs(struct train *t)
 {
     const uint64_t epochs = (uint64_t)option_int(t->o, "epochs"), batches = batches_of(t);
@@ -514,7 +590,11 @@ static int run_epochs(struct train *t)
                           t->order);
         while (t->at.batch < batches) {
             const double before = t->at.images;
-            const int code = train_batch(t);
+            int code = analyse_due(t);
+            if (code != EXIT_OK && code == signals_pending())
+                return stop(t);
+            if (code == EXIT_OK)
+                code = train_batch(t);
             if (code != EXIT_OK)
                 return code;
             progress_step(&p, (int)t->at.epoch, (long)t->at.batch, t->at.images - before,
@@ -662,7 +742,11 @@ static int train(struct train *t)
     if (code == EXIT_OK)
         code = feed_start(&t->feed, t->model, &t->data.train, t->batch);
     if (code == EXIT_OK)
+        code = analyse_start(t);
+    if (code == EXIT_OK)
         code = run_epochs(t);
+    if (code == EXIT_OK)
+        code = analyse_end(t);
     if (code == EXIT_OK)
         code = finish(t);
     if (code == EXIT_DATA && osr_ctx_status(t->ctx) == OSR_NAN)
@@ -683,6 +767,8 @@ int cmd_train(struct options *o)
     osr_ctx_destroy(t.ctx);
     run_close(&t.run);
     free(t.order);
+    analysed_free(&t.analysed);
+    moments_free(&t.moments);
     subset_free(&t.known);
     subset_free(&t.train);
     subset_free(&t.validation);

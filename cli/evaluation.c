@@ -161,7 +161,8 @@ int outputs_compute(osr_model *model, const struct data_set *set, const struct s
                     unsigned needs, const char *what, struct outputs *out)
 {
     const unsigned given = osr_model_get_desc(model)->method->outputs | OSR_OUT_ALWAYS;
-    const unsigned wanted = (needs | rule_needs(model)) & given;
+    const unsigned wanted = ((needs | rule_needs(model)) & given)
+                            | (needs & OSR_OUT_REPRESENTATION); /* that, every method has */
     struct progress p;
     struct feed f;
     memset(out, 0, sizeof *out);

@@ -8,10 +8,11 @@
 #define CALIBRATE (1u << COMMAND_CALIBRATE)
 #define PREDICT (1u << COMMAND_PREDICT)
 #define JACOBIAN (1u << COMMAND_JACOBIAN)
+#define REPRESENT (1u << COMMAND_REPRESENT)
 #define BENCH (1u << COMMAND_BENCH)
 #define INSPECT (1u << COMMAND_INSPECT)
 #define IMPORT (1u << COMMAND_IMPORT)
-#define WITH_MODEL (EVAL | CALIBRATE | PREDICT | JACOBIAN)
+#define WITH_MODEL (EVAL | CALIBRATE | PREDICT | JACOBIAN | REPRESENT)
 #define COMPUTE (SELFTEST | TRAIN | WITH_MODEL | BENCH | IMPORT)
 #define ALL ((1u << COMMAND_COUNT) - 1)
 
@@ -22,7 +23,10 @@ const struct command_row command_table[COMMAND_COUNT] = {
     {"eval", "RUN|MODEL", 1, 1, "measure how known and unknown images are told apart"},
     {"calibrate", "MODEL", 1, 1, "choose the threshold of a model from images of known classes"},
     {"predict", "MODEL IMAGE|DIR...", 2, 1 << 20, "class or \"unknown\" for each image"},
-    {"jacobian", "RUN|MODEL", 1, 1, "norm of the Jacobian by the image, known against unknown"},
+    {"jacobian", "RUN|MODEL...", 1, 1 << 10,
+     "norm of the Jacobian by the image, known against unknown; several runs side by side"},
+    {"represent", "RUN|MODEL IMAGE...", 2, 1 << 10,
+     "what an image is to a model, class by class, beside the mean of a class; where it looked"},
     {"bench", "", 0, 0, "images per second of training and inference"},
     {"inspect", "FILE", 1, 1, "header, tensors and settings of a model file"},
     {"import", "WEIGHTS MODEL", 2, 2, "a model file from weights that another program trained"}};
@@ -38,6 +42,9 @@ const struct option_row option_table[] = {
      "(classes by sorted names; tinyimagenet:DIR,order=wnids: as in wnids.txt)"},
     {"data", 0, OPTION_TEXT, NULL, NULL, NULL, EVAL | CALIBRATE | JACOBIAN, 0,
      "images, as in osr help train; unset: those of the run"},
+    {"data", 0, OPTION_TEXT, NULL, NULL, NULL, REPRESENT, 0,
+     "images, as in osr help train: the training ones make the class means, and test:N for IMAGE "
+     "is test image N; unset: those of the run"},
     {"unknown", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
      "other data, such as svhn:DIR: its test images are the unknown ones, instead of the classes "
      "of --data that are not known"},
@@ -107,7 +114,7 @@ const struct option_row option_table[] = {
     {"epochs", 0, OPTION_INTEGER, "6", "epochs", "[1,100000]", TRAIN, 0,
      "passes through the training images"},
     {"batch", 0, OPTION_INTEGER, "64", "images", "[1,65536]",
-     TRAIN | EVAL | CALIBRATE | JACOBIAN | BENCH, FIX, "images of one step"},
+     TRAIN | EVAL | CALIBRATE | JACOBIAN | REPRESENT | BENCH, FIX, "images of one step"},
     {"optimiser", 0, OPTION_CHOICE, NULL, NULL, "sgd|adam", TRAIN, FIX, "how weights are updated"},
     {"lr", 0, OPTION_REAL, NULL, NULL, "(0,1000]", TRAIN, FIX, "learning rate"},
     {"momentum", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX,
@@ -127,6 +134,13 @@ const struct option_row option_table[] = {
     {"lr-min", 0, OPTION_REAL, NULL, NULL, "[0,1000]", TRAIN, FIX, "lowest learning rate"},
     {"select", 0, OPTION_CHOICE, "last", NULL, "last|best", TRAIN, 0,
      "weights that are evaluated: of the last epoch, or of the best on validation"},
+    {"analyse", 0, OPTION_INTEGER, "0", "steps", "[0,1000000000]", TRAIN, 0,
+     "every N steps measure Jacobian norms, AUROC and distances of test images, and record them; "
+     "the training stays as it is; 0: never"},
+    {"analyse-images", 0, OPTION_INTEGER, "100", "images", "[0,]", TRAIN, FIX,
+     "known ones that are measured, and as many unknown; 0: all"},
+    {"analyse-probes", 0, OPTION_INTEGER, "32", NULL, "[0,1000000]", TRAIN, FIX,
+     "random directions of the measured norms; 0: exact norms"},
     {"seed", 0, OPTION_INTEGER, "0", NULL, "[0,]", SELFTEST | TRAIN | EVAL | JACOBIAN | BENCH,
      FIX, "seed of everything drawn at random"},
     /* open set */
@@ -147,15 +161,27 @@ const struct option_row option_table[] = {
     {"confusion", 0, OPTION_TEXT, NULL, NULL, NULL, EVAL, NOW,
      "CSV file to write: which known class accepted images of each unknown class are taken for"},
     /* jacobian */
-    {"method", 0, OPTION_CHOICE, NULL, NULL, "fd|exact", JACOBIAN, 0,
-     "central differences or backward passes; unset: the cheaper"},
+    {"method", 0, OPTION_CHOICE, NULL, NULL, "fd|exact|both", JACOBIAN, 0,
+     "central differences, backward passes, or both and how they agree; unset: the cheaper"},
     {"of", 0, OPTION_CHOICE, "representation", NULL, "representation|raw|logits", JACOBIAN, 0,
      "the function: unit representation, representation as it is, logits"},
     {"directions", 0, OPTION_INTEGER, "0", NULL, "[0,1000000]", JACOBIAN, 0,
      "random directions of fd; 0: every input coordinate"},
     {"step", 0, OPTION_REAL, NULL, NULL, "(0,1]", JACOBIAN, 0,
      "step h of fd, for images scaled to [-1, 1]"},
-    {"limit", 0, OPTION_INTEGER, "0", "images", "[0,]", JACOBIAN, 0, "first N only; 0: all"},
+    {"limit", 0, OPTION_INTEGER, "0", "images", "[0,]", JACOBIAN, 0,
+     "known ones, and as many unknown, evenly through the test images; 0: all"},
+    {"limit", 0, OPTION_INTEGER, "1000", "images", "[0,]", REPRESENT, 0,
+     "training images, evenly through them, that make the class means; 0: all"},
+    {"class", 0, OPTION_TEXT, NULL, NULL, NULL, REPRESENT, 0,
+     "known class whose mean and maps are shown, by name; unset: the one nearest to the image"},
+    {"unknown-classes", 0, OPTION_TEXT, NULL, NULL, NULL, JACOBIAN, 0,
+     "of the unknown classes these only, numbers or names, by commas: so that runs with different "
+     "known classes meet the same unknown ones"},
+    {"segments", 0, OPTION_INTEGER, "0", "pairs", "[0,100000]", JACOBIAN, 0,
+     "the norm along straight lines too, this many each within a class, from class to class, from "
+     "known to unknown"},
+    {"points", 0, OPTION_INTEGER, "21", "points", "[2,64]", JACOBIAN, 0, "of each of --segments"},
     /* bench */
     {"steps", 0, OPTION_INTEGER, "20", "steps", "[1,1000000]", BENCH, 0, "timed steps"},
     {"sweep", 0, OPTION_FLAG, "false", NULL, NULL, BENCH, NOW,
@@ -175,6 +201,8 @@ const struct option_row option_table[] = {
      FIX, "convolutions: auto (Winograd where it is faster), or one of them wherever it can be"},
     {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
      "directory of the run; unset: runs/DATA-METHOD-N"},
+    {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, JACOBIAN | REPRESENT, NOW,
+     "folder for JSON, CSV and pictures (SVG); made where it does not exist"},
     {"resume", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
      "continue the run in this directory with its own settings"},
     {"config", 'c', OPTION_TEXT, NULL, NULL, NULL, ALL & ~(DEVICES | INSPECT), NOW,

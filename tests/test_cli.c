@@ -201,8 +201,8 @@ static void write_pictures(const char *folder, int classes, int count)
 static void usage(void)
 {
     static const char *const commands[] = {"devices", "selftest", "train", "eval", "calibrate",
-                                           "predict", "jacobian", "bench", "inspect",
-                                           "import"};
+                                           "predict", "jacobian", "represent", "bench",
+                                           "inspect", "import"};
     EXPECT(0, "help");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         CHECK(has(out, commands[i]));
