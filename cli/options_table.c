@@ -58,7 +58,7 @@ const struct option_row option_table[] = {
     /* model */
     {"net", 0, OPTION_TEXT, "vgg32", NULL, NULL, TRAIN | BENCH, FIX, "network"},
     {"method", 0, OPTION_TEXT, "cac", NULL, NULL, TRAIN, FIX,
-     "training method: ce, cac, difair or movr"},
+     "training method: ce, cac, difair, movr, ovr, center, gcpl, rpl or arpl"},
     {"alpha", 0, OPTION_REAL, NULL, NULL, "(0,1e6]", TRAIN, FIX, "length of the class anchors"},
     {"lambda", 0, OPTION_REAL, NULL, NULL, "[0,1e6]", TRAIN, FIX,
      "weight of the second term of the loss"},
@@ -70,7 +70,14 @@ const struct option_row option_table[] = {
      "features of each class (difair)"},
     {"radius", 0, OPTION_REAL, NULL, NULL, "(0,100]", TRAIN, FIX,
      "radius free of the second penalty, as a share of the distance between anchors (difair)"},
-    {"smoothing", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX, "label smoothing (ce)"},
+    {"correlation", 0, OPTION_CHOICE, NULL, NULL, "code|paper", TRAIN, FIX,
+     "reading of the penalty on correlated filters: of the published code (absolute values, summed "
+     "over classes) or of the paper (signed, mean over pairs and classes) (difair)"},
+    {"smoothing", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX,
+     "label smoothing (ce, center, gcpl, rpl, arpl)"},
+    {"rotation", 0, OPTION_REAL, NULL, NULL, "[0,1e6]", TRAIN, FIX,
+     "weight of telling four rotations of each image apart, four times the work; the paper of movr "
+     "has 0.1"},
     {"dropout", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX, "share of values dropped"},
     {"dropout-kind", 0, OPTION_CHOICE, NULL, NULL, "element|channel", TRAIN, FIX,
      "drop single values or whole channels"},
