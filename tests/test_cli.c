@@ -3,6 +3,7 @@
 #define _XOPEN_SOURCE 700
 #include "data.h"
 #include "exit_codes.h"
+#include "osr.h"
 #include "test.h"
 
 #include <dirent.h>
