@@ -1716,7 +1716,8 @@ OSR_API osr_status osr_model_forward(osr_model *model, osr_tensor images, osr_te
  * degrees; a linear layer on the representation tells which, and the mean cross-entropy of the
  * four, weighted, is added to the loss. The method's own loss is of the upright images.
  *
- *   source     Park et al., arXiv:2209.11436, L_self; which head, the paper leaves open */
+ *   source     Park et al., arXiv:2209.11436, L_self; which head, the paper leaves open
+ *   differs    the row of m-OvR has weight 0, for it is four times the work; OSR_MOVR_ROTATION */
 OSR_API osr_status osr_model_train(osr_model *model, const float *images, const int32_t *labels,
                                    int n, const osr_optimiser_desc *optimiser, float *loss,
                                    float *correct);
@@ -9070,8 +9071,8 @@ OSR_API void osr_writer_destroy(osr_writer *w)
 #define OSR__POINTS(lambda) { 0.0f, lambda, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 }
 
 /* One row a method. The variants of VGG32: CAC's for all (pooled instead of flattened where the
- * representation itself is compared) but difair, which has its own with Keras' batch
- * normalisation. */
+ * representation itself is compared; ARPL's code drops before the blocks, which blanks grey images)
+ * but difair, which has its own with Keras' batch normalisation. */
 static const osr_method_row osr__methods[] = {
     { "ce", "softmax cross-entropy", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls", 0, OSR_LOSS_CE,
       OSR__VGG32(OSR_VGG32_FLATTEN), OSR__POINTS(0.0f), { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 },
