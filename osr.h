@@ -9098,7 +9098,7 @@ static const osr_method_row osr__methods[] = {
     { "center", "softmax cross-entropy with centre loss", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls",
       0, OSR_LOSS_CENTER, OSR__VGG32(OSR_VGG32_GAP), OSR__POINTS(OSR_CENTER_LAMBDA),
       { 0.01f, 0.9f, 5e-4f, OSR_CONSTANT, 0 }, "Wen et al., ECCV 2016" },
-    { "gcpl", "learned prototypes, logits -d", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls", 0,
+    { "gcpl", "learned prototypes, logits -d", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "msp", 0,
       OSR_LOSS_GCPL, OSR__VGG32(OSR_VGG32_NONE), OSR__POINTS(OSR_POINTS_LAMBDA),
       { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Yang et al., CVPR 2018, arXiv:1805.03438" },
     { "rpl", "learned reciprocal points, logits d", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "msp", 0,
