@@ -539,6 +539,16 @@ OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor x, osr_tensor labels);
  *   errors    HANDLE; SHAPE; ARG */
 OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor x, osr_tensor labels, int sign);
 
+/* osr_first_rows - the first rows of a matrix
+ *
+ *   y_nk = x_nk,  n < rows
+ *
+ *   x         f32 [N, K]
+ *   rows      1..N
+ *   returns   f32 [rows, K]
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor x, int rows);
+
 /* osr_matmul - matrix product
  *
  *   y = op(a) op(b), op transposes where its flag is set (not both)
@@ -582,7 +592,7 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor x, osr_tensor w, const os
  *
  *   y[..., c] = x[..., c] + b[c]
  *
- *   x         f32 [N, H, W, C] or [N, C]
+ *   x         f32 [N, H, W, C] or [N, C], or [N] with C = 1
  *   b         f32 [C]
  *   returns   f32, the shape of x
  *   errors    HANDLE; SHAPE */
@@ -699,11 +709,25 @@ OSR_API osr_tensor osr_normalise(osr_ctx *ctx, osr_tensor x);
  *   d_nk = ||z_n - a_k||_2
  *
  *   z         f32 [N, D]
- *   anchors   f32 [K, D], persistent; no gradient
+ *   anchors   f32 [K, D], persistent; a gradient where they are a parameter
  *   returns   f32 [N, K]
  *   errors    HANDLE; SHAPE
  *   numerics  by differences, not by the expanded square; the gradient is 0 where d = 0 */
 OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor z, osr_tensor anchors);
+
+/* osr_squared_distance - squared Euclidean distance to each learned point
+ *
+ *   d_nk = scale ||z_n - p_k||^2
+ *
+ *   z         f32 [N, D]
+ *   points    f32 [K, D], persistent
+ *   scale     > 0; 1 / D: the mean of the squares
+ *   rate      factor on the gradient of the points, >= 0; 1: the gradient
+ *   returns   f32 [N, K]
+ *   errors    HANDLE; SHAPE; ARG
+ *   numerics  as osr_anchor_distance */
+OSR_API osr_tensor osr_squared_distance(osr_ctx *ctx, osr_tensor z, osr_tensor points, float scale,
+                                        float rate);
 
 /* osr_backward - gradients of a loss with respect to every parameter it depends on
  *
@@ -1000,6 +1024,59 @@ OSR_API osr_tensor osr_loss_correlation(osr_ctx *ctx, osr_tensor w, int features
 OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor labels,
                                  float temperature, float margin);
 
+#define OSR_MOVR_ROTATION 0.1f /* weight of the rotation head, see osr_model_train */
+
+/* osr_loss_ovr - one-versus-rest: K binary problems
+ *
+ *   L = mean_n sum_k [ softplus(z_nk) - 1{k = y_n} z_nk ]
+ *
+ *   logits     f32 [N, K]
+ *   labels     [N] with K classes
+ *   returns    f32 []
+ *   errors     HANDLE; SHAPE
+ *   numerics   softplus(-z) for the label's class: no digits cancel
+ *   source     Shu et al. (DOC), EMNLP 2017, arXiv:1709.08716; Park et al., arXiv:2209.11436, eq. 2
+ *   differs    the published code of Neal et al. takes the mean over the classes, too */
+OSR_API osr_tensor osr_loss_ovr(osr_ctx *ctx, osr_tensor logits, osr_tensor labels);
+
+/* One row a method's loss. The last four have learned points p_k beside the cross-entropy. */
+typedef enum osr_loss_kind {
+    OSR_LOSS_CE,
+    OSR_LOSS_CAC,
+    OSR_LOSS_DIFAIR,
+    OSR_LOSS_MOVR,
+    OSR_LOSS_OVR,
+    OSR_LOSS_CENTER,
+    OSR_LOSS_GCPL,
+    OSR_LOSS_RPL,
+    OSR_LOSS_ARPL
+} osr_loss_kind;
+
+#define OSR_POINTS_LAMBDA 0.1f   /* weight of the term, codes of GCPL, RPL and ARPL */
+#define OSR_CENTER_LAMBDA 0.003f /* the same of the centre loss, its paper on MNIST */
+
+/* osr_loss_points - the second term of the losses with learned points
+ *
+ *   L = cross_entropy(z) + lambda T, with d_nk = ||x_n - p_k||^2 / D for D features:
+ *   CENTER  T = mean_n d_ny / 2, d without 1 / D;   z from a linear layer
+ *   GCPL    T = mean_n d_ny / 2;                    z = -d
+ *   RPL     T = mean_n (d_ny - R)^2;                z = d
+ *   ARPL    T = mean_n max(0, d_ny - R + 1);        z = d - x p'
+ *
+ *   distances  f32 [N, K]  d, from osr_squared_distance
+ *   labels     [N] with K classes
+ *   radius     f32 [1]  R, a parameter; {0} for CENTER and GCPL
+ *   returns    f32 []  T
+ *   errors     HANDLE; SHAPE; ARG another kind
+ *   differs    Wen et al. move a centre by half the mean gap to its images in each step; here the
+ *              optimiser moves it by the gradient of T, without lambda as in the published code:
+ *              rate 1 / lambda of osr_squared_distance
+ *   source     Wen et al., ECCV 2016 (CENTER); Yang et al., CVPR 2018, arXiv:1805.03438 (GCPL);
+ *              Chen et al., ECCV 2020, arXiv:2011.00178 (RPL), TPAMI 2021, arXiv:2103.00953 (ARPL);
+ *              the last three as in the published code of ARPL */
+OSR_API osr_tensor osr_loss_points(osr_ctx *ctx, osr_loss_kind kind, osr_tensor distances,
+                                   osr_tensor labels, osr_tensor radius);
+
 /* == optimisers and schedules == --------------------------------------------------------------- */
 
 typedef enum osr_optimiser_kind { OSR_SGD, OSR_ADAM } osr_optimiser_kind;
@@ -1197,8 +1274,8 @@ OSR_API const char *osr_score_lacks(const osr_score_row *row, unsigned outputs);
  *                 C the covariance within classes, rho by OAS
  *   jacobian      osr_model_jacobian: FD, NORMALISED, 8 Rademacher directions of seed 0 always, so
  *                 that a threshold holds later; 16 further passes an image
- *   sample_loss   min_k L(x, k), L the method's loss without label smoothing and margin: that of
- *                 the predicted class
+ *   sample_loss   min_k L(x, k), L the method's loss without label smoothing, margin and the second
+ *                 term of learned points: that of the predicted class
  *
  *   row       from osr_score_find or osr_score_at
  *   in        the outputs that row->needs names
@@ -1560,12 +1637,13 @@ OSR_API void osr_writer_destroy(osr_writer *writer);
 /* The numbers of the methods' losses. Zero means zero; a method's row has the published values. */
 typedef struct osr_method_numbers {
     float alpha;       /* CAC, DIFAIR: anchor magnitude, > 0                                  */
-    float lambda;      /* CAC: anchor term; DIFAIR: correlation penalty                       */
+    float lambda;      /* CAC: anchor term; DIFAIR: correlation penalty; learned points: T    */
     float radius;      /* DIFAIR: of the distance between two anchors, > 0                    */
     float pull;        /* DIFAIR: weight of the distance inside the radius                    */
     float temperature; /* m-OvR, > 0                                                          */
     float margin;      /* m-OvR, radians                                                      */
-    float smoothing;   /* cross-entropy: label smoothing                                      */
+    float smoothing;   /* cross-entropy, with or without points: label smoothing              */
+    float rotation;    /* any: weight of the rotation head, see osr_model_train; 0: none      */
     int features;      /* DIFAIR: dimensions a class, >= 1                                    */
     int correlation;   /* DIFAIR: an osr_correlation                                          */
 } osr_method_numbers;
@@ -1584,6 +1662,7 @@ typedef struct osr_method_row {
     osr_predict_rule rule;    /* the known class                                              */
     const char *score;        /* by default                                                   */
     int calibrates;           /* 1: anchors become class means after training                 */
+    osr_loss_kind loss;
     osr_vgg32_desc vgg32;     /* variant of VGG32; `out` is set by the number of classes      */
     osr_method_numbers numbers;
     osr_recipe recipe;
@@ -1611,7 +1690,7 @@ OSR_API const osr_method_row *osr_method_find(const char *name);
 
 /* osr_method_width - how many values the last layer of a method's network gives
  *
- *   returns   ce, cac: K; difair: K * features; movr: 0, any width
+ *   returns   ce, cac, ovr, center: K; difair: K * features; movr, gcpl, rpl, arpl: 0, any width
  *   errors    none */
 OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numbers *numbers,
                              int classes);
@@ -1695,7 +1774,14 @@ OSR_API osr_status osr_model_forward(osr_model *model, osr_tensor images, osr_te
  *   loss       out, mean over the batch; NULL: not read
  *   correct    out, number of images whose class is right; NULL: not read
  *   returns    OK
- *   errors     as the ops; NAN an image value is not finite */
+ *   errors     as the ops; NAN an image value is not finite
+ *
+ * With a weight `rotation` the network reads each (square) image turned by 0, 90, 180 and 270
+ * degrees; a linear layer on the representation tells which, and the mean cross-entropy of the
+ * four, weighted, is added to the loss. The method's own loss is of the upright images.
+ *
+ *   source     Park et al., arXiv:2209.11436, L_self; which head, the paper leaves open
+ *   differs    the row of m-OvR has weight 0, for it is four times the work; OSR_MOVR_ROTATION */
 OSR_API osr_status osr_model_train(osr_model *model, const float *images, const int32_t *labels,
                                    int n, const osr_optimiser_desc *optimiser, float *loss,
                                    float *correct);
@@ -1886,7 +1972,7 @@ OSR_API osr_status osr_model_write(osr_model *model, osr_writer *writer, int mom
 /* osr_model_read - make the model that a file holds
  *
  *   metadata  osr.method, osr.net, osr.layers, osr.input (H W C), osr.mean, osr.std, osr.classes
- *             (one name a line), osr.score, osr.threshold, osr.numbers
+ *             (one name a line), osr.score, osr.threshold, osr.numbers, osr.rotation
  *   tensors   as osr_model_tensors names them; opt.m.*, opt.v.* the optimiser's state; score.* as
  *             osr_model_calibrate_start, each may be missing
  *   out       the model
@@ -2020,7 +2106,7 @@ typedef enum osr__file {
     X(softmax, rows) X(softmax_dx, rows) X(logsumexp, rows) X(logsumexp_dx, rows)                  \
     X(row_sum, rows) X(row_spread, rows) X(pick, rows) X(pick_dx, rows) X(row_correct, rows)       \
     X(normalise, rows) X(normalise_dx, rows) X(anchor_distance, rows)                              \
-    X(anchor_distance_dx, rows)                                                                    \
+    X(anchor_distance_dx, rows) X(anchor_distance_da, rows)                                        \
     X(loss_cross_entropy, loss) X(loss_cross_entropy_dx, loss) X(loss_cac, loss)                   \
     X(loss_cac_dx, loss) X(loss_difair, loss) X(loss_difair_dx, loss) X(loss_movr, loss)           \
     X(loss_movr_dx, loss) X(correlation_stats, loss) X(correlation_rho, loss)                      \
@@ -4212,6 +4298,9 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(normalise_dx, osr__lower_rows_dx, NULL, 1)                                                   \
     X(anchor_distance, osr__lower_distance, osr__back_distance, 1)                                 \
     X(anchor_distance_dx, osr__lower_distance_dx, NULL, 1)                                         \
+    X(anchor_distance_da, osr__lower_distance_dx, NULL, 1)                                         \
+    X(first_rows, osr__lower_first_rows, osr__back_first_rows, 1)                                  \
+    X(first_rows_dx, osr__lower_first_rows, NULL, 1)                                               \
     X(loss_cross_entropy, osr__lower_loss, osr__back_loss, 1)                                      \
     X(loss_cross_entropy_dx, osr__lower_loss_dx, NULL, 1)                                          \
     X(loss_cac, osr__lower_loss, osr__back_loss, 1)                                                \
@@ -4220,6 +4309,8 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(loss_difair_dx, osr__lower_loss_dx, NULL, 1)                                                 \
     X(loss_movr, osr__lower_loss, osr__back_loss, 1)                                               \
     X(loss_movr_dx, osr__lower_loss_dx, NULL, 1)                                                   \
+    X(loss_ovr, osr__lower_loss, osr__back_loss, 1)                                                \
+    X(loss_ovr_dx, osr__lower_loss_dx, NULL, 1)                                                    \
     X(loss_correlation, osr__lower_correlation, osr__back_correlation, 1)                          \
     X(loss_correlation_dw, osr__lower_correlation_dw, NULL, 0)                                     \
     X(optimiser, osr__lower_optimiser, NULL, 0)                                                    \
@@ -5064,7 +5155,8 @@ static void osr__lower_bias(osr_ctx *ctx, uint32_t i)
         osr__run_planes(ctx, r->shape);
         return;
     }
-    osr__args(ctx, "dddii", r->in[0], r->in[1], i, (int)osr_shape_count(r->shape), r->shape.dim[1]);
+    osr__args(ctx, "dddii", r->in[0], r->in[1], i, (int)osr_shape_count(r->shape),
+              osr__ref_shape(ctx, r->in[1]).dim[0]);
     osr__run_flat(ctx, osr_shape_count(r->shape));
 }
 
@@ -5073,7 +5165,7 @@ static void osr__lower_bias_db(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = osr__rec(ctx, r->in[0])->shape;
-    const int c = s.dim[s.rank - 1], c8 = osr__blocks(c) * 8;
+    const int c = r->shape.dim[0], c8 = osr__blocks(c) * 8;
     int part = 0;
     if (osr__is_image(s)) {
         part = osr__scratch(ctx, (size_t)s.dim[0] * (size_t)c8);
@@ -5099,7 +5191,8 @@ OSR_API osr_tensor osr_bias(osr_ctx *ctx, osr_tensor tx, osr_tensor tb)
         return osr__handle(ctx, 0);
     s = osr__ref_shape(ctx, x);
     sb = osr__ref_shape(ctx, b);
-    if ((s.rank != 2 && s.rank != 4) || sb.rank != 1 || sb.dim[0] != s.dim[s.rank - 1]
+    if ((s.rank != 1 && s.rank != 2 && s.rank != 4) || sb.rank != 1
+        || sb.dim[0] != (s.rank == 1 ? 1 : s.dim[s.rank - 1])
         || !osr__is_persist(b) || osr__is_persist(x))
         return osr__none(osr__fail(ctx, OSR_SHAPE, "bias: x is %s but b is %s%s",
                                    osr__shape_text(s).s, osr__shape_text(sb).s,
@@ -6467,29 +6560,34 @@ static void osr__lower_distance(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape a = osr__ref_shape(ctx, r->in[1]);
     osr__begin(ctx, OSR__K_anchor_distance);
-    osr__args(ctx, "dddii", r->in[0], r->in[1], i, a.dim[0], a.dim[1]);
+    osr__args(ctx, "dddiif", r->in[0], r->in[1], i, a.dim[0], a.dim[1], r->fa[0]);
     osr__run(ctx, (size_t)r->shape.dim[0]);
 }
 
-/* in = dd, z, anchors, d */
+/* in = dd, z, anchors, d; by z or by the anchors. fa = scale of the square or 0, rate */
 static void osr__lower_distance_dx(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape a = osr__ref_shape(ctx, r->in[2]);
+    const int by_z = r->op == OSR__OP_anchor_distance_dx;
     int k;
-    osr__begin(ctx, OSR__K_anchor_distance_dx);
+    osr__begin(ctx, by_z ? OSR__K_anchor_distance_dx : OSR__K_anchor_distance_da);
     for (k = 0; k < 4; ++k)
         osr__arg_dense(ctx, r->in[k]);
-    osr__args(ctx, "dii", i, a.dim[0], a.dim[1]);
+    osr__args(ctx, "diif", i, a.dim[0], a.dim[1], r->fa[0]);
+    if (!by_z)
+        osr__args(ctx, "if", osr__ref_shape(ctx, r->in[1]).dim[0], r->fa[1]);
     osr__run(ctx, (size_t)r->shape.dim[0]);
 }
 
-OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor tz, osr_tensor ta)
+/* scale 0: the distance itself */
+static osr_tensor osr__distance(osr_ctx *ctx, osr_tensor tz, osr_tensor ta, float scale, float rate)
 {
     const uint32_t z = osr__matrix(ctx, tz, "anchor_distance", "z");
     const uint32_t a = osr__matrix(ctx, ta, "anchor_distance", "anchors");
     osr__node *node;
     osr_shape sz, sa;
+    uint32_t i;
     if (z == 0 || a == 0)
         return osr__handle(ctx, 0);
     sz = osr__ref_shape(ctx, z);
@@ -6499,21 +6597,84 @@ OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor tz, osr_tensor t
                                    "anchor_distance: z is %s but the anchors are %s%s",
                                    osr__shape_text(sz).s, osr__shape_text(sa).s,
                                    osr__is_persist(a) ? "" : " and not persistent"));
-    return osr__handle(ctx, osr__append(ctx, OSR__OP_anchor_distance,
-                                        osr_shape_make(2, sz.dim[0], sa.dim[0], 0, 0), z, a, 0,
-                                        &node));
+    i = osr__append(ctx, OSR__OP_anchor_distance, osr_shape_make(2, sz.dim[0], sa.dim[0], 0, 0), z,
+                    a, 0, &node);
+    if (i != 0) {
+        node->r.fa[0] = scale;
+        node->r.fa[1] = rate;
+    }
+    return osr__handle(ctx, i);
+}
+
+OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor z, osr_tensor anchors)
+{
+    return osr__distance(ctx, z, anchors, 0.0f, 1.0f);
+}
+
+OSR_API osr_tensor osr_squared_distance(osr_ctx *ctx, osr_tensor z, osr_tensor points, float scale,
+                                        float rate)
+{
+    if (scale > 0.0f && scale <= FLT_MAX && rate >= 0.0f && rate <= FLT_MAX)
+        return osr__distance(ctx, z, points, scale, rate);
+    return osr__none(osr__fail(ctx, OSR_ARG, "squared_distance: scale %g, rate %g", (double)scale,
+                               (double)rate));
 }
 
 static void osr__back_distance(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
-    uint32_t dz;
-    if (!osr__wants(ctx, r.in[0]))
-        return;
-    dz = osr__like(ctx, OSR__OP_anchor_distance_dx, r.in[0], dy, r.in[0], r.in[1]);
-    if (dz != 0)
-        osr__rec(ctx, dz)->in[3] = i;
-    osr__give(ctx, r.in[0], dz);
+    int k;
+    for (k = 0; k < 2; ++k) {
+        uint32_t g;
+        if (!osr__wants(ctx, r.in[k]))
+            continue;
+        g = osr__like(ctx, k == 0 ? OSR__OP_anchor_distance_dx : OSR__OP_anchor_distance_da,
+                      r.in[k], dy, r.in[0], r.in[1]);
+        if (g != 0) {
+            osr__rec(ctx, g)->in[3] = i;
+            memcpy(osr__rec(ctx, g)->fa, r.fa, sizeof r.fa);
+        }
+        osr__give(ctx, r.in[k], g);
+    }
+}
+
+/* The rows, or their gradient with zeros below: in = x or dy. */
+static void osr__lower_first_rows(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const int all = (int)osr_shape_count(r->shape);
+    const int given = (int)osr_shape_count(osr__ref_shape(ctx, r->in[0]));
+    const int rows = given < all ? given : all;
+    if (rows < all) {
+        osr__begin(ctx, OSR__K_fill_dense);
+        osr__args(ctx, "dif", i, all, 0.0f);
+        osr__run_flat(ctx, (size_t)all);
+    }
+    osr__begin(ctx, OSR__K_map_dense);
+    osr__args(ctx, "dddiiff", r->in[0], r->in[0], i, rows, osr__map_code(OSR__OP_affine), 1.0f,
+              0.0f);
+    osr__run_flat(ctx, (size_t)rows);
+}
+
+OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor tx, int rows)
+{
+    const uint32_t x = osr__matrix(ctx, tx, "first_rows", "x");
+    osr__node *node;
+    osr_shape s;
+    if (x == 0)
+        return osr__handle(ctx, 0);
+    s = osr__ref_shape(ctx, x);
+    if (rows < 1 || rows > s.dim[0]) {
+        osr__fail(ctx, OSR_SHAPE, "first_rows: %d rows of x %s", rows, osr__shape_text(s).s);
+        return osr__handle(ctx, 0);
+    }
+    s.dim[0] = rows;
+    return osr__handle(ctx, osr__append(ctx, OSR__OP_first_rows, s, x, 0, 0, &node));
+}
+
+static void osr__back_first_rows(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_simple(ctx, i, OSR__OP_first_rows_dx, dy, 0, 0);
 }
 
 OSR_API int osr_op_count(void)
@@ -7035,6 +7196,7 @@ static const osr__loss_row *osr__loss_find(int op)
         { OSR__OP_loss_cac, 1, OSR__K_loss_cac, OSR__K_loss_cac_dx },
         { OSR__OP_loss_difair, 2, OSR__K_loss_difair, OSR__K_loss_difair_dx },
         { OSR__OP_loss_movr, 3, OSR__K_loss_movr, OSR__K_loss_movr_dx },
+        { OSR__OP_loss_ovr, 3, OSR__K_loss_movr, OSR__K_loss_movr_dx }, /* T = 0: logits */
     };
     size_t i = 0;
     while (rows[i].op != op && rows[i].op + 1 != op)
@@ -7143,6 +7305,28 @@ OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor la
                      (float)cos((double)margin), (float)sin((double)margin),
                      temperature > 0.0f && temperature <= FLT_MAX && margin >= 0.0f
                          && margin < 3.2f);
+}
+
+OSR_API osr_tensor osr_loss_ovr(osr_ctx *ctx, osr_tensor logits, osr_tensor labels)
+{
+    return osr__loss(ctx, OSR__OP_loss_ovr, logits, labels, 0.0f, 0.0f, 0.0f, 1);
+}
+
+OSR_API osr_tensor osr_loss_points(osr_ctx *ctx, osr_loss_kind kind, osr_tensor distances,
+                                   osr_tensor labels, osr_tensor radius)
+{
+    osr_tensor d;
+    if (kind < OSR_LOSS_CENTER || kind > OSR_LOSS_ARPL) {
+        osr__fail(ctx, OSR_ARG, "loss_points: kind %d has no learned points", (int)kind);
+        return osr__handle(ctx, 0);
+    }
+    d = osr_pick(ctx, distances, labels);
+    if (kind < OSR_LOSS_RPL)
+        return osr_affine(ctx, osr_mean(ctx, d), 0.5f, 0.0f);
+    d = osr_bias(ctx, osr_affine(ctx, d, -1.0f, 0.0f), radius); /* R - d */
+    if (kind == OSR_LOSS_RPL)
+        return osr_mean(ctx, osr_mul(ctx, d, d));
+    return osr_mean(ctx, osr_leaky_relu(ctx, osr_affine(ctx, d, -1.0f, 1.0f), 0.0f));
 }
 
 /* ia: features, absolute, (gradient:) whether to add; fa: weight of a pair. Statistics and
@@ -7606,7 +7790,7 @@ static double osr__weibull_below(double v, double shift, double scale, double sh
     return x <= 0.0 || scale <= 0.0 ? 0.0 : -expm1(-pow(x / scale, shape));
 }
 
-static double osr__distance(const float *a, const float *b, int n)
+static double osr__euclidean(const float *a, const float *b, int n)
 {
     double sum = 0.0;
     int i;
@@ -7630,7 +7814,7 @@ static double osr__score_openmax(const osr_score_input *in)
             rank += in->logits[j] > in->logits[i] || (in->logits[j] >= in->logits[i] && j < i);
         if (rank < most)
             part = z * (double)(most - rank) / (double)most
-                   * osr__weibull_below(osr__distance(in->logits, c, k), (double)c[k],
+                   * osr__weibull_below(osr__euclidean(in->logits, c, k), (double)c[k],
                                         (double)c[k + 1], (double)c[k + 2], 1.0);
         unknown += part;
         if (z - part > peak) {
@@ -7649,7 +7833,7 @@ static double osr__score_ncm(const osr_score_input *in)
     double best = HUGE_VAL;
     int k;
     for (k = 0; k < in->classes; k++) {
-        const double d = osr__distance(in->features, osr__row(in->calibration, k,
+        const double d = osr__euclidean(in->features, osr__row(in->calibration, k,
                                                               in->feature_dims), in->feature_dims);
         best = d < best ? d : best;
     }
@@ -9399,38 +9583,49 @@ OSR_API void osr_writer_destroy(osr_writer *w)
 
 /* == methods == -------------------------------------------------------------------------------- */
 
-/* One row a method. The variants of VGG32: CAC's for ce, cac and movr (movr pools instead of
- * flattening), DIFAIR's for difair with Keras' batch normalisation. */
+/* VGG32 as CAC has it, with another head. */
+#define OSR__VGG32(head) { 0, head, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f, 0 }
+/* Numbers of the losses with learned points. */
+#define OSR__POINTS(lambda) { 0.0f, lambda, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 }
+
+/* One row a method. The variants of VGG32: CAC's for all (pooled instead of flattened where the
+ * representation itself is compared; ARPL's code drops before the blocks, which blanks grey images)
+ * but difair, which has its own with Keras' batch normalisation. */
 static const osr_method_row osr__methods[] = {
-    { "ce", "softmax cross-entropy", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls", 0,
-      { 0, OSR_VGG32_FLATTEN, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f, 0 },
-      { 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 },
-      { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 },
+    { "ce", "softmax cross-entropy", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls", 0, OSR_LOSS_CE,
+      OSR__VGG32(OSR_VGG32_FLATTEN), OSR__POINTS(0.0f), { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 },
       "Hendrycks and Gimpel, arXiv:1610.02136 (MSP); Vaze et al., arXiv:2110.06207 (MLS)" },
     { "cac", "class anchor clustering", OSR_OUT_LOGITS | OSR_OUT_DISTANCES, OSR_PREDICT_GAMMA,
-      "cac", 1,
-      { 0, OSR_VGG32_FLATTEN, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f, 0 },
-      { OSR_CAC_ALPHA, OSR_CAC_LAMBDA, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 },
+      "cac", 1, OSR_LOSS_CAC, OSR__VGG32(OSR_VGG32_FLATTEN),
+      { OSR_CAC_ALPHA, OSR_CAC_LAMBDA, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 },
       { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 }, "Miller et al., WACV 2021, arXiv:2004.02434" },
     { "difair", "differentiated image representations", OSR_OUT_DISTANCES | OSR_OUT_REPRESENTATION,
-      OSR_PREDICT_DISTANCE, "difair", 0,
+      OSR_PREDICT_DISTANCE, "difair", 0, OSR_LOSS_DIFAIR,
       { 0, OSR_VGG32_DIFAIR, OSR_VGG32_NORMAL005, 0.2f, 1, 1, 1, 0, 1e-3f, 0.01f, 0 },
       { OSR_DIFAIR_ALPHA, OSR_DIFAIR_LAMBDA, OSR_DIFAIR_RADIUS, OSR_DIFAIR_PULL, 0.0f, 0.0f, 0.0f,
-        OSR_DIFAIR_FEATURES, OSR_CORRELATION_CODE },
+        0.0f, OSR_DIFAIR_FEATURES, OSR_CORRELATION_CODE },
       { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Christoffel et al. (DIFAIR)" },
     { "movr", "one-versus-rest with an angular margin", OSR_OUT_COSINES, OSR_PREDICT_COSINE,
-      "movr", 0,
-      { 0, OSR_VGG32_NONE, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f, 0 },
-      { 0.0f, 0.0f, 0.0f, 0.0f, OSR_MOVR_TEMPERATURE, OSR_MOVR_MARGIN, 0.0f, 0, 0 },
+      "movr", 0, OSR_LOSS_MOVR, OSR__VGG32(OSR_VGG32_NONE),
+      { 0.0f, 0.0f, 0.0f, 0.0f, OSR_MOVR_TEMPERATURE, OSR_MOVR_MARGIN, 0.0f, 0.0f, 0, 0 },
       { 0.1f, 0.9f, 1e-3f, OSR_COSINE, 100 },
       "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436" },
+    { "ovr", "one-versus-rest", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls", 0, OSR_LOSS_OVR,
+      OSR__VGG32(OSR_VGG32_FLATTEN), OSR__POINTS(0.0f), { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 },
+      "Shu et al. (DOC), EMNLP 2017, arXiv:1709.08716" },
+    { "center", "softmax cross-entropy with centre loss", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls",
+      0, OSR_LOSS_CENTER, OSR__VGG32(OSR_VGG32_GAP), OSR__POINTS(OSR_CENTER_LAMBDA),
+      { 0.01f, 0.9f, 5e-4f, OSR_CONSTANT, 0 }, "Wen et al., ECCV 2016" },
+    { "gcpl", "learned prototypes, logits -d", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "msp", 0,
+      OSR_LOSS_GCPL, OSR__VGG32(OSR_VGG32_NONE), OSR__POINTS(OSR_POINTS_LAMBDA),
+      { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Yang et al., CVPR 2018, arXiv:1805.03438" },
+    { "rpl", "learned reciprocal points, logits d", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "msp", 0,
+      OSR_LOSS_RPL, OSR__VGG32(OSR_VGG32_NONE), OSR__POINTS(OSR_POINTS_LAMBDA),
+      { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Chen et al., ECCV 2020, arXiv:2011.00178" },
+    { "arpl", "learned reciprocal points, logits d - x p", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls",
+      0, OSR_LOSS_ARPL, OSR__VGG32(OSR_VGG32_NONE), OSR__POINTS(OSR_POINTS_LAMBDA),
+      { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Chen et al., TPAMI 2021, arXiv:2103.00953" },
 };
-
-/* How a method turns the network's last layer into its outputs and loss. */
-static int osr__method_is(const osr_method_row *m, const char *name)
-{
-    return strcmp(m->name, name) == 0;
-}
 
 OSR_API int osr_method_count(void)
 {
@@ -9446,7 +9641,7 @@ OSR_API const osr_method_row *osr_method_find(const char *name)
 {
     int i;
     for (i = 0; name != NULL && i < osr_method_count(); ++i)
-        if (osr__method_is(&osr__methods[i], name))
+        if (strcmp(osr__methods[i].name, name) == 0)
             return &osr__methods[i];
     return NULL;
 }
@@ -9454,7 +9649,7 @@ OSR_API const osr_method_row *osr_method_find(const char *name)
 OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numbers *numbers,
                              int classes)
 {
-    if (method->outputs & OSR_OUT_COSINES)
+    if ((method->outputs & OSR_OUT_COSINES) || method->loss > OSR_LOSS_CENTER)
         return 0;
     return method->outputs & OSR_OUT_LOGITS ? classes : classes * numbers->features;
 }
@@ -9472,6 +9667,8 @@ struct osr_model {
     osr_tensor input_mean, input_var, input_gamma, input_beta; /* makes 0..1 what the net reads */
     osr_tensor anchors; /* CAC, DIFAIR: in training CAC uses alpha e_k, kept in `ideal` */
     osr_tensor ideal, prototypes;
+    osr_tensor points, radius; /* of the losses with learned points */
+    osr_tensor turn_weight, turn_bias;
     osr_named *named;
     int named_count, named_capacity;
     osr_tensor first;   /* first trainable parameter, and how many follow */
@@ -9491,11 +9688,13 @@ struct osr_model {
 static osr_status osr__model_check(osr_ctx *ctx, const osr_model_desc *d)
 {
     const osr_method_numbers *n;
+    osr_loss_kind loss;
     int i, difair;
     if (d == NULL || d->method == NULL || d->layers == NULL || d->layer_count < 1)
         return osr__fail(ctx, OSR_ARG, "osr_model_create: method and layers are needed");
     n = &d->numbers;
-    difair = osr__method_is(d->method, "difair");
+    loss = d->method->loss;
+    difair = loss == OSR_LOSS_DIFAIR;
     if (d->classes < 1 || d->classes > 1 << 20)
         return osr__fail(ctx, OSR_ARG, "osr_model_create: %d classes", d->classes);
     if (d->channels < 1 || d->channels > 4)
@@ -9514,6 +9713,14 @@ static osr_status osr__model_check(osr_ctx *ctx, const osr_model_desc *d)
     if ((d->method->outputs & OSR_OUT_COSINES) && !(n->temperature > 0.0f))
         return osr__fail(ctx, OSR_ARG, "%s: temperature is %g", d->method->name,
                          (double)n->temperature);
+    if (!(n->smoothing >= 0.0f && n->smoothing < 1.0f)
+        || (n->smoothing > 0.0f && loss != OSR_LOSS_CE && loss < OSR_LOSS_CENTER))
+        return osr__fail(ctx, OSR_ARG, "%s: label smoothing %g; it is for cross-entropy, in 0..1",
+                         d->method->name, (double)n->smoothing);
+    if (!(n->rotation >= 0.0f) || !(n->rotation <= FLT_MAX)
+        || (n->rotation > 0.0f && d->height != d->width))
+        return osr__fail(ctx, OSR_ARG, "%s: rotation %g of images of %dx%d", d->method->name,
+                         (double)n->rotation, d->height, d->width);
     if (d->score != NULL && osr_score_find(d->score) == NULL)
         return osr__fail(ctx, OSR_ARG, "osr_model_create: no score is called \"%s\"", d->score);
     return ctx->status;
@@ -9579,19 +9786,33 @@ static osr_status osr__model_head(osr_model *m)
             || osr__model_anchors(m, m->ideal, wanted, each) != OSR_OK)
             return ctx->status;
     }
+    if (m->desc.method->loss >= OSR_LOSS_CENTER)
+        m->points = osr__model_tensor(
+            m, "points", osr_shape_make(2, k, m->dims, 0, 0),
+            osr__init_make(OSR_INIT_NORMAL, 0.0f,
+                           m->desc.method->loss == OSR_LOSS_CENTER ? 1.0f : 0.1f), 1);
+    if (m->desc.method->loss >= OSR_LOSS_RPL)
+        m->radius = osr__model_tensor(m, "radius", osr_shape_make(1, 1, 0, 0, 0), zero, 1);
+    if (m->desc.numbers.rotation > 0.0f) {
+        const osr_shape w = osr_shape_make(2, 4, m->dims, 0, 0), b = osr_shape_make(1, 4, 0, 0, 0);
+        m->turn_weight = osr__model_tensor(m, "rotation.weight", w,
+                                           osr__init_make(OSR_INIT_NORMAL, 0.0f, 0.01f), 1);
+        m->turn_bias = osr__model_tensor(m, "rotation.bias", b, zero, 1);
+    }
     if (m->desc.method->outputs & OSR_OUT_COSINES)
         m->prototypes = osr__model_tensor(m, "prototypes", osr_shape_make(2, k, last.dim[1], 0, 0),
                                           osr__init_make(OSR_INIT_NORMAL, 0.0f, 0.05f), 1);
     return ctx->status;
 }
 
-/* Which layer's output is the representation: the input of a final linear layer for methods that
- * read logits, else the last layer's. */
+/* Which layer's output is the representation: the input of a final linear layer that gives logits,
+ * else the last layer's. */
 static int osr__representation_layer(const osr_model *m)
 {
     int count;
     const osr_layer *l = osr_net_layers(m->net, &count);
-    return (m->desc.method->outputs & OSR_OUT_LOGITS) && count > 1
+    return (m->desc.method->outputs & OSR_OUT_LOGITS) && m->desc.method->loss <= OSR_LOSS_CENTER
+                   && count > 1
                    && l[count - 1].kind == OSR_LAYER_LINEAR
                ? (l[count - 1].from != 0 ? l[count - 1].from - 1 : count - 2)
                : count - 1;
@@ -9707,20 +9928,21 @@ static osr_status osr__model_build(osr_model *m, const osr_model_desc *d)
         return ctx->status;
     m->desc.layers = osr_net_layers(m->net, NULL);
     rows = osr_net_tensors(m->net, &n);
-    m->named_capacity = n + 2;
+    m->named_capacity = n + 4; /* anchors or prototypes or points, radius, rotation */
     m->named = (osr_named *)osr__alloc(ctx, (size_t)m->named_capacity, sizeof *m->named);
     if (m->named == NULL)
         return ctx->status;
     memcpy(m->named, rows, (size_t)n * sizeof *rows);
     m->named_count = n;
+    n = osr__representation_layer(m);
+    m->dims = osr_net_shape(m->net, n).dim[1];
+    if (osr_net_shape(m->net, n).rank != 2)
+        return osr__fail(ctx, OSR_SHAPE, "the layer before the last must give a vector an image");
     if (osr__model_head(m) != OSR_OK)
         return ctx->status;
     for (i = 0; i < m->named_count; ++i)
         if (m->named[i].trainable && m->trainable++ == 0)
             m->first = m->named[i].tensor;
-    m->dims = osr_net_shape(m->net, osr__representation_layer(m)).dim[1];
-    if (osr_net_shape(m->net, osr__representation_layer(m)).rank != 2)
-        return osr__fail(ctx, OSR_SHAPE, "the layer before the last must give a vector an image");
     m->feature_dims = osr__feature_layer(m) < 0
                           ? m->dims
                           : osr_net_shape(m->net, osr__feature_layer(m)).dim[3];
@@ -9796,20 +10018,39 @@ OSR_API int osr_model_feature_dims(const osr_model *model)
     return model->feature_dims;
 }
 
+/* Cross-entropy, with the second term of learned points where the method has them. */
+static osr_tensor osr__points_loss(osr_model *m, const osr_model_values *v, osr_tensor labels,
+                                   osr_tensor squared)
+{
+    osr_ctx *ctx = m->ctx;
+    const osr_method_numbers *n = &m->desc.numbers;
+    const osr_loss_kind kind = m->desc.method->loss;
+    const osr_tensor ce = osr_loss_cross_entropy(ctx, v->logits, labels, n->smoothing);
+    osr_tensor term;
+    if (kind == OSR_LOSS_CE || !(n->lambda > 0.0f) || ctx->loss_rows)
+        return ce;
+    if (kind == OSR_LOSS_CENTER)
+        squared = osr_squared_distance(ctx, v->representation, m->points, 1.0f, 1.0f / n->lambda);
+    term = osr_loss_points(ctx, kind, squared, labels, m->radius);
+    return osr_add(ctx, ce, osr_affine(ctx, term, n->lambda, 0.0f));
+}
+
 /* The method's loss; DIFAIR's has the penalty of its last convolution in training. */
 static osr_tensor osr__model_loss(osr_model *m, const osr_model_values *v, osr_tensor labels,
-                                  int train)
+                                  osr_tensor squared, int train)
 {
     osr_ctx *ctx = m->ctx;
     const osr_method_numbers *n = &m->desc.numbers;
     osr_tensor loss, penalty;
     int i;
-    if (v->cosines.index != 0)
+    switch (m->desc.method->loss) {
+    case OSR_LOSS_CAC: return osr_loss_cac(ctx, v->distances, labels, n->lambda);
+    case OSR_LOSS_MOVR:
         return osr_loss_movr(ctx, v->cosines, labels, n->temperature, n->margin);
-    if (v->distances.index == 0)
-        return osr_loss_cross_entropy(ctx, v->logits, labels, n->smoothing);
-    if (v->logits.index != 0)
-        return osr_loss_cac(ctx, v->distances, labels, n->lambda);
+    case OSR_LOSS_OVR: return osr_loss_ovr(ctx, v->logits, labels);
+    case OSR_LOSS_DIFAIR: break;
+    default: return osr__points_loss(m, v, labels, squared);
+    }
     loss = osr_loss_difair(ctx, v->distances, labels,
                            n->radius * n->alpha * sqrtf(2.0f * (float)n->features), n->pull);
     for (i = m->desc.layer_count - 1; train && n->lambda > 0.0f && i >= 0; --i)
@@ -9821,12 +10062,13 @@ static osr_tensor osr__model_loss(osr_model *m, const osr_model_values *v, osr_t
     return loss;
 }
 
-OSR_API osr_status osr_model_forward(osr_model *m, osr_tensor images, osr_tensor labels, int train,
-                                     osr_model_values *v)
+/* turns: {0}, or which way each image is turned; then the first quarter of them is upright. */
+static osr_status osr__model_record(osr_model *m, osr_tensor images, osr_tensor labels,
+                                    osr_tensor turns, int train, osr_model_values *v)
 {
     osr_ctx *ctx = m->ctx;
-    const unsigned outputs = m->desc.method->outputs;
-    osr_tensor x, last;
+    const osr_method_row *method = m->desc.method;
+    osr_tensor x, last, turned, squared = osr__handle(ctx, 0);
     int i = m->desc.layer_count - 1;
     memset(v, 0, sizeof *v);
     x = osr_batchnorm(ctx, images, m->input_gamma, m->input_beta, m->input_mean, m->input_var,
@@ -9839,22 +10081,45 @@ OSR_API osr_status osr_model_forward(osr_model *m, osr_tensor images, osr_tensor
         --i;
     if (osr_net_shape(m->net, i).rank == 4)
         v->maps = osr_net_output(m->net, i);
-    if (outputs & OSR_OUT_LOGITS)
+    if (turns.index != 0) {
+        const int n = osr_shape_of(ctx, images).dim[0] / 4;
+        turned = osr_linear(ctx, v->representation, m->turn_weight, m->turn_bias);
+        turned = osr_loss_cross_entropy(ctx, turned, turns, 0.0f);
+        v->representation = osr_first_rows(ctx, v->representation, n);
+        last = osr_first_rows(ctx, last, n);
+    }
+    if (method->outputs & OSR_OUT_LOGITS)
         v->logits = last;
-    if (outputs & OSR_OUT_DISTANCES)
+    if (method->loss > OSR_LOSS_CENTER) {
+        squared = osr_squared_distance(ctx, last, m->points, 1.0f / (float)m->dims, 1.0f);
+        v->logits = method->loss == OSR_LOSS_GCPL ? osr_affine(ctx, squared, -1.0f, 0.0f)
+                    : method->loss == OSR_LOSS_RPL
+                        ? squared
+                        : osr_sub(ctx, squared, osr_matmul(ctx, last, m->points, 0, 1));
+    }
+    if (method->outputs & OSR_OUT_DISTANCES)
         v->distances = osr_anchor_distance(ctx, last, train ? m->ideal : m->anchors);
-    if (outputs & OSR_OUT_COSINES) {
+    if (method->outputs & OSR_OUT_COSINES) {
         v->cosines = osr_matmul(ctx, osr_normalise(ctx, last), osr_normalise(ctx, m->prototypes), 0,
                                 1);
     }
     if (labels.index != 0) {
-        v->loss = osr__model_loss(m, v, labels, train);
+        v->loss = osr__model_loss(m, v, labels, squared, train);
         v->correct = v->distances.index != 0
                          ? osr_count_correct(ctx, v->distances, labels, -1)
                          : osr_count_correct(ctx, v->cosines.index != 0 ? v->cosines : v->logits,
                                              labels, 1);
+        if (turns.index != 0)
+            v->loss = osr_add(ctx, v->loss,
+                              osr_affine(ctx, turned, m->desc.numbers.rotation, 0.0f));
     }
     return ctx->status;
+}
+
+OSR_API osr_status osr_model_forward(osr_model *m, osr_tensor images, osr_tensor labels, int train,
+                                     osr_model_values *v)
+{
+    return osr__model_record(m, images, labels, osr__handle(m->ctx, 0), train, v);
 }
 
 static osr_tensor osr__model_input(osr_model *m, const float *images, int n)
@@ -9863,14 +10128,50 @@ static osr_tensor osr__model_input(osr_model *m, const float *images, int n)
                      images);
 }
 
+/* n images upright, then turned once, twice, three times to the left; *turns says how often. */
+static const float *osr__model_turns(osr_model *m, const float *images, int n, osr_tensor *turns)
+{
+    const int side = m->desc.height, c = m->desc.channels;
+    const size_t row = (size_t)side * (size_t)c, all = (size_t)n * (size_t)side * row;
+    float *to;
+    int32_t *times;
+    int t, i, y, x;
+    if (n < 1 || n > INT_MAX / 4
+        || !osr__grow(m->ctx, &m->staging, &m->staging_count, 4 * all + 4 * (size_t)n,
+                      sizeof *m->staging))
+        return NULL;
+    memcpy(m->staging, images, all * sizeof *images);
+    times = (int32_t *)(void *)(m->staging + 4 * all);
+    for (i = 0; i < 4 * n; ++i)
+        times[i] = i / n;
+    to = m->staging + all;
+    for (t = 1; t < 4; ++t)
+        for (i = 0; i < n; ++i)
+            for (y = 0; y < side; ++y)
+                for (x = 0; x < side; ++x, to += c) { /* from the picture turned once less */
+                    const size_t at = (size_t)i * (size_t)side + (size_t)x;
+                    memcpy(to, m->staging + (size_t)(t - 1) * all + at * row
+                                   + (size_t)(side - 1 - y) * (size_t)c,
+                           (size_t)c * sizeof *to);
+                }
+    *turns = osr_labels(m->ctx, 4 * n, 4, times);
+    return m->staging;
+}
+
 OSR_API osr_status osr_model_train(osr_model *m, const float *images, const int32_t *labels, int n,
                                    const osr_optimiser_desc *optimiser, float *loss, float *correct)
 {
     osr_ctx *ctx = m->ctx;
     osr_model_values v;
-    const osr_tensor x = osr__model_input(m, images, n);
-    const osr_tensor y = osr_labels(ctx, n, m->desc.classes, labels);
-    if (ctx->status != OSR_OK || osr_model_forward(m, x, y, 1, &v) != OSR_OK)
+    const int turn = m->desc.numbers.rotation > 0.0f && images != NULL;
+    osr_tensor x, y, turns = osr__handle(ctx, 0);
+    if (turn && (images = osr__model_turns(m, images, n, &turns)) == NULL) {
+        osr__fail(ctx, OSR_ARG, "osr_model_train: %d images", n);
+        return ctx->status; /* of osr__grow, where there was no memory */
+    }
+    x = osr__model_input(m, images, turn ? 4 * n : n);
+    y = osr_labels(ctx, n, m->desc.classes, labels);
+    if (ctx->status != OSR_OK || osr__model_record(m, x, y, turns, 1, &v) != OSR_OK)
         return ctx->status;
     osr_backward(ctx, v.loss);
     osr_optimiser_step(ctx, optimiser, m->first, m->trainable);
@@ -9905,7 +10206,8 @@ static osr_tensor *osr__losses_record(osr_model *m, const osr_model_values *v, i
     for (k = 0; losses != NULL && labels != NULL && k < m->desc.classes; ++k) {
         for (i = 0; i < n; ++i)
             labels[i] = k;
-        losses[k] = osr__model_loss(m, v, osr_labels(m->ctx, n, m->desc.classes, labels), 0);
+        losses[k] = osr__model_loss(m, v, osr_labels(m->ctx, n, m->desc.classes, labels),
+                                    osr__handle(m->ctx, 0), 0);
     }
     m->ctx->loss_rows = 0;
     m->desc.numbers = kept;
@@ -10143,7 +10445,7 @@ static void osr__calibrate_openmax(osr_model *m, float *out)
             row[i] = sum[k] > 0.0 ? (float)(sum[i] / sum[k]) : 0.0f;
         for (i = n = 0; i < g->count; ++i)
             if ((size_t)g->correct[i * (k + 1) + k] == c)
-                distances[n++] = osr__distance(g->correct + i * (k + 1), row, (int)k);
+                distances[n++] = osr__euclidean(g->correct + i * (k + 1), row, (int)k);
         osr__sort(distances, n, sizeof *distances, osr__double_down);
         osr__weibull_fit(distances, n < OSR_OPENMAX_TAIL ? n : OSR_OPENMAX_TAIL, 1.0, fit);
         for (i = 0; i < 3; ++i)
@@ -10655,6 +10957,10 @@ static osr_status osr__meta_write(osr_model *m, osr_writer *w)
         osr__fields_write(&t, &osr__desc_fields[i], n, d->channels, d);
         osr__text_meta(&t, w, osr__desc_fields[i].key);
     }
+    if (d->numbers.rotation > 0.0f) {
+        osr__text_number(&t, "", (double)d->numbers.rotation);
+        osr__text_meta(&t, w, "osr.rotation");
+    }
     if (m->threshold < HUGE_VAL && m->threshold > -HUGE_VAL) {
         osr__text_number(&t, "", m->threshold);
         osr__text_meta(&t, w, "osr.threshold");
@@ -10764,6 +11070,7 @@ static osr_status osr__calibrations_read(osr_model *m, const osr_file *file)
 static osr_status osr__meta_desc(osr_ctx *ctx, const osr_file *file, osr_model_desc *d)
 {
     const char *method = osr_file_meta(file, "osr.method"), *text, *wrong = NULL;
+    double rotation = 0.0;
     int i, n;
     memset(d, 0, sizeof *d);
     d->method = osr_method_find(method);
@@ -10780,6 +11087,11 @@ static osr_status osr__meta_desc(osr_ctx *ctx, const osr_file *file, osr_model_d
             return osr__fail(ctx, OSR_FORMAT, "model file: %s is %s", osr__desc_fields[i].key,
                              wrong != NULL ? wrong : "missing or malformed");
     }
+    text = osr_file_meta(file, "osr.rotation");
+    if (text != NULL && (!osr__number_read(&text, &rotation) || *text != '\0'
+                         || !(rotation >= 0.0 && rotation <= 1e6)))
+        return osr__fail(ctx, OSR_FORMAT, "model file: osr.rotation is malformed or out of range");
+    d->numbers.rotation = (float)rotation;
     return ctx->status;
 }
 
@@ -12362,9 +12674,11 @@ static const char *const osr__cl_loss[] = {
 "    return fmax(v, 0.0f) + log1p(exp(-fabs(v)));\n",
 "}\n",
 "\n",
-"/* T cos(arccos(c) + m) */\n",
+"/* T cos(arccos(c) + m); T = 0: c is the logit itself */\n",
 "static inline float margin_logit(float c, float T, float cm, float sm)\n",
 "{\n",
+"    if (T == 0.0f)\n",
+"        return c;\n",
 "    const float v = clamp(c, -COS_LIMIT, COS_LIMIT);\n",
 "    return T * (v * cm - sqrt((1.0f - v) * (1.0f + v)) * sm);\n",
 "}\n",
@@ -12398,7 +12712,7 @@ static const char *const osr__cl_loss[] = {
 "        const float p = 1.0f / (1.0f + exp(-l));\n",
 "        const float q = k == labels[n] ? p - 1.0f : p;\n",
 "        const float slope = T * (cm + v * sm / sqrt(fmax((1.0f - v) * (1.0f + v), 1e-12f)));\n",
-"        dx[dxoff + n * K + k] = fabs(v) < COS_LIMIT ? f * q * slope : 0.0f;\n",
+"        dx[dxoff + n * K + k] = T == 0.0f ? f * q : fabs(v) < COS_LIMIT ? f * q * slope : 0.0f;\n",
 "    }\n",
 "}\n",
 "\n",
@@ -13471,9 +13785,9 @@ static const char *const osr__cl_rows[] = {
 "    dx[dxoff + row + k] = (dy[dyoff + row + k] - x[xoff + row + k] * along) * inv;\n",
 "}\n",
 "\n",
-"/* d[n][k] = ||z[n] - a[k]||, by differences. */\n",
+"/* d[n][k] = ||z[n] - a[k]||, by differences; with a scale > 0 scale ||z[n] - a[k]||^2. */\n",
 "OSR_KERNEL anchor_distance(__global const float *z, int zoff, __global const float *a, int aoff,\n",
-"                           __global float *d, int doff, int K, int D)\n",
+"                           __global float *d, int doff, int K, int D, float scale)\n",
 "{\n",
 "    __local float tmp[LS];\n",
 "    const size_t n = get_group_id(0);\n",
@@ -13486,25 +13800,46 @@ static const char *const osr__cl_rows[] = {
 "        }\n",
 "        s = group_sum(s, tmp);\n",
 "        if (get_local_id(0) == 0)\n",
-"            d[doff + n * K + k] = sqrt(s);\n",
+"            d[doff + n * K + k] = scale > 0.0f ? scale * s : sqrt(s);\n",
 "    }\n",
+"}\n",
+"\n",
+"/* dd times the derivative of a distance d by v, a coordinate of one end; w: of the other. */\n",
+"static inline float distance_slope(float dd, float d, float v, float w, float scale)\n",
+"{\n",
+"    return scale > 0.0f ? 2.0f * scale * dd * (v - w) : d > 0.0f ? dd * ((v - w) / d) : 0.0f;\n",
 "}\n",
 "\n",
 "/* dz[n][i] = sum_k dd[n][k] (z - a_k)_i / d[n][k]; 0 where d = 0. */\n",
 "OSR_KERNEL anchor_distance_dx(__global const float *dd, int ddoff, __global const float *z,\n",
 "                              int zoff, __global const float *a, int aoff, __global const float *d,\n",
-"                              int doff, __global float *dz, int dzoff, int K, int D)\n",
+"                              int doff, __global float *dz, int dzoff, int K, int D, float scale)\n",
 "{\n",
 "    const size_t n = get_group_id(0);\n",
 "    FOR_ROW(i, D)\n",
 "    {\n",
 "        float s = 0.0f;\n",
-"        for (int k = 0; k < K; ++k) {\n",
-"            const float dist = d[doff + n * K + k];\n",
-"            if (dist > 0.0f)\n",
-"                s += dd[ddoff + n * K + k] * ((z[zoff + n * D + i] - a[aoff + k * D + i]) / dist);\n",
-"        }\n",
+"        for (int k = 0; k < K; ++k)\n",
+"            s += distance_slope(dd[ddoff + n * K + k], d[doff + n * K + k], z[zoff + n * D + i],\n",
+"                                a[aoff + k * D + i], scale);\n",
 "        dz[dzoff + n * D + i] = s;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* da[k][i] = rate sum_n dd[n][k] (a_k - z)_i / d[n][k]; one group an anchor. */\n",
+"OSR_KERNEL anchor_distance_da(__global const float *dd, int ddoff, __global const float *z,\n",
+"                              int zoff, __global const float *a, int aoff, __global const float *d,\n",
+"                              int doff, __global float *da, int daoff, int K, int D, float scale,\n",
+"                              int N, float rate)\n",
+"{\n",
+"    const size_t k = get_group_id(0);\n",
+"    FOR_ROW(i, D)\n",
+"    {\n",
+"        float s = 0.0f;\n",
+"        for (int n = 0; n < N; ++n)\n",
+"            s += distance_slope(dd[ddoff + n * K + k], d[doff + n * K + k], a[aoff + k * D + i],\n",
+"                                z[zoff + n * D + i], scale);\n",
+"        da[daoff + k * D + i] = rate * s;\n",
 "    }\n",
 "}\n",
 };
@@ -14696,14 +15031,14 @@ static const osr__cl_file osr__cl_files[] = {
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 76},
     {"layout", osr__cl_layout, 65},
-    {"loss", osr__cl_loss, 227},
+    {"loss", osr__cl_loss, 229},
     {"matmul_cpu", osr__cl_matmul_cpu, 208},
     {"matmul_gpu", osr__cl_matmul_gpu, 187},
     {"norm", osr__cl_norm, 271},
     {"optimiser", osr__cl_optimiser, 45},
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
-    {"rows", osr__cl_rows, 181},
+    {"rows", osr__cl_rows, 202},
     {"winograd_cpu", osr__cl_winograd_cpu, 1023},
     {"winograd_gpu", osr__cl_winograd_gpu, 154},
 };

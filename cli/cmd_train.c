@@ -87,10 +87,10 @@ static void preset_method(struct options *o, const osr_method_row *m,
     option_preset(o, "dropout-kind", v->dropout_elements ? "element" : "channel");
     if (!network->residual)
         option_preset(o, "dropout-place", v->dropout_before ? "before" : "after");
-    if (n->alpha > 0.0f) {
+    if (n->alpha > 0.0f)
         preset_float(o, "alpha", n->alpha);
+    if (n->lambda > 0.0f)
         preset_float(o, "lambda", n->lambda);
-    }
     if (n->temperature > 0.0f) {
         preset_float(o, "temperature", n->temperature);
         preset_float(o, "margin", n->margin);
@@ -98,8 +98,10 @@ static void preset_method(struct options *o, const osr_method_row *m,
     if (n->features > 0) {
         option_preset_int(o, "features", n->features);
         preset_float(o, "radius", n->radius);
+        option_preset(o, "correlation", n->correlation == OSR_CORRELATION_CODE ? "code" : "paper");
     }
     preset_float(o, "smoothing", n->smoothing);
+    preset_float(o, "rotation", n->rotation);
     option_preset(o, "score", m->score);
 }
 
@@ -143,7 +145,10 @@ static osr_method_numbers numbers_of(const struct train *t)
     n.temperature = (float)option_real(o, "temperature");
     n.margin = (float)option_real(o, "margin");
     n.smoothing = (float)option_real(o, "smoothing");
+    n.rotation = (float)option_real(o, "rotation");
     n.features = (int)option_int(o, "features");
+    if (option_set(o, "correlation"))
+        n.correlation = (int)option_choice(o, "correlation");
     return n;
 }
 

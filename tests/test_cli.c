@@ -3,6 +3,7 @@
 #define _XOPEN_SOURCE 700
 #include "data.h"
 #include "exit_codes.h"
+#include "osr.h"
 #include "test.h"
 
 #include <dirent.h>
@@ -413,6 +414,46 @@ static void prediction(void)
     SAYS("give --threshold");
 }
 
+/* Every method, in two epochs at once and with a stop between them; the readings and weights that
+ * an option chooses. */
+static void methods(void)
+{
+    static const struct {
+        const char *method, *options, *inspected; /* what the model file tells */
+    } cases[] = {{"ce", "--smoothing 0.1", "osr.numbers"},
+                 {"difair", "--correlation paper --features 2", "anchors"},
+                 {"movr", "--rotation 0.1", "rotation.weight"},
+                 {"ovr", "--rotation 0.2", "rotation.bias"},
+                 {"center", "--lambda 0.01 --smoothing 0.1", "points"},
+                 {"gcpl", "--smoothing 0.1", "points"},
+                 {"rpl", "", "radius"},
+                 {"arpl", "--rotation 0.1 --smoothing 0.1", "radius"}};
+    EXPECT(2, "train --method ovr --smoothing 0.1 --data glyphs:60,10 --out refused");
+    CHECK(has(err, "ovr: label smoothing 0.1"));
+    EXPECT(2, "train --method ce --correlation both");
+    SAYS("code|paper");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *m = cases[i].method;
+        char run[512];
+        snprintf(run, sizeof run, "train --data glyphs:120,40 --size 8 --batch 32 --seed 3 "
+                 "--schedule constant --quiet --method %s %s", m, cases[i].options);
+        EXPECT(0, "%s --epochs 2 --out m-%s", run, m);
+        CHECK(has(out, osr_method_find(m)->score) && has(out, "macro-F1"));
+        EXPECT(0, "%s --epochs 1 --out n-%s", run, m);
+        EXPECT(0, "train --resume n-%s --epochs 2 --quiet", m);
+        CHECK(shell("cmp m-%s/model.safetensors n-%s/model.safetensors", m, m) == 0);
+        CHECK(shell("cmp m-%s/last.safetensors n-%s/last.safetensors", m, m) == 0);
+        EXPECT(0, "eval m-%s --json", m);
+        CHECK(has(out, "\"auroc\":0.") && has(out, m));
+        EXPECT(0, "predict m-%s pictures/alu", m);
+        CHECK(lines(out) == 2);
+        EXPECT(0, "inspect m-%s", m);
+        CHECK(has(out, cases[i].inspected));
+    }
+    EXPECT(0, "train --config m-difair/config.ini --correlation code --epochs 2 --out d-code");
+    CHECK(!same("m-difair/last.safetensors", "d-code/last.safetensors"));
+}
+
 static void folders(void)
 {
     write_pictures("folder/train", 4, 8);
@@ -645,8 +686,8 @@ int main(void)
         void (*run)(void);
     } parts[] = {{"usage", usage}, {"training", training}, {"evaluation", evaluation},
                  {"scores", scores}, {"bench", bench}, {"jacobian", jacobian},
-                 {"prediction", prediction}, {"folders", folders}, {"networks", networks},
-                 {"anchors", anchors}, {"stopping", stopping},
+                 {"prediction", prediction}, {"methods", methods}, {"folders", folders},
+                 {"networks", networks}, {"anchors", anchors}, {"stopping", stopping},
                  {"damaged", damaged}, {"devices", devices}, {"full_disks", full_disks},
                  {"divergence", divergence}};
     char work[] = "/tmp/osr-cli-XXXXXX";

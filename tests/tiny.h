@@ -66,6 +66,8 @@ static inline osr_status tiny_create(tiny *t, osr_ctx *ctx, const osr_method_row
         t->labels[i] = i % TINY_CLASSES;
     desc.method = method;
     desc.numbers = method->numbers;
+    if (method->loss == OSR_LOSS_MOVR)
+        desc.numbers.rotation = OSR_MOVR_ROTATION;
     desc.height = desc.width = TINY_SIDE;
     desc.channels = TINY_CHANNELS;
     for (int i = 0; i < TINY_CHANNELS; i++)
