@@ -1148,8 +1148,9 @@ typedef struct osr_augment_desc {
  *
  *   index     [n]  numbers in the set; NULL: 0..n-1
  *   desc      NULL means {0}
- *   returns   f32 [n, height, width, channels] in 0..1, without gradient: one upload, one launch.
- *             Grey becomes RGB by repetition, RGB grey as 0.299 R + 0.587 G + 0.114 B
+ *   returns   f32 [n, height, width, channels] in 0..1, without gradient. Grey becomes
+ *             RGB by repetition, RGB grey as 0.299 R + 0.587 G + 0.114 B. One upload; two
+ *             launches, two more for each op of RandAugment, one for a resampling
  *   errors    ARG a field (named), a number outside the set; DEVICE; MEMORY
  *   lifetime  step
  *   numerics  what is random is drawn on the host by Philox 4x32-10: key = the context's seed,
@@ -2015,7 +2016,8 @@ typedef enum osr__file {
     X(correlation_sum, loss) X(correlation_dw, loss)                                               \
     X(sgd, optimiser) X(adam, optimiser)                                                           \
     X(perturb, jacobian) X(difference_norm, jacobian) X(square_sum, jacobian)                      \
-    X(augment, augment) X(peak, peak)
+    X(augment_load, augment) X(augment_look, augment) X(augment_apply, augment)                    \
+    X(augment_resample, augment) X(augment_tone, augment) X(augment_place, augment) X(peak, peak)
 
 typedef enum osr__kernel {
 #define OSR__KERNEL_ENUM(name, file) OSR__K_##name,
@@ -7389,33 +7391,105 @@ static osr_images *osr__images_find(osr_ctx *ctx, int32_t number)
     return set;
 }
 
+/* A batch on its way through the kernels of kernels/augment.cl. */
+typedef struct osr__augmenting {
+    int sent, work, facts; /* scratch: table and bytes; two halves an image; OSR__FACTS words */
+    int words, half, from; /* of a row; floats; the half that holds the images now            */
+    int n, c;
+} osr__augmenting;
+
+#define OSR__FACTS (3 * 256 + 4)
+
+/* Begin a kernel that reads one half and writes the other. */
+static void osr__augment_begin(osr_ctx *ctx, osr__kernel k, const osr__augmenting *g)
+{
+    osr__begin(ctx, k);
+    osr__args(ctx, "sisii", g->sent, g->words, g->work, g->half, g->from);
+}
+
+static void osr__augment_end(osr_ctx *ctx, osr__augmenting *g)
+{
+    osr__run(ctx, (size_t)g->n);
+    g->from = 1 - g->from;
+}
+
+/* RandAugment's ops from word `slot` of the row on. */
+static void osr__augment_ops(osr_ctx *ctx, osr__augmenting *g, int slot, int count, int h, int w)
+{
+    for (; count > 0; --count, slot += 8) {
+        osr__augment_begin(ctx, OSR__K_augment_look, g);
+        osr__args(ctx, "isii", slot, g->facts, h * w, g->c);
+        osr__run(ctx, (size_t)g->n);
+        osr__augment_begin(ctx, OSR__K_augment_apply, g);
+        osr__args(ctx, "isiii", slot, g->facts, h, w, g->c);
+        osr__augment_end(ctx, g);
+    }
+}
+
+static void osr__augment_resample(osr_ctx *ctx, osr__augmenting *g, int h, int w, const int *s,
+                                  int boxed)
+{
+    osr__augment_begin(ctx, OSR__K_augment_resample, g);
+    osr__args(ctx, "iiiiii", h, w, s[1], s[2], s[3], boxed);
+    osr__augment_end(ctx, g);
+}
+
+/* Table, and bytes that are not on the device, up; then into the first half. */
+static void osr__augment_load(osr_ctx *ctx, uint32_t i, const osr_images *set, osr__augmenting *g)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_images_desc *d = &set->desc;
+    const size_t table = osr__mul((size_t)g->n * (size_t)g->words, 4);
+    const size_t bytes = table + (set->mem == NULL ? osr__mul((size_t)g->n, set->image) : 0);
+    g->half = osr__max(r->shape.dim[1] * r->shape.dim[2], d->height * d->width) * g->c;
+    g->sent = osr__scratch(ctx, (bytes + 3) / 4);
+    g->work = osr__scratch(ctx, osr__mul((size_t)g->n * 2, (size_t)g->half));
+    g->facts = osr__scratch(ctx, osr__mul((size_t)g->n, OSR__FACTS));
+    osr__upload(ctx, g->sent, bytes);
+    osr__begin(ctx, OSR__K_augment_load);
+    osr__args(ctx, "sisi", g->sent, g->words, g->work, g->half);
+    if (set->mem != NULL)
+        osr__arg(ctx, sizeof(cl_mem), &set->mem);
+    else
+        osr__arg_slot(ctx, g->sent);
+    osr__args(ctx, "iiiiii", set->mem != NULL ? 0 : (int)table, d->height, d->width, d->channels,
+              g->c, r->ia[1] > 0);
+    osr__run(ctx, (size_t)g->n);
+}
+
 /* ia: number of the set, Pillow's ops, TensorFlow's, stages */
 static void osr__lower_augment(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_images *set = osr__images_find(ctx, r->ia[0]);
-    const int words = OSR__ROW_OPS + 8 * (r->ia[1] + r->ia[2]);
-    const int *s = r->shape.dim;
-    size_t table, bytes, half;
-    int sent, work;
+    const int *s = r->shape.dim, pillow = r->ia[1], tf = r->ia[2], tone = r->ia[3] & OSR__HAS_TONE;
+    osr__augmenting g;
     if (set == NULL)
         return;
-    table = osr__mul((size_t)s[0] * (size_t)words, 4);
-    bytes = table + (set->mem == NULL ? osr__mul((size_t)s[0], set->image) : 0);
-    half = (size_t)osr__max(s[1] * s[2], set->desc.height * set->desc.width) * (size_t)s[3];
-    sent = osr__scratch(ctx, (bytes + 3) / 4);
-    work = osr__scratch(ctx, osr__mul((size_t)s[0] * 2, half));
-    osr__upload(ctx, sent, bytes);
-    osr__begin(ctx, OSR__K_augment);
-    osr__arg_slot(ctx, sent);
-    if (set->mem != NULL)
-        osr__arg(ctx, sizeof(cl_mem), &set->mem);
-    else
-        osr__arg_slot(ctx, sent);
-    osr__args(ctx, "isig", set->mem != NULL ? 0 : (int)table, work, (int)half, i);
-    osr__args(ctx, "iiiiiiiiii", set->desc.height, set->desc.width, set->desc.channels, s[1], s[2],
-              s[3], words, r->ia[1], r->ia[2], r->ia[3]);
-    osr__run(ctx, (size_t)s[0]);
+    memset(&g, 0, sizeof g);
+    g.words = OSR__ROW_OPS + 8 * (pillow + tf);
+    g.n = s[0];
+    g.c = s[3];
+    osr__augment_load(ctx, i, set, &g);
+    osr__augment_ops(ctx, &g, OSR__ROW_OPS, pillow, set->desc.height, set->desc.width);
+    if (s[1] != set->desc.height || s[2] != set->desc.width)
+        osr__augment_resample(ctx, &g, set->desc.height, set->desc.width, s, 0);
+    if (tone) {
+        osr__augment_begin(ctx, OSR__K_augment_look, &g);
+        osr__args(ctx, "isii", 0, g.facts, s[1] * s[2], s[3]);
+        osr__run(ctx, (size_t)g.n);
+    }
+    if (tone || tf > 0) {
+        osr__augment_begin(ctx, OSR__K_augment_tone, &g);
+        osr__args(ctx, "siiii", g.facts, s[1] * s[2], s[3], tone, tf > 0);
+        osr__augment_end(ctx, &g);
+    }
+    osr__augment_ops(ctx, &g, OSR__ROW_OPS + 8 * pillow, tf, s[1], s[2]);
+    if (r->ia[3] & OSR__HAS_BOX)
+        osr__augment_resample(ctx, &g, s[1], s[2], s, 1);
+    osr__augment_begin(ctx, OSR__K_augment_place, &g);
+    osr__args(ctx, "giii", i, s[1], s[2], s[3]);
+    osr__run(ctx, (size_t)g.n);
 }
 
 /* The first field that is out of its range, or NULL. */
@@ -10855,7 +10929,11 @@ static const char *const osr__cl_augment[] = {
 " *   ROW_TONE      contrast factor, brightness in grey levels\n",
 " *   ROW_OPS       8 words for each RandAugment op: code, arguments; Pillow's first\n",
 " * Between two stages an image is float [H][W][C] in grey levels, in one of two halves of `work`;\n",
-" * RandAugment's ops work on whole grey levels, as bytes do. One group of LS items an image. */\n",
+" * RandAugment's ops work on whole grey levels, as bytes do.\n",
+" *\n",
+" * One group of LS items an image in every kernel; `from` says which half is read, the other one is\n",
+" * written. `facts` is what an op has to know of the whole image, FACTS words each: a table of new\n",
+" * values for each channel, then means (of each channel, of the grey levels). */\n",
 "#ifndef OSR_COMMON\n",
 "#include \"common.cl\"\n",
 "#endif\n",
@@ -10872,13 +10950,14 @@ static const char *const osr__cl_augment[] = {
 "       OP_AFFINE /* a0 to a5 in 16.16 */, OP_REFLECT /* a0 to a5 */,\n",
 "       OP_CUT /* x0, y0, x1, y1, red, green, blue */ };\n",
 "\n",
-"enum { HAS_TONE = 1, HAS_BOX = 2 };\n",
+"#define FACTS (3 * 256 + 4)\n",
 "\n",
-"#if LS > 1\n",
-"#define SYNC barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)\n",
-"#else\n",
-"#define SYNC\n",
-"#endif\n",
+"/* The image of this group: its row, where it is read from and where written. */\n",
+"#define IMAGE(table, words, work, half_, from)                                                     \\\n",
+"    const int n = (int)get_group_id(0);                                                            \\\n",
+"    __global const int *row = table + n * words;                                                   \\\n",
+"    __global const float *a = work + ((size_t)n * 2 + from) * (size_t)half_;                       \\\n",
+"    __global float *b = work + ((size_t)n * 2 + 1 - from) * (size_t)half_;\n",
 "\n",
 "static inline float whole(float v)\n",
 "{\n",
@@ -10893,9 +10972,8 @@ static const char *const osr__cl_augment[] = {
 "/* Pillow's conversion to L. */\n",
 "static inline float grey_level(__global const float *p, int C)\n",
 "{\n",
-"    return C == 1 ? p[0]\n",
-"                  : (float)(((int)p[0] * 19595 + (int)p[1] * 38470 + (int)p[2] * 7471 + 0x8000)\n",
-"                            >> 16);\n",
+"    const int3 v = convert_int3((float3)(p[0], p[C / 2], p[C - 1]));\n",
+"    return C == 1 ? p[0] : (float)((v.x * 19595 + v.y * 38470 + v.z * 7471 + 0x8000) >> 16);\n",
 "}\n",
 "\n",
 "/* tf.image.rgb_to_grayscale: weights that add up to 0.9999, through 0..1 and back. */\n",
@@ -10905,8 +10983,8 @@ static const char *const osr__cl_augment[] = {
 "                  : whole((0.2989f * p[0] + 0.587f * p[1] + 0.114f * p[2]) * (255.5f / 255.0f));\n",
 "}\n",
 "\n",
-"/* In place: the histogram of `count` values to a table of new values. For one item. */\n",
-"static inline void make_table(int code, __local int *t, int count)\n",
+"/* The histogram t of `count` values to a table of new values. For one item. */\n",
+"static inline void make_table(int code, __local const int *t, int count, __global int *to)\n",
 "{\n",
 "    int low = 0, high = 255;\n",
 "    while (low < 255 && t[low] == 0)\n",
@@ -10916,36 +10994,11 @@ static const char *const osr__cl_augment[] = {
 "    const int step = (count - t[high]) / 255, span = high - low;\n",
 "    int sum = step / 2;\n",
 "    for (int i = 0; i < 256; ++i) {\n",
-"        const int h = t[i];\n",
 "        if (code == OP_EQUALIZE)\n",
-"            t[i] = step == 0 ? i : min(sum / step, 255);\n",
+"            to[i] = step == 0 ? i : min(sum / step, 255);\n",
 "        else\n",
-"            t[i] = span <= 0 ? i : clamp((i - low) * 255 / span, 0, 255);\n",
-"        sum += h;\n",
-"    }\n",
-"}\n",
-"\n",
-"/* Ops that look at a channel's histogram. */\n",
-"static inline void by_table(int code, __global const float *a, __global float *b, int count, int C,\n",
-"                            __local int *t)\n",
-"{\n",
-"    for (int c = 0; c < C; ++c) {\n",
-"        FOR_ROW(i, 256)\n",
-"        t[i] = 0;\n",
-"        SYNC;\n",
-"        FOR_ROW(i, count)\n",
-"#if LS > 1\n",
-"        atomic_inc(t + (int)a[i * C + c]);\n",
-"#else\n",
-"        ++t[(int)a[i * C + c]];\n",
-"#endif\n",
-"        SYNC;\n",
-"        if (get_local_id(0) == 0)\n",
-"            make_table(code, t, count);\n",
-"        SYNC;\n",
-"        FOR_ROW(i, count)\n",
-"        b[i * C + c] = (float)t[(int)a[i * C + c]];\n",
-"        SYNC;\n",
+"            to[i] = span <= 0 ? i : clamp((i - low) * 255 / span, 0, 255);\n",
+"        sum += t[i];\n",
 "    }\n",
 "}\n",
 "\n",
@@ -10965,35 +11018,25 @@ static const char *const osr__cl_augment[] = {
 "    }\n",
 "}\n",
 "\n",
-"/* Colour, contrast, sharpness: a blend with a degenerate image. */\n",
+"/* Colour, contrast, sharpness: a blend of pixel (x, y) with a degenerate image. */\n",
 "static inline void by_blend(__global const int *p, __global const float *a, __global float *b,\n",
-"                            int H, int W, int C, __local float *tmp)\n",
+"                            int y, int x, int H, int W, int C, float mean)\n",
 "{\n",
-"    const int code = p[0];\n",
-"    const float factor = as_float(p[1]);\n",
-"    float mean = 0.0f;\n",
-"    if (code == OP_CONTRAST) {\n",
-"        FOR_ROW(i, H * W)\n",
-"        mean += grey_level(a + i * C, C);\n",
-"        mean = floor(group_sum(mean, tmp) / (float)(H * W) + 0.5f);\n",
-"    }\n",
-"    FOR_PIXELS(y, x, H, W)\n",
-"    {\n",
-"        __global const float *s = a + (y * W + x) * C;\n",
-"        const float grey = code != OP_COLOR ? mean\n",
-"                           : p[2]           ? grey_level_tf(s, C)\n",
-"                                            : grey_level(s, C);\n",
-"        const int inside = code == OP_SHARPNESS && y > 0 && y < H - 1 && x > 0 && x < W - 1;\n",
-"        for (int c = 0; c < C; ++c) {\n",
-"            float d = code == OP_SHARPNESS ? s[c] : grey;\n",
-"            if (inside) {\n",
-"                d = 4.0f * s[c];\n",
-"                for (int k = 0; k < 9; ++k)\n",
-"                    d += s[c + ((k / 3 - 1) * W + k % 3 - 1) * C];\n",
-"                d = floor(d / 13.0f + as_float(p[2]));\n",
-"            }\n",
-"            b[(y * W + x) * C + c] = blend(d, s[c], factor);\n",
+"    const int code = p[0], at = (y * W + x) * C;\n",
+"    const int inside = code == OP_SHARPNESS && y > 0 && y < H - 1 && x > 0 && x < W - 1;\n",
+"    const float grey = code != OP_COLOR ? mean\n",
+"                       : p[2]           ? grey_level_tf(a + at, C)\n",
+"                                        : grey_level(a + at, C);\n",
+"    for (int c = 0; c < C; ++c) {\n",
+"        __global const float *s = a + at + c;\n",
+"        float d = code == OP_SHARPNESS ? s[0] : grey;\n",
+"        if (inside) {\n",
+"            d = 4.0f * s[0];\n",
+"            for (int k = 0; k < 9; ++k)\n",
+"                d += s[((k / 3 - 1) * W + k % 3 - 1) * C];\n",
+"            d = floor(d / 13.0f + as_float(p[2]));\n",
 "        }\n",
+"        b[at + c] = blend(d, s[0], as_float(p[1]));\n",
 "    }\n",
 "}\n",
 "\n",
@@ -11029,41 +11072,116 @@ static const char *const osr__cl_augment[] = {
 "\n",
 "/* Ops that move pixels or paint over them. */\n",
 "static inline void by_place(__global const int *p, __global const float *a, __global float *b,\n",
-"                            int H, int W, int C)\n",
+"                            int y, int x, int H, int W, int C)\n",
 "{\n",
-"    FOR_PIXELS(y, x, H, W)\n",
-"    {\n",
-"        int2 at = (int2)(x, y);\n",
-"        const int cut = p[0] == OP_CUT && x >= p[1] && y >= p[2] && x <= p[3] && y <= p[4];\n",
-"        if (p[0] == OP_AFFINE) {\n",
-"            at = turned(p + 1, x, y);\n",
-"        } else if (p[0] == OP_REFLECT) {\n",
-"            const float fx = (float)x, fy = (float)y;\n",
-"            at.x = reflected(as_float(p[1]) * fx + as_float(p[2]) * fy + as_float(p[3]), W);\n",
-"            at.y = reflected(as_float(p[4]) * fx + as_float(p[5]) * fy + as_float(p[6]), H);\n",
+"    const int hidden = p[0] == OP_CUT && x >= p[1] && y >= p[2] && x <= p[3] && y <= p[4];\n",
+"    int2 at = (int2)(x, y);\n",
+"    if (p[0] == OP_AFFINE) {\n",
+"        at = turned(p + 1, x, y);\n",
+"    } else if (p[0] == OP_REFLECT) {\n",
+"        const float fx = (float)x, fy = (float)y;\n",
+"        at.x = reflected(as_float(p[1]) * fx + as_float(p[2]) * fy + as_float(p[3]), W);\n",
+"        at.y = reflected(as_float(p[4]) * fx + as_float(p[5]) * fy + as_float(p[6]), H);\n",
+"    }\n",
+"    for (int c = 0; c < C; ++c)\n",
+"        b[(y * W + x) * C + c] = hidden            ? (float)p[5 + c]\n",
+"                                 : holds(at, H, W) ? a[(at.y * W + at.x) * C + c]\n",
+"                                                   : 0.0f;\n",
+"}\n",
+"\n",
+"/* Images of bytes [..][SH][SW][SC] to the first half of work, [SH][SW][C]; with `whole_` rounded\n",
+" * to whole grey levels. */\n",
+"OSR_KERNEL augment_load(__global const int *table, int words, __global float *work, int half_,\n",
+"                        __global const uchar *pixels, int base, int SH, int SW, int SC, int C,\n",
+"                        int whole_)\n",
+"{\n",
+"    const int n = (int)get_group_id(0);\n",
+"    __global const uchar *s =\n",
+"        pixels + base + (size_t)table[n * words + ROW_IMAGE] * (size_t)(SH * SW * SC);\n",
+"    __global float *a = work + (size_t)n * 2 * (size_t)half_;\n",
+"    if (SC == C) {\n",
+"        FOR_ROW(i, SH * SW * C)\n",
+"        a[i] = (float)s[i];\n",
+"    } else if (SC == 1) {\n",
+"        FOR_ROW(i, SH * SW * C)\n",
+"        a[i] = (float)s[i / C];\n",
+"    } else {\n",
+"        FOR_ROW(i, SH * SW)\n",
+"        {\n",
+"            __global const uchar *q = s + 3 * i;\n",
+"            const float v = 0.299f * (float)q[0] + 0.587f * (float)q[1] + 0.114f * (float)q[2];\n",
+"            a[i] = whole_ ? floor(v + 0.5f) : v;\n",
 "        }\n",
-"        for (int c = 0; c < C; ++c)\n",
-"            b[(y * W + x) * C + c] = cut              ? (float)p[5 + c]\n",
-"                                     : holds(at, H, W) ? a[(at.y * W + at.x) * C + c]\n",
-"                                                       : 0.0f;\n",
 "    }\n",
 "}\n",
 "\n",
-"static inline void apply_op(__global const int *p, __global const float *a, __global float *b,\n",
-"                            int H, int W, int C, __local int *table, __local float *tmp)\n",
+"/* The facts of the op at word `slot`; slot 0: the means of the channels, for augment_tone. */\n",
+"OSR_KERNEL augment_look(__global const int *table, int words, __global float *work, int half_,\n",
+"                        int from, int slot, __global int *facts, int count, int C)\n",
 "{\n",
+"    __local int tables[3 * 256];\n",
+"    __local float8 tmp[LS];\n",
+"    IMAGE(table, words, work, half_, from)\n",
+"    const int code = slot == 0 ? OP_NONE : row[slot];\n",
+"    const int tabled = code == OP_AUTO_CONTRAST || code == OP_EQUALIZE;\n",
+"    float8 sum = (float8)(0.0f);\n",
+"    (void)b;\n",
+"    FOR_ROW(i, 256 * C)\n",
+"    tables[i] = 0;\n",
+"#if LS > 1\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"#endif\n",
+"    if (tabled) {\n",
+"        FOR_ROW(i, count * C)\n",
+"#if LS > 1\n",
+"        atomic_inc(tables + i % C * 256 + (int)a[i]);\n",
+"#else\n",
+"        ++tables[i % C * 256 + (int)a[i]];\n",
+"#endif\n",
+"    }\n",
+"    if (code == OP_CONTRAST || slot == 0) {\n",
+"        FOR_ROW(i, count)\n",
+"        {\n",
+"            __global const float *s = a + i * C;\n",
+"            sum += (float8)(s[0], s[C / 2], s[C - 1], grey_level(s, C), 0.0f, 0.0f, 0.0f, 0.0f);\n",
+"        }\n",
+"    }\n",
+"    sum = group_sum8(sum, tmp) / (float)count; /* its barriers end the count, too */\n",
+"    facts += n * FACTS;\n",
+"    if (get_local_id(0) == 0) {\n",
+"        __global float *mean = (__global float *)(facts + 3 * 256);\n",
+"        mean[0] = sum.s0;\n",
+"        mean[1] = sum.s1;\n",
+"        mean[2] = sum.s2;\n",
+"        mean[3] = sum.s3;\n",
+"    }\n",
+"    FOR_ROW(c, C)\n",
+"    if (tabled)\n",
+"        make_table(code, tables + 256 * c, count, facts + 256 * c);\n",
+"}\n",
+"\n",
+"/* The op at word `slot`. */\n",
+"OSR_KERNEL augment_apply(__global const int *table, int words, __global float *work, int half_,\n",
+"                         int from, int slot, __global const int *facts, int H, int W, int C)\n",
+"{\n",
+"    IMAGE(table, words, work, half_, from)\n",
+"    __global const int *p = row + slot;\n",
 "    const int code = p[0];\n",
-"    SYNC;\n",
-"    if (code == OP_AUTO_CONTRAST || code == OP_EQUALIZE)\n",
-"        by_table(code, a, b, H * W, C, table);\n",
-"    else if (code == OP_COLOR || code == OP_CONTRAST || code == OP_SHARPNESS)\n",
-"        by_blend(p, a, b, H, W, C, tmp);\n",
-"    else if (code >= OP_AFFINE)\n",
-"        by_place(p, a, b, H, W, C);\n",
-"    else\n",
+"    facts += n * FACTS;\n",
+"    if (code == OP_AUTO_CONTRAST || code == OP_EQUALIZE) {\n",
+"        FOR_ROW(i, H * W * C)\n",
+"        b[i] = (float)facts[i % C * 256 + (int)a[i]];\n",
+"    } else if (code == OP_COLOR || code == OP_CONTRAST || code == OP_SHARPNESS) {\n",
+"        const float mean = floor(as_float(facts[3 * 256 + 3]) + 0.5f);\n",
+"        FOR_PIXELS(y, x, H, W)\n",
+"        by_blend(p, a, b, y, x, H, W, C, mean);\n",
+"    } else if (code >= OP_AFFINE) {\n",
+"        FOR_PIXELS(y, x, H, W)\n",
+"        by_place(p, a, b, y, x, H, W, C);\n",
+"    } else {\n",
 "        FOR_ROW(i, H * W * C)\n",
 "        b[i] = by_value(code, p + 1, a[i]);\n",
-"    SYNC;\n",
+"    }\n",
 "}\n",
 "\n",
 "/* Position i of n in a side of m, half-pixel centres: the first of two neighbours and the weight\n",
@@ -11079,111 +11197,66 @@ static const char *const osr__cl_augment[] = {
 "    return first;\n",
 "}\n",
 "\n",
-"/* b [H][W][C] = the part (x0, y0, w, h) of a [..][pitch][C], bilinear. */\n",
-"static inline void resample(__global const float *a, int pitch, int x0, int y0, int w, int h,\n",
-"                            __global float *b, int H, int W, int C)\n",
+"/* [H][W][C] from an image [SH][SW][C], bilinear: all of it, or with `boxed` the row's part. */\n",
+"OSR_KERNEL augment_resample(__global const int *table, int words, __global float *work, int half_,\n",
+"                            int from, int SH, int SW, int H, int W, int C, int boxed)\n",
 "{\n",
-"    SYNC;\n",
+"    IMAGE(table, words, work, half_, from)\n",
+"    __global const int *box = row + ROW_BOX;\n",
+"    const int x0 = boxed ? box[0] : 0, y0 = boxed ? box[1] : 0;\n",
+"    const int w = boxed ? box[2] : SW, h = boxed ? box[3] : SH;\n",
+"    const int right = w > 1 ? C : 0, down = h > 1 ? SW * C : 0;\n",
 "    FOR_PIXELS(y, x, H, W)\n",
 "    {\n",
 "        float wy, wx;\n",
 "        const int r = neighbour(y, h, H, &wy), q = neighbour(x, w, W, &wx);\n",
-"        __global const float *s = a + ((y0 + r) * pitch + x0 + q) * C;\n",
-"        const int right = w > 1 ? C : 0, down = h > 1 ? pitch * C : 0;\n",
+"        __global const float *s = a + ((y0 + r) * SW + x0 + q) * C;\n",
 "        for (int c = 0; c < C; ++c) {\n",
 "            const float top = s[c] + wx * (s[c + right] - s[c]);\n",
 "            const float low = s[c + down] + wx * (s[c + down + right] - s[c + down]);\n",
 "            b[(y * W + x) * C + c] = top + wy * (low - top);\n",
 "        }\n",
 "    }\n",
-"    SYNC;\n",
 "}\n",
 "\n",
-"/* Keras: contrast about each channel's mean, clipped, then brightness, clipped. */\n",
-"static inline void tone(float contrast, float brightness, __global float *a, int count, int C,\n",
-"                        __local float *tmp)\n",
+"/* Keras: contrast about each channel's mean, clipped, then brightness, clipped. With `whole_` cut\n",
+" * to whole grey levels, as TensorFlow's RandAugment begins. toned 0: only that. */\n",
+"OSR_KERNEL augment_tone(__global const int *table, int words, __global float *work, int half_,\n",
+"                        int from, __global const int *facts, int count, int C, int toned,\n",
+"                        int whole_)\n",
 "{\n",
-"    for (int c = 0; c < C; ++c) {\n",
-"        float mean = 0.0f;\n",
-"        FOR_ROW(i, count)\n",
-"        mean += a[i * C + c];\n",
-"        mean = group_sum(mean, tmp) / (float)count;\n",
-"        FOR_ROW(i, count)\n",
-"        {\n",
-"            const float v = clamp(mean + contrast * (a[i * C + c] - mean), 0.0f, 255.0f);\n",
-"            a[i * C + c] = clamp(v + brightness, 0.0f, 255.0f);\n",
+"    IMAGE(table, words, work, half_, from)\n",
+"    __global const int *mean = facts + n * FACTS + 3 * 256;\n",
+"    const float contrast = as_float(row[ROW_TONE]), brightness = as_float(row[ROW_TONE + 1]);\n",
+"    FOR_ROW(i, count * C)\n",
+"    {\n",
+"        float v = a[i];\n",
+"        if (toned) {\n",
+"            const float m = as_float(mean[i % C]);\n",
+"            v = clamp(clamp(m + contrast * (v - m), 0.0f, 255.0f) + brightness, 0.0f, 255.0f);\n",
 "        }\n",
+"        b[i] = whole_ ? whole(v) : v;\n",
 "    }\n",
 "}\n",
 "\n",
-"#define SWAP                                                                                       \\\n",
-"    {                                                                                              \\\n",
-"        __global float *t_ = a;                                                                    \\\n",
-"        a = b;                                                                                     \\\n",
-"        b = t_;                                                                                    \\\n",
-"    }\n",
-"\n",
-"/* Images of bytes [..][SH][SW][SC] to y [N][H][W][C] in 0..1. `half` floats a half of work. */\n",
-"OSR_KERNEL augment(__global const int *table, __global const uchar *pixels, int base,\n",
-"                   __global float *work, int half_, __global float *out, const int4 yl, int SH,\n",
-"                   int SW, int SC, int H, int W, int C, int row_words, int pillow, int tf,\n",
-"                   int stages)\n",
+"/* The result, in 0..1: each pixel traced back through cutting out, rotation, mirror and crop. */\n",
+"OSR_KERNEL augment_place(__global const int *table, int words, __global float *work, int half_,\n",
+"                         int from, __global float *y, const int4 yl, int H, int W, int C)\n",
 "{\n",
-"    __local int counts[256];\n",
-"    __local float tmp[LS];\n",
-"    const int n = (int)get_group_id(0);\n",
-"    __global const int *row = table + n * row_words;\n",
-"    __global const uchar *s = pixels + base + (size_t)row[ROW_IMAGE] * (size_t)(SH * SW * SC);\n",
-"    __global float *a = work + (size_t)n * 2 * (size_t)half_, *b = a + half_;\n",
-"    FOR_ROW(i, SH * SW)\n",
-"    for (int c = 0; c < C; ++c)\n",
-"        a[i * C + c] = SC == C   ? (float)s[i * C + c]\n",
-"                       : SC == 1 ? (float)s[i]\n",
-"                                 : 0.299f * (float)s[i * 3] + 0.587f * (float)s[i * 3 + 1]\n",
-"                                       + 0.114f * (float)s[i * 3 + 2];\n",
-"    if (pillow > 0 && SC > C) {\n",
-"        FOR_ROW(i, SH * SW)\n",
-"        a[i] = floor(a[i] + 0.5f);\n",
-"    }\n",
-"    for (int k = 0; k < pillow; ++k) {\n",
-"        apply_op(row + ROW_OPS + 8 * k, a, b, SH, SW, C, counts, tmp);\n",
-"        SWAP\n",
-"    }\n",
-"    if (SH != H || SW != W) {\n",
-"        resample(a, SW, 0, 0, SW, SH, b, H, W, C);\n",
-"        SWAP\n",
-"    }\n",
-"    if (stages & HAS_TONE) {\n",
-"        SYNC;\n",
-"        tone(as_float(row[ROW_TONE]), as_float(row[ROW_TONE + 1]), a, H * W, C, tmp);\n",
-"    }\n",
-"    SYNC;\n",
-"    if (tf > 0) {\n",
-"        FOR_ROW(i, H * W * C)\n",
-"        a[i] = whole(a[i]);\n",
-"    }\n",
-"    for (int k = pillow; k < pillow + tf; ++k) {\n",
-"        apply_op(row + ROW_OPS + 8 * k, a, b, H, W, C, counts, tmp);\n",
-"        SWAP\n",
-"    }\n",
-"    if (stages & HAS_BOX) {\n",
-"        resample(a, W, row[ROW_BOX], row[ROW_BOX + 1], row[ROW_BOX + 2], row[ROW_BOX + 3], b, H, W,\n",
-"                 C);\n",
-"        SWAP\n",
-"    }\n",
-"    SYNC;\n",
-"    FOR_PIXELS(y, x, H, W)\n",
-"    { /* from the result back: cut out, rotated, mirrored, cropped */\n",
-"        __global const int *cut = row + ROW_CUT;\n",
-"        int2 at = turned(row + ROW_TURN, x, y);\n",
+"    IMAGE(table, words, work, half_, from)\n",
+"    __global const int *cut = row + ROW_CUT;\n",
+"    (void)b;\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        int2 at = turned(row + ROW_TURN, c, r);\n",
 "        int shown = holds(at, H, W);\n",
-"        shown &= x < cut[0] || y < cut[1] || x >= cut[2] || y >= cut[3];\n",
+"        shown &= c < cut[0] || r < cut[1] || c >= cut[2] || r >= cut[3];\n",
 "        at.x = (row[ROW_FLIP] ? W - 1 - at.x : at.x) + row[ROW_CROP];\n",
 "        at.y += row[ROW_CROP + 1];\n",
 "        shown &= holds(at, H, W);\n",
-"        for (int c = 0; c < C; ++c)\n",
-"            out[image_at(yl, n, 0, y, x) + c] =\n",
-"                shown ? a[(at.y * W + at.x) * C + c] * (1.0f / 255.0f) : 0.0f;\n",
+"        for (int i = 0; i < C; ++i)\n",
+"            y[image_at(yl, n, 0, r, c) + i] =\n",
+"                shown ? a[(at.y * W + at.x) * C + i] * (1.0f / 255.0f) : 0.0f;\n",
 "    }\n",
 "}\n",
 };
@@ -14412,7 +14485,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 };
 static const osr__cl_file osr__cl_files[] = {
     {"common", osr__cl_common, 174},
-    {"augment", osr__cl_augment, 344},
+    {"augment", osr__cl_augment, 343},
     {"conv_cpu", osr__cl_conv_cpu, 442},
     {"conv_gpu", osr__cl_conv_gpu, 356},
     {"element", osr__cl_element, 137},

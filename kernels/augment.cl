@@ -10,7 +10,11 @@
  *   ROW_TONE      contrast factor, brightness in grey levels
  *   ROW_OPS       8 words for each RandAugment op: code, arguments; Pillow's first
  * Between two stages an image is float [H][W][C] in grey levels, in one of two halves of `work`;
- * RandAugment's ops work on whole grey levels, as bytes do. One group of LS items an image. */
+ * RandAugment's ops work on whole grey levels, as bytes do.
+ *
+ * One group of LS items an image in every kernel; `from` says which half is read, the other one is
+ * written. `facts` is what an op has to know of the whole image, FACTS words each: a table of new
+ * values for each channel, then means (of each channel, of the grey levels). */
 #ifndef OSR_COMMON
 #include "common.cl"
 #endif
@@ -27,13 +31,14 @@ enum { OP_NONE, OP_AUTO_CONTRAST, OP_EQUALIZE, OP_INVERT, OP_POSTERIZE /* mask *
        OP_AFFINE /* a0 to a5 in 16.16 */, OP_REFLECT /* a0 to a5 */,
        OP_CUT /* x0, y0, x1, y1, red, green, blue */ };
 
-enum { HAS_TONE = 1, HAS_BOX = 2 };
+#define FACTS (3 * 256 + 4)
 
-#if LS > 1
-#define SYNC barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)
-#else
-#define SYNC
-#endif
+/* The image of this group: its row, where it is read from and where written. */
+#define IMAGE(table, words, work, half_, from)                                                     \
+    const int n = (int)get_group_id(0);                                                            \
+    __global const int *row = table + n * words;                                                   \
+    __global const float *a = work + ((size_t)n * 2 + from) * (size_t)half_;                       \
+    __global float *b = work + ((size_t)n * 2 + 1 - from) * (size_t)half_;
 
 static inline float whole(float v)
 {
@@ -48,9 +53,8 @@ static inline float blend(float degenerate, float v, float factor)
 /* Pillow's conversion to L. */
 static inline float grey_level(__global const float *p, int C)
 {
-    return C == 1 ? p[0]
-                  : (float)(((int)p[0] * 19595 + (int)p[1] * 38470 + (int)p[2] * 7471 + 0x8000)
-                            >> 16);
+    const int3 v = convert_int3((float3)(p[0], p[C / 2], p[C - 1]));
+    return C == 1 ? p[0] : (float)((v.x * 19595 + v.y * 38470 + v.z * 7471 + 0x8000) >> 16);
 }
 
 /* tf.image.rgb_to_grayscale: weights that add up to 0.9999, through 0..1 and back. */
@@ -60,8 +64,8 @@ static inline float grey_level_tf(__global const float *p, int C)
                   : whole((0.2989f * p[0] + 0.587f * p[1] + 0.114f * p[2]) * (255.5f / 255.0f));
 }
 
-/* In place: the histogram of `count` values to a table of new values. For one item. */
-static inline void make_table(int code, __local int *t, int count)
+/* The histogram t of `count` values to a table of new values. For one item. */
+static inline void make_table(int code, __local const int *t, int count, __global int *to)
 {
     int low = 0, high = 255;
     while (low < 255 && t[low] == 0)
@@ -71,36 +75,11 @@ static inline void make_table(int code, __local int *t, int count)
     const int step = (count - t[high]) / 255, span = high - low;
     int sum = step / 2;
     for (int i = 0; i < 256; ++i) {
-        const int h = t[i];
         if (code == OP_EQUALIZE)
-            t[i] = step == 0 ? i : min(sum / step, 255);
+            to[i] = step == 0 ? i : min(sum / step, 255);
         else
-            t[i] = span <= 0 ? i : clamp((i - low) * 255 / span, 0, 255);
-        sum += h;
-    }
-}
-
-/* Ops that look at a channel's histogram. */
-static inline void by_table(int code, __global const float *a, __global float *b, int count, int C,
-                            __local int *t)
-{
-    for (int c = 0; c < C; ++c) {
-        FOR_ROW(i, 256)
-        t[i] = 0;
-        SYNC;
-        FOR_ROW(i, count)
-#if LS > 1
-        atomic_inc(t + (int)a[i * C + c]);
-#else
-        ++t[(int)a[i * C + c]];
-#endif
-        SYNC;
-        if (get_local_id(0) == 0)
-            make_table(code, t, count);
-        SYNC;
-        FOR_ROW(i, count)
-        b[i * C + c] = (float)t[(int)a[i * C + c]];
-        SYNC;
+            to[i] = span <= 0 ? i : clamp((i - low) * 255 / span, 0, 255);
+        sum += t[i];
     }
 }
 
@@ -120,35 +99,25 @@ static inline float by_value(int code, __global const int *p, float v)
     }
 }
 
-/* Colour, contrast, sharpness: a blend with a degenerate image. */
+/* Colour, contrast, sharpness: a blend of pixel (x, y) with a degenerate image. */
 static inline void by_blend(__global const int *p, __global const float *a, __global float *b,
-                            int H, int W, int C, __local float *tmp)
+                            int y, int x, int H, int W, int C, float mean)
 {
-    const int code = p[0];
-    const float factor = as_float(p[1]);
-    float mean = 0.0f;
-    if (code == OP_CONTRAST) {
-        FOR_ROW(i, H * W)
-        mean += grey_level(a + i * C, C);
-        mean = floor(group_sum(mean, tmp) / (float)(H * W) + 0.5f);
-    }
-    FOR_PIXELS(y, x, H, W)
-    {
-        __global const float *s = a + (y * W + x) * C;
-        const float grey = code != OP_COLOR ? mean
-                           : p[2]           ? grey_level_tf(s, C)
-                                            : grey_level(s, C);
-        const int inside = code == OP_SHARPNESS && y > 0 && y < H - 1 && x > 0 && x < W - 1;
-        for (int c = 0; c < C; ++c) {
-            float d = code == OP_SHARPNESS ? s[c] : grey;
-            if (inside) {
-                d = 4.0f * s[c];
-                for (int k = 0; k < 9; ++k)
-                    d += s[c + ((k / 3 - 1) * W + k % 3 - 1) * C];
-                d = floor(d / 13.0f + as_float(p[2]));
-            }
-            b[(y * W + x) * C + c] = blend(d, s[c], factor);
+    const int code = p[0], at = (y * W + x) * C;
+    const int inside = code == OP_SHARPNESS && y > 0 && y < H - 1 && x > 0 && x < W - 1;
+    const float grey = code != OP_COLOR ? mean
+                       : p[2]           ? grey_level_tf(a + at, C)
+                                        : grey_level(a + at, C);
+    for (int c = 0; c < C; ++c) {
+        __global const float *s = a + at + c;
+        float d = code == OP_SHARPNESS ? s[0] : grey;
+        if (inside) {
+            d = 4.0f * s[0];
+            for (int k = 0; k < 9; ++k)
+                d += s[((k / 3 - 1) * W + k % 3 - 1) * C];
+            d = floor(d / 13.0f + as_float(p[2]));
         }
+        b[at + c] = blend(d, s[0], as_float(p[1]));
     }
 }
 
@@ -184,41 +153,116 @@ static inline int holds(int2 at, int H, int W)
 
 /* Ops that move pixels or paint over them. */
 static inline void by_place(__global const int *p, __global const float *a, __global float *b,
-                            int H, int W, int C)
+                            int y, int x, int H, int W, int C)
 {
-    FOR_PIXELS(y, x, H, W)
-    {
-        int2 at = (int2)(x, y);
-        const int cut = p[0] == OP_CUT && x >= p[1] && y >= p[2] && x <= p[3] && y <= p[4];
-        if (p[0] == OP_AFFINE) {
-            at = turned(p + 1, x, y);
-        } else if (p[0] == OP_REFLECT) {
-            const float fx = (float)x, fy = (float)y;
-            at.x = reflected(as_float(p[1]) * fx + as_float(p[2]) * fy + as_float(p[3]), W);
-            at.y = reflected(as_float(p[4]) * fx + as_float(p[5]) * fy + as_float(p[6]), H);
+    const int hidden = p[0] == OP_CUT && x >= p[1] && y >= p[2] && x <= p[3] && y <= p[4];
+    int2 at = (int2)(x, y);
+    if (p[0] == OP_AFFINE) {
+        at = turned(p + 1, x, y);
+    } else if (p[0] == OP_REFLECT) {
+        const float fx = (float)x, fy = (float)y;
+        at.x = reflected(as_float(p[1]) * fx + as_float(p[2]) * fy + as_float(p[3]), W);
+        at.y = reflected(as_float(p[4]) * fx + as_float(p[5]) * fy + as_float(p[6]), H);
+    }
+    for (int c = 0; c < C; ++c)
+        b[(y * W + x) * C + c] = hidden            ? (float)p[5 + c]
+                                 : holds(at, H, W) ? a[(at.y * W + at.x) * C + c]
+                                                   : 0.0f;
+}
+
+/* Images of bytes [..][SH][SW][SC] to the first half of work, [SH][SW][C]; with `whole_` rounded
+ * to whole grey levels. */
+OSR_KERNEL augment_load(__global const int *table, int words, __global float *work, int half_,
+                        __global const uchar *pixels, int base, int SH, int SW, int SC, int C,
+                        int whole_)
+{
+    const int n = (int)get_group_id(0);
+    __global const uchar *s =
+        pixels + base + (size_t)table[n * words + ROW_IMAGE] * (size_t)(SH * SW * SC);
+    __global float *a = work + (size_t)n * 2 * (size_t)half_;
+    if (SC == C) {
+        FOR_ROW(i, SH * SW * C)
+        a[i] = (float)s[i];
+    } else if (SC == 1) {
+        FOR_ROW(i, SH * SW * C)
+        a[i] = (float)s[i / C];
+    } else {
+        FOR_ROW(i, SH * SW)
+        {
+            __global const uchar *q = s + 3 * i;
+            const float v = 0.299f * (float)q[0] + 0.587f * (float)q[1] + 0.114f * (float)q[2];
+            a[i] = whole_ ? floor(v + 0.5f) : v;
         }
-        for (int c = 0; c < C; ++c)
-            b[(y * W + x) * C + c] = cut              ? (float)p[5 + c]
-                                     : holds(at, H, W) ? a[(at.y * W + at.x) * C + c]
-                                                       : 0.0f;
     }
 }
 
-static inline void apply_op(__global const int *p, __global const float *a, __global float *b,
-                            int H, int W, int C, __local int *table, __local float *tmp)
+/* The facts of the op at word `slot`; slot 0: the means of the channels, for augment_tone. */
+OSR_KERNEL augment_look(__global const int *table, int words, __global float *work, int half_,
+                        int from, int slot, __global int *facts, int count, int C)
 {
+    __local int tables[3 * 256];
+    __local float8 tmp[LS];
+    IMAGE(table, words, work, half_, from)
+    const int code = slot == 0 ? OP_NONE : row[slot];
+    const int tabled = code == OP_AUTO_CONTRAST || code == OP_EQUALIZE;
+    float8 sum = (float8)(0.0f);
+    (void)b;
+    FOR_ROW(i, 256 * C)
+    tables[i] = 0;
+#if LS > 1
+    barrier(CLK_LOCAL_MEM_FENCE);
+#endif
+    if (tabled) {
+        FOR_ROW(i, count * C)
+#if LS > 1
+        atomic_inc(tables + i % C * 256 + (int)a[i]);
+#else
+        ++tables[i % C * 256 + (int)a[i]];
+#endif
+    }
+    if (code == OP_CONTRAST || slot == 0) {
+        FOR_ROW(i, count)
+        {
+            __global const float *s = a + i * C;
+            sum += (float8)(s[0], s[C / 2], s[C - 1], grey_level(s, C), 0.0f, 0.0f, 0.0f, 0.0f);
+        }
+    }
+    sum = group_sum8(sum, tmp) / (float)count; /* its barriers end the count, too */
+    facts += n * FACTS;
+    if (get_local_id(0) == 0) {
+        __global float *mean = (__global float *)(facts + 3 * 256);
+        mean[0] = sum.s0;
+        mean[1] = sum.s1;
+        mean[2] = sum.s2;
+        mean[3] = sum.s3;
+    }
+    FOR_ROW(c, C)
+    if (tabled)
+        make_table(code, tables + 256 * c, count, facts + 256 * c);
+}
+
+/* The op at word `slot`. */
+OSR_KERNEL augment_apply(__global const int *table, int words, __global float *work, int half_,
+                         int from, int slot, __global const int *facts, int H, int W, int C)
+{
+    IMAGE(table, words, work, half_, from)
+    __global const int *p = row + slot;
     const int code = p[0];
-    SYNC;
-    if (code == OP_AUTO_CONTRAST || code == OP_EQUALIZE)
-        by_table(code, a, b, H * W, C, table);
-    else if (code == OP_COLOR || code == OP_CONTRAST || code == OP_SHARPNESS)
-        by_blend(p, a, b, H, W, C, tmp);
-    else if (code >= OP_AFFINE)
-        by_place(p, a, b, H, W, C);
-    else
+    facts += n * FACTS;
+    if (code == OP_AUTO_CONTRAST || code == OP_EQUALIZE) {
+        FOR_ROW(i, H * W * C)
+        b[i] = (float)facts[i % C * 256 + (int)a[i]];
+    } else if (code == OP_COLOR || code == OP_CONTRAST || code == OP_SHARPNESS) {
+        const float mean = floor(as_float(facts[3 * 256 + 3]) + 0.5f);
+        FOR_PIXELS(y, x, H, W)
+        by_blend(p, a, b, y, x, H, W, C, mean);
+    } else if (code >= OP_AFFINE) {
+        FOR_PIXELS(y, x, H, W)
+        by_place(p, a, b, y, x, H, W, C);
+    } else {
         FOR_ROW(i, H * W * C)
         b[i] = by_value(code, p + 1, a[i]);
-    SYNC;
+    }
 }
 
 /* Position i of n in a side of m, half-pixel centres: the first of two neighbours and the weight
@@ -234,110 +278,65 @@ static inline int neighbour(int i, int m, int n, float *weight)
     return first;
 }
 
-/* b [H][W][C] = the part (x0, y0, w, h) of a [..][pitch][C], bilinear. */
-static inline void resample(__global const float *a, int pitch, int x0, int y0, int w, int h,
-                            __global float *b, int H, int W, int C)
+/* [H][W][C] from an image [SH][SW][C], bilinear: all of it, or with `boxed` the row's part. */
+OSR_KERNEL augment_resample(__global const int *table, int words, __global float *work, int half_,
+                            int from, int SH, int SW, int H, int W, int C, int boxed)
 {
-    SYNC;
+    IMAGE(table, words, work, half_, from)
+    __global const int *box = row + ROW_BOX;
+    const int x0 = boxed ? box[0] : 0, y0 = boxed ? box[1] : 0;
+    const int w = boxed ? box[2] : SW, h = boxed ? box[3] : SH;
+    const int right = w > 1 ? C : 0, down = h > 1 ? SW * C : 0;
     FOR_PIXELS(y, x, H, W)
     {
         float wy, wx;
         const int r = neighbour(y, h, H, &wy), q = neighbour(x, w, W, &wx);
-        __global const float *s = a + ((y0 + r) * pitch + x0 + q) * C;
-        const int right = w > 1 ? C : 0, down = h > 1 ? pitch * C : 0;
+        __global const float *s = a + ((y0 + r) * SW + x0 + q) * C;
         for (int c = 0; c < C; ++c) {
             const float top = s[c] + wx * (s[c + right] - s[c]);
             const float low = s[c + down] + wx * (s[c + down + right] - s[c + down]);
             b[(y * W + x) * C + c] = top + wy * (low - top);
         }
     }
-    SYNC;
 }
 
-/* Keras: contrast about each channel's mean, clipped, then brightness, clipped. */
-static inline void tone(float contrast, float brightness, __global float *a, int count, int C,
-                        __local float *tmp)
+/* Keras: contrast about each channel's mean, clipped, then brightness, clipped. With `whole_` cut
+ * to whole grey levels, as TensorFlow's RandAugment begins. toned 0: only that. */
+OSR_KERNEL augment_tone(__global const int *table, int words, __global float *work, int half_,
+                        int from, __global const int *facts, int count, int C, int toned,
+                        int whole_)
 {
-    for (int c = 0; c < C; ++c) {
-        float mean = 0.0f;
-        FOR_ROW(i, count)
-        mean += a[i * C + c];
-        mean = group_sum(mean, tmp) / (float)count;
-        FOR_ROW(i, count)
-        {
-            const float v = clamp(mean + contrast * (a[i * C + c] - mean), 0.0f, 255.0f);
-            a[i * C + c] = clamp(v + brightness, 0.0f, 255.0f);
+    IMAGE(table, words, work, half_, from)
+    __global const int *mean = facts + n * FACTS + 3 * 256;
+    const float contrast = as_float(row[ROW_TONE]), brightness = as_float(row[ROW_TONE + 1]);
+    FOR_ROW(i, count * C)
+    {
+        float v = a[i];
+        if (toned) {
+            const float m = as_float(mean[i % C]);
+            v = clamp(clamp(m + contrast * (v - m), 0.0f, 255.0f) + brightness, 0.0f, 255.0f);
         }
+        b[i] = whole_ ? whole(v) : v;
     }
 }
 
-#define SWAP                                                                                       \
-    {                                                                                              \
-        __global float *t_ = a;                                                                    \
-        a = b;                                                                                     \
-        b = t_;                                                                                    \
-    }
-
-/* Images of bytes [..][SH][SW][SC] to y [N][H][W][C] in 0..1. `half` floats a half of work. */
-OSR_KERNEL augment(__global const int *table, __global const uchar *pixels, int base,
-                   __global float *work, int half_, __global float *out, const int4 yl, int SH,
-                   int SW, int SC, int H, int W, int C, int row_words, int pillow, int tf,
-                   int stages)
+/* The result, in 0..1: each pixel traced back through cutting out, rotation, mirror and crop. */
+OSR_KERNEL augment_place(__global const int *table, int words, __global float *work, int half_,
+                         int from, __global float *y, const int4 yl, int H, int W, int C)
 {
-    __local int counts[256];
-    __local float tmp[LS];
-    const int n = (int)get_group_id(0);
-    __global const int *row = table + n * row_words;
-    __global const uchar *s = pixels + base + (size_t)row[ROW_IMAGE] * (size_t)(SH * SW * SC);
-    __global float *a = work + (size_t)n * 2 * (size_t)half_, *b = a + half_;
-    FOR_ROW(i, SH * SW)
-    for (int c = 0; c < C; ++c)
-        a[i * C + c] = SC == C   ? (float)s[i * C + c]
-                       : SC == 1 ? (float)s[i]
-                                 : 0.299f * (float)s[i * 3] + 0.587f * (float)s[i * 3 + 1]
-                                       + 0.114f * (float)s[i * 3 + 2];
-    if (pillow > 0 && SC > C) {
-        FOR_ROW(i, SH * SW)
-        a[i] = floor(a[i] + 0.5f);
-    }
-    for (int k = 0; k < pillow; ++k) {
-        apply_op(row + ROW_OPS + 8 * k, a, b, SH, SW, C, counts, tmp);
-        SWAP
-    }
-    if (SH != H || SW != W) {
-        resample(a, SW, 0, 0, SW, SH, b, H, W, C);
-        SWAP
-    }
-    if (stages & HAS_TONE) {
-        SYNC;
-        tone(as_float(row[ROW_TONE]), as_float(row[ROW_TONE + 1]), a, H * W, C, tmp);
-    }
-    SYNC;
-    if (tf > 0) {
-        FOR_ROW(i, H * W * C)
-        a[i] = whole(a[i]);
-    }
-    for (int k = pillow; k < pillow + tf; ++k) {
-        apply_op(row + ROW_OPS + 8 * k, a, b, H, W, C, counts, tmp);
-        SWAP
-    }
-    if (stages & HAS_BOX) {
-        resample(a, W, row[ROW_BOX], row[ROW_BOX + 1], row[ROW_BOX + 2], row[ROW_BOX + 3], b, H, W,
-                 C);
-        SWAP
-    }
-    SYNC;
-    FOR_PIXELS(y, x, H, W)
-    { /* from the result back: cut out, rotated, mirrored, cropped */
-        __global const int *cut = row + ROW_CUT;
-        int2 at = turned(row + ROW_TURN, x, y);
+    IMAGE(table, words, work, half_, from)
+    __global const int *cut = row + ROW_CUT;
+    (void)b;
+    FOR_PIXELS(r, c, H, W)
+    {
+        int2 at = turned(row + ROW_TURN, c, r);
         int shown = holds(at, H, W);
-        shown &= x < cut[0] || y < cut[1] || x >= cut[2] || y >= cut[3];
+        shown &= c < cut[0] || r < cut[1] || c >= cut[2] || r >= cut[3];
         at.x = (row[ROW_FLIP] ? W - 1 - at.x : at.x) + row[ROW_CROP];
         at.y += row[ROW_CROP + 1];
         shown &= holds(at, H, W);
-        for (int c = 0; c < C; ++c)
-            out[image_at(yl, n, 0, y, x) + c] =
-                shown ? a[(at.y * W + at.x) * C + c] * (1.0f / 255.0f) : 0.0f;
+        for (int i = 0; i < C; ++i)
+            y[image_at(yl, n, 0, r, c) + i] =
+                shown ? a[(at.y * W + at.x) * C + i] * (1.0f / 255.0f) : 0.0f;
     }
 }
