@@ -1,4 +1,5 @@
 /* options_table.c - the rows of options.h. Order: as in the help and in config.ini. */
+#include "augment.h"
 #include "options.h"
 
 #define DEVICES (1u << COMMAND_DEVICES)
@@ -23,10 +24,13 @@ const struct command_row command_table[COMMAND_COUNT] = {
     {"predict", "MODEL IMAGE|DIR...", 2, 1 << 20, "class or \"unknown\" for each image"},
     {"jacobian", "RUN|MODEL", 1, 1, "norm of the Jacobian by the image, known against unknown"},
     {"bench", "", 0, 0, "images per second of training and inference"},
-    {"inspect", "FILE", 1, 1, "header, tensors and settings of a model file"}};
+    {"inspect", "[FILE]", 0, 1,
+     "header, tensors and settings of a model file; with --png a look at training images"}};
 
 #define FIX OPTION_FIXED
 #define NOW OPTION_TRANSIENT
+
+#define AUGMENT_HELP(id, name, form, help) "; " form " (" help ")"
 
 const struct option_row option_table[] = {
     /* data */
@@ -36,6 +40,8 @@ const struct option_row option_table[] = {
      "(classes by sorted names; tinyimagenet:DIR,order=wnids: as in wnids.txt)"},
     {"data", 0, OPTION_TEXT, NULL, NULL, NULL, EVAL | CALIBRATE | JACOBIAN, 0,
      "images, as in osr help train; unset: those of the run"},
+    {"data", 0, OPTION_TEXT, "glyphs", NULL, NULL, INSPECT, 0,
+     "images for --png, as in osr help train"},
     {"unknown", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
      "other data, such as svhn:DIR: its test images are the unknown ones, instead of the classes "
      "of --data that are not known"},
@@ -51,9 +57,9 @@ const struct option_row option_table[] = {
     {"trial", 0, OPTION_INTEGER, "0", NULL, "[0,4]", TRAIN, FIX, "trial of --split"},
     {"val", 0, OPTION_REAL, "0.1", NULL, "[0,0.9]", TRAIN, FIX,
      "share of each known class's training images kept for validation"},
-    {"size", 0, OPTION_INTEGER, NULL, "pixels", "[8,1024]", TRAIN, FIX,
+    {"size", 0, OPTION_INTEGER, NULL, "pixels", "[8,1024]", TRAIN | INSPECT, FIX,
      "side of the images given to the network; unset: 32"},
-    {"channels", 0, OPTION_INTEGER, NULL, NULL, "[1,3]", TRAIN, FIX,
+    {"channels", 0, OPTION_INTEGER, NULL, NULL, "[1,3]", TRAIN | INSPECT, FIX,
      "1 grey, 3 colour; unset: as the data"},
     /* model */
     {"net", 0, OPTION_TEXT, "vgg32", NULL, NULL, TRAIN | BENCH, FIX, "network"},
@@ -77,6 +83,9 @@ const struct option_row option_table[] = {
     {"dropout-place", 0, OPTION_CHOICE, NULL, NULL, "before|after", TRAIN, FIX,
      "drop before or after each block"},
     {"init", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX, "model file to start from"},
+    {"augment", 0, OPTION_TEXT, "none", NULL, NULL, TRAIN | INSPECT, FIX,
+     "random changes of the training images, by commas (crop:4,flip), done in this "
+     "order" AUGMENT_LIST(AUGMENT_HELP)},
     /* training */
     {"epochs", 0, OPTION_INTEGER, "6", "epochs", "[1,100000]", TRAIN, 0,
      "passes through the training images"},
@@ -101,8 +110,9 @@ const struct option_row option_table[] = {
     {"lr-min", 0, OPTION_REAL, NULL, NULL, "[0,1000]", TRAIN, FIX, "lowest learning rate"},
     {"select", 0, OPTION_CHOICE, "last", NULL, "last|best", TRAIN, 0,
      "weights that are evaluated: of the last epoch, or of the best on validation"},
-    {"seed", 0, OPTION_INTEGER, "0", NULL, "[0,]", SELFTEST | TRAIN | EVAL | JACOBIAN | BENCH,
-     FIX, "seed of everything drawn at random"},
+    {"seed", 0, OPTION_INTEGER, "0", NULL, "[0,]",
+     SELFTEST | TRAIN | EVAL | JACOBIAN | BENCH | INSPECT, FIX,
+     "seed of everything drawn at random"},
     /* open set */
     {"score", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN | CALIBRATE | PREDICT, 0,
      "score of unknownness; unset: that of the method or model"},
@@ -129,14 +139,16 @@ const struct option_row option_table[] = {
     {"compare", 0, OPTION_TEXT, NULL, NULL, NULL, BENCH, NOW,
      "file with the --json output of an earlier bench"},
     /* machine and run */
-    {"device", 0, OPTION_TEXT, NULL, NULL, NULL, COMPUTE, 0,
+    {"device", 0, OPTION_TEXT, NULL, NULL, NULL, COMPUTE | INSPECT, 0,
      "device by number or part of its name, as osr devices prints them; unset: the first"},
-    {"kernels", 0, OPTION_CHOICE, "auto", NULL, "auto|cpu|gpu", COMPUTE, 0,
+    {"kernels", 0, OPTION_CHOICE, "auto", NULL, "auto|cpu|gpu", COMPUTE | INSPECT, 0,
      "family of kernels; auto: by the kind of device"},
     {"op", 0, OPTION_TEXT, NULL, NULL, NULL, SELFTEST, NOW, "this op only"},
     {"quick", 0, OPTION_FLAG, "false", NULL, NULL, SELFTEST, NOW, "small shapes only"},
     {"algorithm", 0, OPTION_CHOICE, "auto", NULL, "auto|direct", SELFTEST | TRAIN | BENCH, FIX,
      "convolutions: auto (Winograd where it is faster) or direct"},
+    {"png", 0, OPTION_TEXT, NULL, NULL, NULL, INSPECT, NOW,
+     "file to write: in each row a training image, then what --augment makes of it"},
     {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
      "directory of the run; unset: runs/DATA-METHOD-N"},
     {"resume", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
