@@ -7496,20 +7496,20 @@ static void osr__lower_augment(osr_ctx *ctx, uint32_t i)
 static const char *osr__augment_wrong(const osr_augment_desc *a)
 {
     const struct { const char *name; double value, least, most; } range[] = {
-        { "height", a->height, 1, OSR__AUGMENT_SIDE },
-        { "width", a->width, 1, OSR__AUGMENT_SIDE },
-        { "channels", a->channels, 1, 3 },
-        { "pillow.ops", a->pillow.ops, 0, OSR_RANDAUGMENT_MOST },
+        { "height", (double)a->height, 1, OSR__AUGMENT_SIDE },
+        { "width", (double)a->width, 1, OSR__AUGMENT_SIDE },
+        { "channels", (double)a->channels, 1, 3 },
+        { "pillow.ops", (double)a->pillow.ops, 0, OSR_RANDAUGMENT_MOST },
         { "pillow.magnitude", (double)a->pillow.magnitude, 0, 30 },
         { "contrast", (double)a->contrast, 0, 1 },
         { "brightness", (double)a->brightness, 0, 1 },
-        { "tensorflow.ops", a->tensorflow.ops, 0, OSR_RANDAUGMENT_MOST },
+        { "tensorflow.ops", (double)a->tensorflow.ops, 0, OSR_RANDAUGMENT_MOST },
         { "tensorflow.magnitude", (double)a->tensorflow.magnitude, 0, 10 },
         { "resized_crop", (double)a->resized_crop, 0, 1 },
-        { "crop_pad", a->crop_pad, 0, OSR__AUGMENT_SIDE },
+        { "crop_pad", (double)a->crop_pad, 0, OSR__AUGMENT_SIDE },
         { "flip", (double)a->flip, 0, 1 },
         { "rotate", (double)a->rotate, 0, 180 },
-        { "cutout", a->cutout, 0, OSR__AUGMENT_SIDE },
+        { "cutout", (double)a->cutout, 0, OSR__AUGMENT_SIDE },
     };
     size_t i;
     for (i = 0; i < sizeof range / sizeof range[0]; ++i)
@@ -10942,7 +10942,7 @@ static const char *const osr__cl_augment[] = {
 "enum { ROW_IMAGE, ROW_CROP, ROW_FLIP = 3, ROW_TURN, ROW_CUT = 10, ROW_BOX = 14, ROW_TONE = 18,\n",
 "       ROW_OPS = 20 };\n",
 "\n",
-"/* As OSR__AUGMENT_CODES in osr.h. Arguments in brackets. */\n",
+"/* As OSR__AUG_ in osr.h. In comments the arguments. */\n",
 "enum { OP_NONE, OP_AUTO_CONTRAST, OP_EQUALIZE, OP_INVERT, OP_POSTERIZE /* mask */,\n",
 "       OP_SOLARIZE /* threshold */, OP_SOLARIZE_ADD /* addition, 1: as Pillow's */,\n",
 "       OP_COLOR /* factor, 1: TensorFlow's grey */, OP_CONTRAST /* factor */,\n",

@@ -23,7 +23,7 @@
 enum { ROW_IMAGE, ROW_CROP, ROW_FLIP = 3, ROW_TURN, ROW_CUT = 10, ROW_BOX = 14, ROW_TONE = 18,
        ROW_OPS = 20 };
 
-/* As OSR__AUGMENT_CODES in osr.h. Arguments in brackets. */
+/* As OSR__AUG_ in osr.h. In comments the arguments. */
 enum { OP_NONE, OP_AUTO_CONTRAST, OP_EQUALIZE, OP_INVERT, OP_POSTERIZE /* mask */,
        OP_SOLARIZE /* threshold */, OP_SOLARIZE_ADD /* addition, 1: as Pillow's */,
        OP_COLOR /* factor, 1: TensorFlow's grey */, OP_CONTRAST /* factor */,
