@@ -2178,11 +2178,10 @@ OSR_API const char *osr_version(void)
 
 /* == context and devices == -------------------------------------------------------------------- */
 
-/* Programs: the convolutions and products, the rest, augmentation, the peak. Few, because a driver takes a good
- * tenth of a second to begin each; COMMON is part of all. */
+/* Programs: the convolutions and products, the rest, augmentation, the peak. Few, because a driver
+ * takes a good tenth of a second to begin each; COMMON is part of all. */
 enum { OSR__PROGRAM_HEAVY, OSR__PROGRAM_REST, OSR__PROGRAM_AUGMENT, OSR__PROGRAM_PEAK,
-       OSR__PROGRAM_COUNT,
-       OSR__PROGRAM_COMMON = OSR__PROGRAM_COUNT };
+       OSR__PROGRAM_COUNT, OSR__PROGRAM_COMMON = OSR__PROGRAM_COUNT };
 
 /* One row a kernel file: its program, and whether the families differ. */
 #define OSR__FILES(X)                                                                              \
