@@ -539,6 +539,16 @@ OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor x, osr_tensor labels);
  *   errors    HANDLE; SHAPE; ARG */
 OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor x, osr_tensor labels, int sign);
 
+/* osr_first_rows - the first rows of a matrix
+ *
+ *   y_nk = x_nk,  n < rows
+ *
+ *   x         f32 [N, K]
+ *   rows      1..N
+ *   returns   f32 [rows, K]
+ *   errors    HANDLE; SHAPE */
+OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor x, int rows);
+
 /* osr_matmul - matrix product
  *
  *   y = op(a) op(b), op transposes where its flag is set (not both)
@@ -582,7 +592,7 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor x, osr_tensor w, const os
  *
  *   y[..., c] = x[..., c] + b[c]
  *
- *   x         f32 [N, H, W, C] or [N, C]
+ *   x         f32 [N, H, W, C] or [N, C], or [N] with C = 1
  *   b         f32 [C]
  *   returns   f32, the shape of x
  *   errors    HANDLE; SHAPE */
@@ -699,11 +709,25 @@ OSR_API osr_tensor osr_normalise(osr_ctx *ctx, osr_tensor x);
  *   d_nk = ||z_n - a_k||_2
  *
  *   z         f32 [N, D]
- *   anchors   f32 [K, D], persistent; no gradient
+ *   anchors   f32 [K, D], persistent; a gradient where they are a parameter
  *   returns   f32 [N, K]
  *   errors    HANDLE; SHAPE
  *   numerics  by differences, not by the expanded square; the gradient is 0 where d = 0 */
 OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor z, osr_tensor anchors);
+
+/* osr_squared_distance - squared Euclidean distance to each learned point
+ *
+ *   d_nk = scale ||z_n - p_k||^2
+ *
+ *   z         f32 [N, D]
+ *   points    f32 [K, D], persistent
+ *   scale     > 0; 1 / D: the mean of the squares
+ *   rate      factor on the gradient of the points, >= 0; 1: the gradient
+ *   returns   f32 [N, K]
+ *   errors    HANDLE; SHAPE; ARG
+ *   numerics  as osr_anchor_distance */
+OSR_API osr_tensor osr_squared_distance(osr_ctx *ctx, osr_tensor z, osr_tensor points, float scale,
+                                        float rate);
 
 /* osr_backward - gradients of a loss with respect to every parameter it depends on
  *
@@ -857,8 +881,8 @@ typedef enum osr_vgg32_init {
                               with the DIFAIR head Glorot uniform for the last convolution     */
 } osr_vgg32_init;
 
-/* The variants of the nine-convolution network of Neal et al. {0} with `out` set is CAC's without
- * dropout. */
+/* The variants of the nine-convolution network of Neal et al., and of the other networks as far as
+ * their rows say. {0} with `out` set is CAC's without dropout. */
 typedef struct osr_vgg32_desc {
     int out;                 /* features or classes that the head gives                       */
     osr_vgg32_head head;
@@ -869,6 +893,7 @@ typedef struct osr_vgg32_desc {
     int pad_same;            /* non-zero: TensorFlow's padding of the stride-2 convolutions   */
     int no_bias;             /* of the linear head                                            */
     float eps, momentum;     /* batch normalisation; 0: PyTorch's                             */
+    int side;                /* rows of the images, for the flattened head's init; 0: 32      */
 } osr_vgg32_desc;
 
 #define OSR_VGG32_LAYERS 40
@@ -881,6 +906,33 @@ typedef struct osr_vgg32_desc {
  *   errors    none
  *   source    Neal et al., ECCV 2018 (network of the counterfactual-open-set code) */
 OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers);
+
+#define OSR_NETWORK_LAYERS 96 /* most layers of a ready network */
+
+/* One row a ready network, for images of 32 or 64 pixels (any size that its strides can halve).
+ * Residual networks always pool; of the variant they read out, head (FLATTEN pools too), no_bias,
+ * eps, momentum, and dropout, which then lies between the two convolutions of each block. Their
+ * convolutions start Kaiming normal, fan-out; the linear head U(+-1 / sqrt(in)), bias 0. */
+typedef struct osr_network_row {
+    const char *name, *help;
+    int (*table)(const osr_vgg32_desc *variant, osr_layer *layers); /* fills OSR_NETWORK_LAYERS
+                                                                       at most; their number */
+    int residual;
+    const char *source;
+} osr_network_row;
+
+/* osr_network_at - a ready network by its place in the table
+ *
+ *   index     0, 1, ... until the answer is NULL
+ *   returns   a constant row; NULL outside
+ *   errors    none */
+OSR_API const osr_network_row *osr_network_at(int index);
+
+/* osr_network_find - a ready network by its name
+ *
+ *   returns   a constant row; NULL for an unknown name or NULL
+ *   errors    none */
+OSR_API const osr_network_row *osr_network_find(const char *name);
 
 /* == losses == --------------------------------------------------------------------------------- */
 
@@ -971,6 +1023,59 @@ OSR_API osr_tensor osr_loss_correlation(osr_ctx *ctx, osr_tensor w, int features
  *   source       Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, eq. 2, 3 */
 OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor labels,
                                  float temperature, float margin);
+
+#define OSR_MOVR_ROTATION 0.1f /* weight of the rotation head, see osr_model_train */
+
+/* osr_loss_ovr - one-versus-rest: K binary problems
+ *
+ *   L = mean_n sum_k [ softplus(z_nk) - 1{k = y_n} z_nk ]
+ *
+ *   logits     f32 [N, K]
+ *   labels     [N] with K classes
+ *   returns    f32 []
+ *   errors     HANDLE; SHAPE
+ *   numerics   softplus(-z) for the label's class: no digits cancel
+ *   source     Shu et al. (DOC), EMNLP 2017, arXiv:1709.08716; Park et al., arXiv:2209.11436, eq. 2
+ *   differs    the published code of Neal et al. takes the mean over the classes, too */
+OSR_API osr_tensor osr_loss_ovr(osr_ctx *ctx, osr_tensor logits, osr_tensor labels);
+
+/* One row a method's loss. The last four have learned points p_k beside the cross-entropy. */
+typedef enum osr_loss_kind {
+    OSR_LOSS_CE,
+    OSR_LOSS_CAC,
+    OSR_LOSS_DIFAIR,
+    OSR_LOSS_MOVR,
+    OSR_LOSS_OVR,
+    OSR_LOSS_CENTER,
+    OSR_LOSS_GCPL,
+    OSR_LOSS_RPL,
+    OSR_LOSS_ARPL
+} osr_loss_kind;
+
+#define OSR_POINTS_LAMBDA 0.1f   /* weight of the term, codes of GCPL, RPL and ARPL */
+#define OSR_CENTER_LAMBDA 0.003f /* the same of the centre loss, its paper on MNIST */
+
+/* osr_loss_points - the second term of the losses with learned points
+ *
+ *   L = cross_entropy(z) + lambda T, with d_nk = ||x_n - p_k||^2 / D for D features:
+ *   CENTER  T = mean_n d_ny / 2, d without 1 / D;   z from a linear layer
+ *   GCPL    T = mean_n d_ny / 2;                    z = -d
+ *   RPL     T = mean_n (d_ny - R)^2;                z = d
+ *   ARPL    T = mean_n max(0, d_ny - R + 1);        z = d - x p'
+ *
+ *   distances  f32 [N, K]  d, from osr_squared_distance
+ *   labels     [N] with K classes
+ *   radius     f32 [1]  R, a parameter; {0} for CENTER and GCPL
+ *   returns    f32 []  T
+ *   errors     HANDLE; SHAPE; ARG another kind
+ *   differs    Wen et al. move a centre by half the mean gap to its images in each step; here the
+ *              optimiser moves it by the gradient of T, without lambda as in the published code:
+ *              rate 1 / lambda of osr_squared_distance
+ *   source     Wen et al., ECCV 2016 (CENTER); Yang et al., CVPR 2018, arXiv:1805.03438 (GCPL);
+ *              Chen et al., ECCV 2020, arXiv:2011.00178 (RPL), TPAMI 2021, arXiv:2103.00953 (ARPL);
+ *              the last three as in the published code of ARPL */
+OSR_API osr_tensor osr_loss_points(osr_ctx *ctx, osr_loss_kind kind, osr_tensor distances,
+                                   osr_tensor labels, osr_tensor radius);
 
 /* == optimisers and schedules == --------------------------------------------------------------- */
 
@@ -1078,17 +1183,24 @@ enum {
     OSR_OUT_LOGITS = 1,        /* z [K]                                                    */
     OSR_OUT_DISTANCES = 2,     /* d [K] >= 0, to the class anchors or centres              */
     OSR_OUT_COSINES = 4,       /* c [K], to the class prototypes                           */
-    OSR_OUT_REPRESENTATION = 8 /* r [D]                                                    */
+    OSR_OUT_REPRESENTATION = 8, /* r [D] whose values belong to classes                    */
+    OSR_OUT_FEATURES = 16,     /* f [F]: osr_model_feature_dims                            */
+    OSR_OUT_JACOBIAN = 32,     /* norm of the Jacobian                                     */
+    OSR_OUT_LOSSES = 64,       /* the method's loss under each label [K]                   */
+    OSR_OUT_ALWAYS = 112       /* these three: every method gives them                     */
 };
 
 /* Outputs of a number of images; a pointer that the row does not need may be NULL. */
 typedef struct osr_score_input {
     const float *logits, *distances, *cosines; /* [images, classes]                          */
     const float *representation;               /* [images, dims]                             */
+    const float *features, *losses;            /* [images, feature_dims], [images, classes]  */
+    const double *jacobian;                    /* [images]                                   */
     int classes, dims;         /* K >= 1; D >= 1 where the representation is read              */
+    int feature_dims;          /* F >= 1 where the features are read                           */
     float temperature;         /* T of movr and movr_margin; 0: OSR_MOVR_TEMPERATURE           */
     float margin;              /* m of movr_margin in radians, zero means zero                 */
-    const double *calibration; /* what the row's `calibration` says; NULL where it says nothing */
+    const float *calibration;  /* the tensor that the row names; NULL where it names none      */
     size_t calibration_count;  /* values at calibration                                        */
 } osr_score_input;
 
@@ -1096,7 +1208,8 @@ typedef struct osr_score_input {
 typedef struct osr_score_row {
     const char *name;
     unsigned needs;          /* OSR_OUT_ bits                                                  */
-    const char *calibration; /* the model-file tensor with its own numbers, NULL: it has none  */
+    const char *calibration; /* the model-file tensor with its own numbers, NULL: it has none;
+                                osr_model_calibrate_start */
     double (*fn)(const osr_score_input *in); /* of the first image; reads without checking     */
     const char *help, *source;
 } osr_score_row;
@@ -1128,6 +1241,19 @@ OSR_API const osr_score_row *osr_score_at(int index);
  *   errors    none */
 OSR_API const osr_score_row *osr_score_find(const char *name);
 
+/* osr_score_lacks - what a score reads and a method does not give
+ *
+ *   outputs   the OSR_OUT_ bits of an osr_method_row; OSR_OUT_ALWAYS is taken for granted
+ *   returns   "logits" and the like, constant text; NULL where nothing is missing
+ *   errors    none
+ *   source    osr_score_row */
+OSR_API const char *osr_score_lacks(const osr_score_row *row, unsigned outputs);
+
+#define OSR_OPENMAX_TAIL 20
+#define OSR_OPENMAX_ALPHA 10
+#define OSR_MAHALANOBIS_MOST 1024 /* features F */
+#define OSR_JACOBIAN_SCORE_DIRECTIONS 8
+
 /* osr_score_compute - one score for a number of images
  *
  *   msp           1 - max_k p_k,  p = softmax(z)
@@ -1140,19 +1266,31 @@ OSR_API const osr_score_row *osr_score_find(const char *name);
  *   max_cosine    -max_k c_k
  *   movr          ln(1 + exp(-T s_y)) + sum_{k != y} ln(1 + exp(T s_k)),  s = c,  y = argmax c
  *   movr_margin   the same with s_k = cos(arccos(c_k) + m)
+ *   openmax       u - ln sum_k exp(v'_k),  v'_k = z_k (1 - w_k r_k),  u = sum_k z_k w_k r_k,
+ *                 r = (A + 1 - i) / A for the i-th largest z_k, i <= A = min(10, K), else 0,
+ *                 w_k = 1 - exp(-(x / scale_k)^shape_k), x = max(0, ||z - mean_k|| + 1 - shift_k)
+ *   ncm           min_k ||f - mean_k||
+ *   mahalanobis   min_k sqrt((f - mean_k)' S^-1 (f - mean_k)), S = (1 - rho) C + rho tr(C) / F I,
+ *                 C the covariance within classes, rho by OAS
+ *   jacobian      osr_model_jacobian: FD, NORMALISED, 8 Rademacher directions of seed 0 always, so
+ *                 that a threshold holds later; 16 further passes an image
+ *   sample_loss   min_k L(x, k), L the method's loss without label smoothing, margin and the second
+ *                 term of learned points: that of the predicted class
  *
  *   row       from osr_score_find or osr_score_at
  *   in        the outputs that row->needs names
  *   images    N >= 0
  *   scores    f64 [N]      larger = more unknown
  *   returns   OK or the first error; scores are not to be used after an error
- *   errors    ARG a NULL pointer, a size, or T or m not usable; NAN an input value that is not
- *             finite (the message has the number of such images and the index of the first)
+ *   errors    ARG a NULL pointer, a size, the calibration, or T or m not usable; NAN an input value
+ *             that is not finite (the message has the number of such images and the first index)
  *   numerics  double; sums of exponentials from the largest down, 1 - p_k as the sum of the other
  *             classes, so that no digits cancel; cosines clamped to 1 - 1e-6 as in the loss;
- *             with one class msp, entropy and cac are 0 for every image
+ *             with one class msp, entropy and cac are 0 for every image. sample_loss is f32 from
+ *             the device: a softmax loss below 6e-8 is 0
  *   differs   msp is published as -max p: the same order, without ties where max p rounds to 1.
- *             m-OvR's paper has the margin in training; movr scores the plain cosines
+ *             m-OvR's paper has the margin in training; movr scores the plain cosines. OpenMax is
+ *             published as P = exp(u) / (exp(u) + sum_k exp(v'_k)): this is ln(P / (1 - P))
  *   source    each row's `source` */
 OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
                                      const osr_score_input *in, int images, double *scores);
@@ -1499,12 +1637,13 @@ OSR_API void osr_writer_destroy(osr_writer *writer);
 /* The numbers of the methods' losses. Zero means zero; a method's row has the published values. */
 typedef struct osr_method_numbers {
     float alpha;       /* CAC, DIFAIR: anchor magnitude, > 0                                  */
-    float lambda;      /* CAC: anchor term; DIFAIR: correlation penalty                       */
+    float lambda;      /* CAC: anchor term; DIFAIR: correlation penalty; learned points: T    */
     float radius;      /* DIFAIR: of the distance between two anchors, > 0                    */
     float pull;        /* DIFAIR: weight of the distance inside the radius                    */
     float temperature; /* m-OvR, > 0                                                          */
     float margin;      /* m-OvR, radians                                                      */
-    float smoothing;   /* cross-entropy: label smoothing                                      */
+    float smoothing;   /* cross-entropy, with or without points: label smoothing              */
+    float rotation;    /* any: weight of the rotation head, see osr_model_train; 0: none      */
     int features;      /* DIFAIR: dimensions a class, >= 1                                    */
     int correlation;   /* DIFAIR: an osr_correlation                                          */
 } osr_method_numbers;
@@ -1523,6 +1662,7 @@ typedef struct osr_method_row {
     osr_predict_rule rule;    /* the known class                                              */
     const char *score;        /* by default                                                   */
     int calibrates;           /* 1: anchors become class means after training                 */
+    osr_loss_kind loss;
     osr_vgg32_desc vgg32;     /* variant of VGG32; `out` is set by the number of classes      */
     osr_method_numbers numbers;
     osr_recipe recipe;
@@ -1550,7 +1690,7 @@ OSR_API const osr_method_row *osr_method_find(const char *name);
 
 /* osr_method_width - how many values the last layer of a method's network gives
  *
- *   returns   ce, cac: K; difair: K * features; movr: 0, any width
+ *   returns   ce, cac, ovr, center: K; difair: K * features; movr, gcpl, rpl, arpl: 0, any width
  *   errors    none */
 OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numbers *numbers,
                              int classes);
@@ -1610,6 +1750,7 @@ OSR_API const osr_named *osr_model_tensors(const osr_model *model, int *count);
 typedef struct osr_model_values {
     osr_tensor logits, distances, cosines; /* [N, K]                                          */
     osr_tensor representation;             /* [N, D]: what scores and Jacobian norms read     */
+    osr_tensor maps;                       /* [N, h, w, C]: the last layer with places; or {0}  */
     osr_tensor loss, correct;              /* [] ; only where labels were given               */
 } osr_model_values;
 
@@ -1633,7 +1774,14 @@ OSR_API osr_status osr_model_forward(osr_model *model, osr_tensor images, osr_te
  *   loss       out, mean over the batch; NULL: not read
  *   correct    out, number of images whose class is right; NULL: not read
  *   returns    OK
- *   errors     as the ops; NAN an image value is not finite */
+ *   errors     as the ops; NAN an image value is not finite
+ *
+ * With a weight `rotation` the network reads each (square) image turned by 0, 90, 180 and 270
+ * degrees; a linear layer on the representation tells which, and the mean cross-entropy of the
+ * four, weighted, is added to the loss. The method's own loss is of the upright images.
+ *
+ *   source     Park et al., arXiv:2209.11436, L_self; which head, the paper leaves open
+ *   differs    the row of m-OvR has weight 0, for it is four times the work; OSR_MOVR_ROTATION */
 OSR_API osr_status osr_model_train(osr_model *model, const float *images, const int32_t *labels,
                                    int n, const osr_optimiser_desc *optimiser, float *loss,
                                    float *correct);
@@ -1643,12 +1791,25 @@ typedef struct osr_outputs {
     float *logits, *distances, *cosines; /* [n, K]                                            */
     float *representation;               /* [n, D], D = osr_model_dims                        */
     float *loss;                         /* [1], mean; needs labels                           */
+    float *features;                     /* [n, F], F = osr_model_feature_dims                */
+    float *losses;                       /* [n, K], of each label, as score sample_loss       */
+    double *jacobian;                    /* [n], as score jacobian                            */
 } osr_outputs;
 
 /* osr_model_dims - width D of the representation
  *
  *   errors    none */
 OSR_API int osr_model_dims(const osr_model *model);
+
+/* osr_model_feature_dims - width F of the features that ncm and mahalanobis read
+ *
+ *   the representation: what a final linear layer reads in methods with logits, else the network's
+ *   output. Where that is a flattened [H, W, C], its mean over H and W, as Lee et al. have it; of
+ *   methods with cosines at unit length
+ *
+ *   errors    none
+ *   source    Lee et al., NeurIPS 2018, arXiv:1807.03888, section 2.2 */
+OSR_API int osr_model_feature_dims(const osr_model *model);
 
 /* osr_model_run - outputs of a batch in eval mode
  *
@@ -1667,20 +1828,46 @@ OSR_API osr_status osr_model_run(osr_model *model, const float *images, const in
  *   scores    f64 [n]   larger = more unknown; NULL: not wanted
  *   classes   i32 [n]   the known class; NULL: not wanted
  *   returns   OK
- *   errors    UNSUPPORTED the method does not give what the score needs (named); NAN
+ *   errors    UNSUPPORTED the method does not give what the score needs, or the model lacks its
+ *             calibration (named); NAN
  *   source    the score's row */
 OSR_API osr_status osr_model_score(osr_model *model, const osr_score_row *row,
                                    const osr_outputs *outputs, int n, double *scores,
                                    int32_t *classes);
 
-/* osr_model_calibrate_start - begin the calibration that the method asks for after training
+/* osr_model_has_score - can the model give this score?
  *
- *   CAC: each anchor becomes the mean logit of its class's correctly classified training images
+ *   returns   0 where its method does not give what the row needs, or the row's calibration is not
+ *             there; osr_model_score says which
+ *   errors    none */
+OSR_API int osr_model_has_score(const osr_model *model, const osr_score_row *row);
+
+enum {
+    OSR_CALIBRATE_METHOD = 1, /* what the method itself asks for after training               */
+    OSR_CALIBRATE_SCORES = 2, /* what the scores of the model read; saved with it             */
+    OSR_CALIBRATE_ALL = 3
+};
+
+/* osr_model_calibrate_start - begin a calibration, which images of the known classes follow
  *
- *   returns   OK; methods without calibration do nothing
- *   errors    MEMORY
- *   source    Miller et al., WACV 2021, arXiv:2004.02434, section 3.3 */
-OSR_API osr_status osr_model_calibrate_start(osr_model *model);
+ *   METHOD  CAC: each anchor becomes the mean logit of its class's correctly classified images.
+ *           Other methods: nothing
+ *   SCORES  score.openmax     [K, K + 3]: mean logits of the class's correctly classified images,
+ *                             then shift, scale and shape of the Weibull distribution of the 20
+ *                             largest of their distances to that mean, plus 1; 0 0 0 (never
+ *                             revised) where no two differ. Of methods with logits
+ *           score.ncm         [K, F]: mean features of each class
+ *           score.mahalanobis [K + F, F]: W mean_k, then W, W' W = S^-1; not for F > 1024. With
+ *                             S = tr(C) / F I where C is 0, W = I for that, too
+ *           a class without an image lies at 1e18 in the last two
+ *
+ *   what      one of these or both
+ *   returns   OK
+ *   errors    MEMORY, K + 1 floats for each correct image until the end
+ *   numerics  double sums in the order of the images; the results are rounded to float, so that
+ *             the saved model gives the same scores
+ *   source    Miller et al., WACV 2021, arXiv:2004.02434, section 3.3; the scores' rows */
+OSR_API osr_status osr_model_calibrate_start(osr_model *model, unsigned what);
 
 /* osr_model_calibrate_add - add a batch of training images, without augmentation
  *
@@ -1693,7 +1880,8 @@ OSR_API osr_status osr_model_calibrate_add(osr_model *model, const float *images
 
 /* osr_model_calibrate_end - put the calibration into force
  *
- *   empty     out: number of classes without a correct image, whose anchor stays; may be NULL
+ *   empty     out: number of classes without a correct image, whose anchor stays and which OpenMax
+ *             never revises; 0 for methods without logits; may be NULL
  *   returns   OK
  *   errors    ARG not started
  *   numerics  sums in double, in the order of the images */
@@ -1704,7 +1892,7 @@ OSR_API osr_status osr_model_calibrate_end(osr_model *model, int *empty);
  *   row        the score it belongs to
  *   threshold  any number but NaN
  *   returns    OK
- *   errors     ARG; UNSUPPORTED the method does not give what the score needs */
+ *   errors     ARG; UNSUPPORTED as osr_model_score */
 OSR_API osr_status osr_model_set_threshold(osr_model *model, const osr_score_row *row,
                                            double threshold);
 
@@ -1784,8 +1972,9 @@ OSR_API osr_status osr_model_write(osr_model *model, osr_writer *writer, int mom
 /* osr_model_read - make the model that a file holds
  *
  *   metadata  osr.method, osr.net, osr.layers, osr.input (H W C), osr.mean, osr.std, osr.classes
- *             (one name a line), osr.score, osr.threshold, osr.numbers
- *   tensors   as osr_model_tensors names them; opt.m.*, opt.v.* the optimiser's state
+ *             (one name a line), osr.score, osr.threshold, osr.numbers, osr.rotation
+ *   tensors   as osr_model_tensors names them; opt.m.*, opt.v.* the optimiser's state; score.* as
+ *             osr_model_calibrate_start, each may be missing
  *   out       the model
  *   returns   OK
  *   errors    FORMAT what is missing or does not fit; SHAPE; MEMORY
@@ -1917,7 +2106,7 @@ typedef enum osr__file {
     X(softmax, rows) X(softmax_dx, rows) X(logsumexp, rows) X(logsumexp_dx, rows)                  \
     X(row_sum, rows) X(row_spread, rows) X(pick, rows) X(pick_dx, rows) X(row_correct, rows)       \
     X(normalise, rows) X(normalise_dx, rows) X(anchor_distance, rows)                              \
-    X(anchor_distance_dx, rows)                                                                    \
+    X(anchor_distance_dx, rows) X(anchor_distance_da, rows)                                        \
     X(loss_cross_entropy, loss) X(loss_cross_entropy_dx, loss) X(loss_cac, loss)                   \
     X(loss_cac_dx, loss) X(loss_difair, loss) X(loss_difair_dx, loss) X(loss_movr, loss)           \
     X(loss_movr_dx, loss) X(correlation_stats, loss) X(correlation_rho, loss)                      \
@@ -2073,6 +2262,7 @@ struct osr_ctx {
     osr__plan **plans;
     size_t plan_count, plan_capacity;
     osr__plan *making;
+    int loss_rows; /* 1: losses are recorded as one value a row, not as their mean */
     int measuring; /* 1: count scratch only, 0: emit launches */
     size_t scratch_next;
     uint32_t making_node;
@@ -4108,6 +4298,9 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(normalise_dx, osr__lower_rows_dx, NULL, 1)                                                   \
     X(anchor_distance, osr__lower_distance, osr__back_distance, 1)                                 \
     X(anchor_distance_dx, osr__lower_distance_dx, NULL, 1)                                         \
+    X(anchor_distance_da, osr__lower_distance_dx, NULL, 1)                                         \
+    X(first_rows, osr__lower_first_rows, osr__back_first_rows, 1)                                  \
+    X(first_rows_dx, osr__lower_first_rows, NULL, 1)                                               \
     X(loss_cross_entropy, osr__lower_loss, osr__back_loss, 1)                                      \
     X(loss_cross_entropy_dx, osr__lower_loss_dx, NULL, 1)                                          \
     X(loss_cac, osr__lower_loss, osr__back_loss, 1)                                                \
@@ -4116,6 +4309,8 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(loss_difair_dx, osr__lower_loss_dx, NULL, 1)                                                 \
     X(loss_movr, osr__lower_loss, osr__back_loss, 1)                                               \
     X(loss_movr_dx, osr__lower_loss_dx, NULL, 1)                                                   \
+    X(loss_ovr, osr__lower_loss, osr__back_loss, 1)                                                \
+    X(loss_ovr_dx, osr__lower_loss_dx, NULL, 1)                                                    \
     X(loss_correlation, osr__lower_correlation, osr__back_correlation, 1)                          \
     X(loss_correlation_dw, osr__lower_correlation_dw, NULL, 0)                                     \
     X(optimiser, osr__lower_optimiser, NULL, 0)                                                    \
@@ -4960,7 +5155,8 @@ static void osr__lower_bias(osr_ctx *ctx, uint32_t i)
         osr__run_planes(ctx, r->shape);
         return;
     }
-    osr__args(ctx, "dddii", r->in[0], r->in[1], i, (int)osr_shape_count(r->shape), r->shape.dim[1]);
+    osr__args(ctx, "dddii", r->in[0], r->in[1], i, (int)osr_shape_count(r->shape),
+              osr__ref_shape(ctx, r->in[1]).dim[0]);
     osr__run_flat(ctx, osr_shape_count(r->shape));
 }
 
@@ -4969,7 +5165,7 @@ static void osr__lower_bias_db(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = osr__rec(ctx, r->in[0])->shape;
-    const int c = s.dim[s.rank - 1], c8 = osr__blocks(c) * 8;
+    const int c = r->shape.dim[0], c8 = osr__blocks(c) * 8;
     int part = 0;
     if (osr__is_image(s)) {
         part = osr__scratch(ctx, (size_t)s.dim[0] * (size_t)c8);
@@ -4995,7 +5191,8 @@ OSR_API osr_tensor osr_bias(osr_ctx *ctx, osr_tensor tx, osr_tensor tb)
         return osr__handle(ctx, 0);
     s = osr__ref_shape(ctx, x);
     sb = osr__ref_shape(ctx, b);
-    if ((s.rank != 2 && s.rank != 4) || sb.rank != 1 || sb.dim[0] != s.dim[s.rank - 1]
+    if ((s.rank != 1 && s.rank != 2 && s.rank != 4) || sb.rank != 1
+        || sb.dim[0] != (s.rank == 1 ? 1 : s.dim[s.rank - 1])
         || !osr__is_persist(b) || osr__is_persist(x))
         return osr__none(osr__fail(ctx, OSR_SHAPE, "bias: x is %s but b is %s%s",
                                    osr__shape_text(s).s, osr__shape_text(sb).s,
@@ -6363,29 +6560,34 @@ static void osr__lower_distance(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape a = osr__ref_shape(ctx, r->in[1]);
     osr__begin(ctx, OSR__K_anchor_distance);
-    osr__args(ctx, "dddii", r->in[0], r->in[1], i, a.dim[0], a.dim[1]);
+    osr__args(ctx, "dddiif", r->in[0], r->in[1], i, a.dim[0], a.dim[1], r->fa[0]);
     osr__run(ctx, (size_t)r->shape.dim[0]);
 }
 
-/* in = dd, z, anchors, d */
+/* in = dd, z, anchors, d; by z or by the anchors. fa = scale of the square or 0, rate */
 static void osr__lower_distance_dx(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape a = osr__ref_shape(ctx, r->in[2]);
+    const int by_z = r->op == OSR__OP_anchor_distance_dx;
     int k;
-    osr__begin(ctx, OSR__K_anchor_distance_dx);
+    osr__begin(ctx, by_z ? OSR__K_anchor_distance_dx : OSR__K_anchor_distance_da);
     for (k = 0; k < 4; ++k)
         osr__arg_dense(ctx, r->in[k]);
-    osr__args(ctx, "dii", i, a.dim[0], a.dim[1]);
+    osr__args(ctx, "diif", i, a.dim[0], a.dim[1], r->fa[0]);
+    if (!by_z)
+        osr__args(ctx, "if", osr__ref_shape(ctx, r->in[1]).dim[0], r->fa[1]);
     osr__run(ctx, (size_t)r->shape.dim[0]);
 }
 
-OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor tz, osr_tensor ta)
+/* scale 0: the distance itself */
+static osr_tensor osr__distance(osr_ctx *ctx, osr_tensor tz, osr_tensor ta, float scale, float rate)
 {
     const uint32_t z = osr__matrix(ctx, tz, "anchor_distance", "z");
     const uint32_t a = osr__matrix(ctx, ta, "anchor_distance", "anchors");
     osr__node *node;
     osr_shape sz, sa;
+    uint32_t i;
     if (z == 0 || a == 0)
         return osr__handle(ctx, 0);
     sz = osr__ref_shape(ctx, z);
@@ -6395,21 +6597,84 @@ OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor tz, osr_tensor t
                                    "anchor_distance: z is %s but the anchors are %s%s",
                                    osr__shape_text(sz).s, osr__shape_text(sa).s,
                                    osr__is_persist(a) ? "" : " and not persistent"));
-    return osr__handle(ctx, osr__append(ctx, OSR__OP_anchor_distance,
-                                        osr_shape_make(2, sz.dim[0], sa.dim[0], 0, 0), z, a, 0,
-                                        &node));
+    i = osr__append(ctx, OSR__OP_anchor_distance, osr_shape_make(2, sz.dim[0], sa.dim[0], 0, 0), z,
+                    a, 0, &node);
+    if (i != 0) {
+        node->r.fa[0] = scale;
+        node->r.fa[1] = rate;
+    }
+    return osr__handle(ctx, i);
+}
+
+OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor z, osr_tensor anchors)
+{
+    return osr__distance(ctx, z, anchors, 0.0f, 1.0f);
+}
+
+OSR_API osr_tensor osr_squared_distance(osr_ctx *ctx, osr_tensor z, osr_tensor points, float scale,
+                                        float rate)
+{
+    if (scale > 0.0f && scale <= FLT_MAX && rate >= 0.0f && rate <= FLT_MAX)
+        return osr__distance(ctx, z, points, scale, rate);
+    return osr__none(osr__fail(ctx, OSR_ARG, "squared_distance: scale %g, rate %g", (double)scale,
+                               (double)rate));
 }
 
 static void osr__back_distance(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
-    uint32_t dz;
-    if (!osr__wants(ctx, r.in[0]))
-        return;
-    dz = osr__like(ctx, OSR__OP_anchor_distance_dx, r.in[0], dy, r.in[0], r.in[1]);
-    if (dz != 0)
-        osr__rec(ctx, dz)->in[3] = i;
-    osr__give(ctx, r.in[0], dz);
+    int k;
+    for (k = 0; k < 2; ++k) {
+        uint32_t g;
+        if (!osr__wants(ctx, r.in[k]))
+            continue;
+        g = osr__like(ctx, k == 0 ? OSR__OP_anchor_distance_dx : OSR__OP_anchor_distance_da,
+                      r.in[k], dy, r.in[0], r.in[1]);
+        if (g != 0) {
+            osr__rec(ctx, g)->in[3] = i;
+            memcpy(osr__rec(ctx, g)->fa, r.fa, sizeof r.fa);
+        }
+        osr__give(ctx, r.in[k], g);
+    }
+}
+
+/* The rows, or their gradient with zeros below: in = x or dy. */
+static void osr__lower_first_rows(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const int all = (int)osr_shape_count(r->shape);
+    const int given = (int)osr_shape_count(osr__ref_shape(ctx, r->in[0]));
+    const int rows = given < all ? given : all;
+    if (rows < all) {
+        osr__begin(ctx, OSR__K_fill_dense);
+        osr__args(ctx, "dif", i, all, 0.0f);
+        osr__run_flat(ctx, (size_t)all);
+    }
+    osr__begin(ctx, OSR__K_map_dense);
+    osr__args(ctx, "dddiiff", r->in[0], r->in[0], i, rows, osr__map_code(OSR__OP_affine), 1.0f,
+              0.0f);
+    osr__run_flat(ctx, (size_t)rows);
+}
+
+OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor tx, int rows)
+{
+    const uint32_t x = osr__matrix(ctx, tx, "first_rows", "x");
+    osr__node *node;
+    osr_shape s;
+    if (x == 0)
+        return osr__handle(ctx, 0);
+    s = osr__ref_shape(ctx, x);
+    if (rows < 1 || rows > s.dim[0]) {
+        osr__fail(ctx, OSR_SHAPE, "first_rows: %d rows of x %s", rows, osr__shape_text(s).s);
+        return osr__handle(ctx, 0);
+    }
+    s.dim[0] = rows;
+    return osr__handle(ctx, osr__append(ctx, OSR__OP_first_rows, s, x, 0, 0, &node));
+}
+
+static void osr__back_first_rows(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_simple(ctx, i, OSR__OP_first_rows_dx, dy, 0, 0);
 }
 
 OSR_API int osr_op_count(void)
@@ -6753,17 +7018,17 @@ static void osr__vgg32_dropout(const osr_vgg32_desc *d, osr_layer *layers, int *
     l->channels = !d->dropout_elements;
 }
 
-static void osr__vgg32_head(const osr_vgg32_desc *d, osr_layer *layers, int *n)
+/* The head on a map of `width` channels; `flat` is what the map gives flattened. */
+static void osr__net_head(const osr_vgg32_desc *d, osr_layer *layers, int *n, int width, int flat)
 {
     osr_layer *l;
-    const int normal = d->init == OSR_VGG32_NORMAL005;
     if (d->head == OSR_VGG32_DIFAIR) {
         l = osr__layer_next(layers, n, OSR_LAYER_CONV);
         l->out = d->out;
         l->size = 3;
         l->pad = 1;
         l->init = osr__init_make(OSR_INIT_UNIFORM, 0.0f,
-                                 sqrtf(6.0f / (1152.0f + 9.0f * (float)d->out)));
+                                 sqrtf(6.0f / (9.0f * (float)width + 9.0f * (float)d->out)));
         osr__layer_next(layers, n, OSR_LAYER_LEAKY_RELU);
     }
     if (d->head == OSR_VGG32_FLATTEN)
@@ -6775,14 +7040,15 @@ static void osr__vgg32_head(const osr_vgg32_desc *d, osr_layer *layers, int *n)
     l = osr__layer_next(layers, n, OSR_LAYER_LINEAR);
     l->out = d->out;
     l->bias = !d->no_bias;
-    if (normal && d->head == OSR_VGG32_GAP)
-        l->init = osr__init_make(OSR_INIT_UNIFORM, 0.0f, 1.0f / sqrtf(128.0f));
-    else if (normal)
-        l->init = osr__init_make(OSR_INIT_UNIFORM, 0.0f, 1.0f / sqrtf(2048.0f));
+    if (d->init == OSR_VGG32_NORMAL005)
+        l->init = osr__init_make(
+            OSR_INIT_UNIFORM, 0.0f,
+            1.0f / sqrtf((float)(d->head == OSR_VGG32_FLATTEN ? flat : width)));
 }
 
 OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers)
 {
+    const int side = ((desc->side > 0 ? desc->side : 32) + 7) / 8; /* of the last map */
     int n = 0, i;
     for (i = 1; i <= 9; ++i) {
         osr_layer *l;
@@ -6804,8 +7070,115 @@ OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers)
         if (!desc->dropout_before && i % 3 == 0)
             osr__vgg32_dropout(desc, layers, &n);
     }
-    osr__vgg32_head(desc, layers, &n);
+    osr__net_head(desc, layers, &n, 128, 128 * side * side);
     return n;
+}
+
+static osr_layer *osr__conv_layer(osr_layer *layers, int *n, int out, int size, int stride)
+{
+    osr_layer *l = osr__layer_next(layers, n, OSR_LAYER_CONV);
+    l->out = out;
+    l->size = size;
+    l->stride = stride;
+    l->pad = size / 2;
+    return l;
+}
+
+static void osr__norm_layer(const osr_vgg32_desc *d, osr_layer *layers, int *n, int relu)
+{
+    osr_layer *l = osr__layer_next(layers, n, OSR_LAYER_BATCHNORM);
+    l->eps = d->eps;
+    l->momentum = d->momentum;
+    if (relu)
+        osr__layer_next(layers, n, OSR_LAYER_LEAKY_RELU);
+}
+
+/* Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes. With
+ * `pre` normalisation and ReLU come before each convolution and the 1x1 one reads what they give;
+ * else they come after, ReLU of the second one after the sum. */
+static void osr__basic_block(const osr_vgg32_desc *d, osr_layer *layers, int *n, int out,
+                             int stride, int project, int pre)
+{
+    int x = *n, body; /* number of layers up to a value, which is how `from` and `with` name it */
+    if (pre) {
+        osr__norm_layer(d, layers, n, 1);
+        x = project ? *n : x;
+    }
+    osr__conv_layer(layers, n, out, 3, stride);
+    osr__norm_layer(d, layers, n, 1);
+    osr__vgg32_dropout(d, layers, n);
+    osr__conv_layer(layers, n, out, 3, 1);
+    if (!pre)
+        osr__norm_layer(d, layers, n, 0);
+    body = *n;
+    if (project) {
+        osr__conv_layer(layers, n, out, 1, stride)->from = x;
+        if (!pre)
+            osr__norm_layer(d, layers, n, 0);
+    }
+    osr__layer_next(layers, n, OSR_LAYER_ADD)->with = project ? body : x;
+    if (!pre)
+        osr__layer_next(layers, n, OSR_LAYER_LEAKY_RELU);
+}
+
+/* A 3x3 stem of `width` channels, stages of two blocks of which each but the first halves the
+ * image, and the head. */
+static int osr__residual(const osr_vgg32_desc *desc, osr_layer *layers, int width,
+                         const int *stages, int count, int pre)
+{
+    osr_vgg32_desc d = *desc;
+    int n = 0, i;
+    d.head = d.head == OSR_VGG32_FLATTEN ? OSR_VGG32_GAP : d.head;
+    d.init = OSR_VGG32_NORMAL005; /* of the head */
+    osr__conv_layer(layers, &n, width, 3, 1);
+    if (!pre)
+        osr__norm_layer(&d, layers, &n, 1);
+    for (i = 0; i < count; ++i) {
+        osr__basic_block(&d, layers, &n, stages[i], i > 0 ? 2 : 1, stages[i] != width, pre);
+        osr__basic_block(&d, layers, &n, stages[i], 1, 0, pre);
+        width = stages[i];
+    }
+    if (pre)
+        osr__norm_layer(&d, layers, &n, 1);
+    osr__net_head(&d, layers, &n, width, 0);
+    return n;
+}
+
+static int osr__wrn_16_4(const osr_vgg32_desc *desc, osr_layer *layers)
+{
+    static const int stages[3] = { 64, 128, 256 };
+    return osr__residual(desc, layers, 16, stages, 3, 1);
+}
+
+static int osr__resnet_18(const osr_vgg32_desc *desc, osr_layer *layers)
+{
+    static const int stages[4] = { 64, 128, 256, 512 };
+    return osr__residual(desc, layers, 64, stages, 4, 0);
+}
+
+static const osr_network_row osr__networks[] = {
+    { "vgg32", "nine 3x3 convolutions, three of them with stride 2", osr_net_vgg32, 0,
+      "Neal et al., ECCV 2018 (network of the counterfactual-open-set code)" },
+    { "wrn-16-4", "wide residual network: 16 layers, normalisation first, 4 times the width",
+      osr__wrn_16_4, 1, "Zagoruyko and Komodakis, BMVC 2016, arXiv:1605.07146" },
+    { "resnet-18", "residual network: 18 layers, 3x3 stem without pooling", osr__resnet_18, 1,
+      "He et al., CVPR 2016, arXiv:1512.03385; stem as its section 4.2 has it for 32 pixels" },
+};
+
+OSR_API const osr_network_row *osr_network_at(int index)
+{
+    const int count = (int)(sizeof osr__networks / sizeof osr__networks[0]);
+    return index >= 0 && index < count ? &osr__networks[index] : NULL;
+}
+
+OSR_API const osr_network_row *osr_network_find(const char *name)
+{
+    const osr_network_row *row;
+    int i;
+    for (i = 0; name != NULL && (row = osr_network_at(i)) != NULL; ++i)
+        if (strcmp(row->name, name) == 0)
+            return row;
+    return NULL;
 }
 
 /* == losses == --------------------------------------------------------------------------------- */
@@ -6823,6 +7196,7 @@ static const osr__loss_row *osr__loss_find(int op)
         { OSR__OP_loss_cac, 1, OSR__K_loss_cac, OSR__K_loss_cac_dx },
         { OSR__OP_loss_difair, 2, OSR__K_loss_difair, OSR__K_loss_difair_dx },
         { OSR__OP_loss_movr, 3, OSR__K_loss_movr, OSR__K_loss_movr_dx },
+        { OSR__OP_loss_ovr, 3, OSR__K_loss_movr, OSR__K_loss_movr_dx }, /* T = 0: logits */
     };
     size_t i = 0;
     while (rows[i].op != op && rows[i].op + 1 != op)
@@ -6836,13 +7210,17 @@ static void osr__lower_loss(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr__loss_row *row = osr__loss_find(r->op);
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
-    const int rows = osr__scratch(ctx, (size_t)s.dim[0]);
+    const int mean = r->shape.rank == 0;
+    const int rows = mean ? osr__scratch(ctx, (size_t)s.dim[0]) : 0;
     int k;
     osr__begin(ctx, row->forward);
-    osr__args(ctx, "dmsi", r->in[0], r->in[1], rows, s.dim[1]);
+    osr__args(ctx, mean ? "dms" : "dmm", r->in[0], r->in[1], mean ? (uint32_t)rows : i);
+    osr__arg_i(ctx, s.dim[1]);
     for (k = 0; k < row->numbers; ++k)
         osr__arg_f(ctx, r->fa[k]);
     osr__run(ctx, (size_t)s.dim[0]);
+    if (!mean)
+        return;
     osr__begin(ctx, OSR__K_sum_all);
     osr__args(ctx, "sidif", rows, 0, i, s.dim[0], 1.0f / (float)s.dim[0]);
     osr__run(ctx, 1);
@@ -6890,7 +7268,8 @@ static osr_tensor osr__loss(osr_ctx *ctx, int op, osr_tensor tx, osr_tensor labe
                   (double)b);
         return osr__handle(ctx, 0);
     }
-    i = osr__append(ctx, op, osr_shape_make(0, 0, 0, 0, 0), x, y, 0, &node);
+    i = osr__append(ctx, op, osr_shape_make(ctx->loss_rows, osr__ref_shape(ctx, x).dim[0], 0, 0, 0),
+                    x, y, 0, &node);
     if (i != 0) {
         node->r.fa[0] = a;
         node->r.fa[1] = b;
@@ -6926,6 +7305,28 @@ OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor la
                      (float)cos((double)margin), (float)sin((double)margin),
                      temperature > 0.0f && temperature <= FLT_MAX && margin >= 0.0f
                          && margin < 3.2f);
+}
+
+OSR_API osr_tensor osr_loss_ovr(osr_ctx *ctx, osr_tensor logits, osr_tensor labels)
+{
+    return osr__loss(ctx, OSR__OP_loss_ovr, logits, labels, 0.0f, 0.0f, 0.0f, 1);
+}
+
+OSR_API osr_tensor osr_loss_points(osr_ctx *ctx, osr_loss_kind kind, osr_tensor distances,
+                                   osr_tensor labels, osr_tensor radius)
+{
+    osr_tensor d;
+    if (kind < OSR_LOSS_CENTER || kind > OSR_LOSS_ARPL) {
+        osr__fail(ctx, OSR_ARG, "loss_points: kind %d has no learned points", (int)kind);
+        return osr__handle(ctx, 0);
+    }
+    d = osr_pick(ctx, distances, labels);
+    if (kind < OSR_LOSS_RPL)
+        return osr_affine(ctx, osr_mean(ctx, d), 0.5f, 0.0f);
+    d = osr_bias(ctx, osr_affine(ctx, d, -1.0f, 0.0f), radius); /* R - d */
+    if (kind == OSR_LOSS_RPL)
+        return osr_mean(ctx, osr_mul(ctx, d, d));
+    return osr_mean(ctx, osr_leaky_relu(ctx, osr_affine(ctx, d, -1.0f, 1.0f), 0.0f));
 }
 
 /* ia: features, absolute, (gradient:) whether to add; fa: weight of a pair. Statistics and
@@ -7235,6 +7636,11 @@ static int osr__argmin(const float *x, int n)
     return best;
 }
 
+static const float *osr__row(const float *x, int row, int columns)
+{
+    return x && columns > 0 ? x + (size_t)row * (size_t)columns : NULL;
+}
+
 /* The sum of exp(z_k - max z) over all classes but the largest: S in p_max = 1 / (1 + S). */
 static double osr__softmax_rest(const osr_score_input *in, int best)
 {
@@ -7331,6 +7737,146 @@ static double osr__score_movr_margin(const osr_score_input *in)
     return osr__movr_loss(in, (double)in->margin);
 }
 
+/* -- openmax -- */
+
+/* Two-parameter Weibull distribution of x_i + translate - min x by maximum likelihood: with
+ * t = ln x scaled to -1..0, sigma + mean t = sum t e^(t / sigma) / sum e^(t / sigma), whose two
+ * sides differ by a rising function of sigma. fit = min x, scale, shape; all 0 and 0 returned where
+ * no two x differ. x is overwritten. */
+static int osr__weibull_fit(double *x, size_t n, double translate, double fit[3])
+{
+    double low = 0.0, high = 1.0, range = 0.0, mean = 0.0, sigma, weight, sum;
+    size_t i;
+    fit[0] = fit[1] = fit[2] = 0.0;
+    for (i = 0; i < n; i++)
+        fit[0] = i == 0 || x[i] < fit[0] ? x[i] : fit[0];
+    for (i = 0; i < n; i++) {
+        x[i] = log1p((x[i] - fit[0]) / translate);
+        range = x[i] > range ? x[i] : range;
+    }
+    if (!(range > 0.0)) {
+        fit[0] = 0.0;
+        return 0;
+    }
+    for (i = 0; i < n; i++) {
+        x[i] = x[i] / range - 1.0;
+        mean += x[i] / (double)n;
+    }
+    for (;;) {
+        sigma = 0.5 * (low + high);
+        weight = sum = 0.0;
+        for (i = 0; i < n; i++) {
+            const double e = exp(x[i] / sigma);
+            weight += e;
+            sum += x[i] * e;
+        }
+        if (sigma <= low || sigma >= high)
+            break;
+        if (sigma + mean > sum / weight)
+            high = sigma;
+        else
+            low = sigma;
+    }
+    fit[1] = translate * exp(range * (sigma * log(weight / (double)n) + 1.0));
+    fit[2] = 1.0 / (range * sigma);
+    return 1;
+}
+
+/* Probability of at most v; 0 for a class without a fit. */
+static double osr__weibull_below(double v, double shift, double scale, double shape,
+                                 double translate)
+{
+    const double x = v + translate - shift;
+    return x <= 0.0 || scale <= 0.0 ? 0.0 : -expm1(-pow(x / scale, shape));
+}
+
+static double osr__euclidean(const float *a, const float *b, int n)
+{
+    double sum = 0.0;
+    int i;
+    for (i = 0; i < n; i++)
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return sqrt(sum);
+}
+
+/* Rows of calibration: mean logits [K], shift, scale, shape. */
+static double osr__score_openmax(const osr_score_input *in)
+{
+    const int k = in->classes, most = k < OSR_OPENMAX_ALPHA ? k : OSR_OPENMAX_ALPHA;
+    double unknown = 0.0, sum = 0.0, peak = -HUGE_VAL; /* sum_k exp(v'_k) = sum exp(peak) */
+    int i, j;
+    for (i = 0; i < k; i++) {
+        const float *c = in->calibration + (size_t)i * ((size_t)k + 3);
+        const double z = (double)in->logits[i];
+        double part = 0.0;
+        int rank = 0;
+        for (j = 0; j < k; j++)
+            rank += in->logits[j] > in->logits[i] || (in->logits[j] >= in->logits[i] && j < i);
+        if (rank < most)
+            part = z * (double)(most - rank) / (double)most
+                   * osr__weibull_below(osr__euclidean(in->logits, c, k), (double)c[k],
+                                        (double)c[k + 1], (double)c[k + 2], 1.0);
+        unknown += part;
+        if (z - part > peak) {
+            sum *= exp(peak - (z - part));
+            peak = z - part;
+        }
+        sum += exp(z - part - peak);
+    }
+    return unknown - peak - log(sum);
+}
+
+/* -- classes in feature space -- */
+
+static double osr__score_ncm(const osr_score_input *in)
+{
+    double best = HUGE_VAL;
+    int k;
+    for (k = 0; k < in->classes; k++) {
+        const double d = osr__euclidean(in->features, osr__row(in->calibration, k,
+                                                              in->feature_dims), in->feature_dims);
+        best = d < best ? d : best;
+    }
+    return best;
+}
+
+/* Calibration: K rows W mean_k, then the lower triangular W [F, F] with W' W = S^-1. A few classes
+ * at a time, so that W f is not computed for each and nothing is allocated. */
+static double osr__score_mahalanobis(const osr_score_input *in)
+{
+    enum { SOME = 16 };
+    const int f = in->feature_dims;
+    const float *means = in->calibration, *w = osr__row(means, in->classes, f);
+    double best = HUGE_VAL;
+    int first, k, i, j;
+    for (first = 0; first < in->classes; first += SOME) {
+        const int n = in->classes - first < SOME ? in->classes - first : SOME;
+        double square[SOME] = { 0.0 };
+        for (i = 0; i < f; i++) {
+            double y = 0.0;
+            for (j = 0; j <= i; j++)
+                y += (double)w[(size_t)i * (size_t)f + (size_t)j] * (double)in->features[j];
+            for (k = 0; k < n; k++) {
+                const double d = y - (double)osr__row(means, first + k, f)[i];
+                square[k] += d * d;
+            }
+        }
+        for (k = 0; k < n; k++)
+            best = square[k] < best ? square[k] : best;
+    }
+    return sqrt(best);
+}
+
+static double osr__score_jacobian(const osr_score_input *in)
+{
+    return in->jacobian[0];
+}
+
+static double osr__score_sample_loss(const osr_score_input *in)
+{
+    return (double)in->losses[osr__argmin(in->losses, in->classes)];
+}
+
 static const osr_score_row osr__scores[] = {
     {"msp", OSR_OUT_LOGITS, NULL, osr__score_msp, "one minus the largest softmax probability",
      "Hendrycks and Gimpel, ICLR 2017, arXiv:1610.02136"},
@@ -7355,7 +7901,43 @@ static const osr_score_row osr__scores[] = {
     {"movr_margin", OSR_OUT_COSINES, NULL, osr__score_movr_margin,
      "the same with the margin of training",
      "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, eq. 2 and 3"},
+    {"openmax", OSR_OUT_LOGITS, "score.openmax", osr__score_openmax,
+     "odds of OpenMax's unknown class: Weibull tails of distances to mean logits",
+     "Bendale and Boult, CVPR 2016, arXiv:1511.06233, algorithms 1 and 2"},
+    {"ncm", OSR_OUT_FEATURES, "score.ncm", osr__score_ncm,
+     "distance of the features to the nearest class mean",
+     "Mensink et al., TPAMI 2013 (nearest class mean)"},
+    {"mahalanobis", OSR_OUT_FEATURES, "score.mahalanobis", osr__score_mahalanobis,
+     "the same in the shrunk covariance within classes",
+     "Lee et al., NeurIPS 2018, arXiv:1807.03888; OAS: Chen et al., IEEE TSP 58(10), 2010, eq. 23"},
+    {"jacobian", OSR_OUT_JACOBIAN, NULL, osr__score_jacobian,
+     "norm of the Jacobian of the unit representation by the image",
+     "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436"},
+    {"sample_loss", OSR_OUT_LOSSES, NULL, osr__score_sample_loss,
+     "the method's own loss under the predicted class",
+     "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, section 5.3"},
 };
+
+/* Rows and columns of a score's calibration tensor; 0 and 0 where it has none. */
+static void osr__calibration_shape(const osr_score_row *row, int classes, int features,
+                                   uint64_t shape[2])
+{
+    const uint64_t k = (uint64_t)classes, f = (uint64_t)(features > 0 ? features : 0);
+    const int logits = (row->needs & OSR_OUT_LOGITS) != 0;
+    shape[0] = !row->calibration ? 0 : row->fn == osr__score_mahalanobis ? k + f : k;
+    shape[1] = !row->calibration ? 0 : logits ? k + 3 : f;
+}
+
+OSR_API const char *osr_score_lacks(const osr_score_row *row, unsigned outputs)
+{
+    static const char *const names[] = {"logits", "distances to anchors", "cosines to prototypes",
+                                        "a representation whose values belong to classes"};
+    const unsigned missing = row->needs & ~(outputs | OSR_OUT_ALWAYS);
+    int i = 0;
+    while (missing && !(missing >> i & 1u))
+        i++;
+    return missing ? names[i] : NULL;
+}
 
 OSR_API int osr_score_count(void)
 {
@@ -7412,12 +7994,13 @@ static osr_status osr__score_check(osr_ctx *ctx, const char *who, unsigned needs
     if (status == OSR_OK && (needs & OSR_OUT_REPRESENTATION))
         status = osr__rows_check(ctx, who, "representations", in->representation, images,
                                  in->dims);
+    if (status == OSR_OK && (needs & OSR_OUT_FEATURES))
+        status = osr__rows_check(ctx, who, "features", in->features, images, in->feature_dims);
+    if (status == OSR_OK && (needs & OSR_OUT_LOSSES))
+        status = osr__rows_check(ctx, who, "losses", in->losses, images, in->classes);
+    if (status == OSR_OK && (needs & OSR_OUT_JACOBIAN) && !in->jacobian && images > 0)
+        status = osr__fail(ctx, OSR_ARG, "%s: Jacobian norms are needed", who);
     return status;
-}
-
-static const float *osr__row(const float *x, int row, int columns)
-{
-    return x && columns > 0 ? x + (size_t)row * (size_t)columns : NULL;
 }
 
 /* The same input with every pointer moved to one image. */
@@ -7428,6 +8011,9 @@ static osr_score_input osr__score_image(const osr_score_input *in, int image)
     one.distances = osr__row(in->distances, image, in->classes);
     one.cosines = osr__row(in->cosines, image, in->classes);
     one.representation = osr__row(in->representation, image, in->dims);
+    one.features = osr__row(in->features, image, in->feature_dims);
+    one.losses = osr__row(in->losses, image, in->classes);
+    one.jacobian = in->jacobian ? in->jacobian + image : NULL;
     return one;
 }
 
@@ -7435,6 +8021,7 @@ OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
                                      const osr_score_input *in, int images, double *scores)
 {
     osr_status status;
+    uint64_t shape[2];
     int n;
     if (!ctx)
         return OSR_ARG;
@@ -7444,10 +8031,13 @@ OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
         || !osr__finite((double)in->margin))
         return osr__fail(ctx, OSR_ARG, "score %s: temperature %g, margin %g", row->name,
                          (double)in->temperature, (double)in->margin);
-    if (row->calibration && (!in->calibration || !in->calibration_count))
-        return osr__fail(ctx, OSR_ARG, "score %s: calibration %s is missing", row->name,
-                         row->calibration);
     status = osr__score_check(ctx, row->name, row->needs, in, images);
+    osr__calibration_shape(row, in->classes, in->feature_dims, shape);
+    if (status == OSR_OK && row->calibration
+        && (!in->calibration || in->calibration_count != shape[0] * shape[1]))
+        return osr__fail(ctx, OSR_ARG, "score %s: %s must have %lu values, not %lu", row->name,
+                         row->calibration, (unsigned long)(shape[0] * shape[1]),
+                         in->calibration ? (unsigned long)in->calibration_count : 0ul);
     for (n = 0; status == OSR_OK && n < images; n++) {
         osr_score_input one = osr__score_image(in, n);
         scores[n] = row->fn(&one);
@@ -8993,38 +9583,49 @@ OSR_API void osr_writer_destroy(osr_writer *w)
 
 /* == methods == -------------------------------------------------------------------------------- */
 
-/* One row a method. The variants of VGG32: CAC's for ce, cac and movr (movr pools instead of
- * flattening), DIFAIR's for difair with Keras' batch normalisation. */
+/* VGG32 as CAC has it, with another head. */
+#define OSR__VGG32(head) { 0, head, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f, 0 }
+/* Numbers of the losses with learned points. */
+#define OSR__POINTS(lambda) { 0.0f, lambda, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 }
+
+/* One row a method. The variants of VGG32: CAC's for all (pooled instead of flattened where the
+ * representation itself is compared; ARPL's code drops before the blocks, which blanks grey images)
+ * but difair, which has its own with Keras' batch normalisation. */
 static const osr_method_row osr__methods[] = {
-    { "ce", "softmax cross-entropy", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls", 0,
-      { 0, OSR_VGG32_FLATTEN, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f },
-      { 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 },
-      { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 },
+    { "ce", "softmax cross-entropy", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls", 0, OSR_LOSS_CE,
+      OSR__VGG32(OSR_VGG32_FLATTEN), OSR__POINTS(0.0f), { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 },
       "Hendrycks and Gimpel, arXiv:1610.02136 (MSP); Vaze et al., arXiv:2110.06207 (MLS)" },
     { "cac", "class anchor clustering", OSR_OUT_LOGITS | OSR_OUT_DISTANCES, OSR_PREDICT_GAMMA,
-      "cac", 1,
-      { 0, OSR_VGG32_FLATTEN, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f },
-      { OSR_CAC_ALPHA, OSR_CAC_LAMBDA, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 },
+      "cac", 1, OSR_LOSS_CAC, OSR__VGG32(OSR_VGG32_FLATTEN),
+      { OSR_CAC_ALPHA, OSR_CAC_LAMBDA, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0 },
       { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 }, "Miller et al., WACV 2021, arXiv:2004.02434" },
     { "difair", "differentiated image representations", OSR_OUT_DISTANCES | OSR_OUT_REPRESENTATION,
-      OSR_PREDICT_DISTANCE, "difair", 0,
-      { 0, OSR_VGG32_DIFAIR, OSR_VGG32_NORMAL005, 0.2f, 1, 1, 1, 0, 1e-3f, 0.01f },
+      OSR_PREDICT_DISTANCE, "difair", 0, OSR_LOSS_DIFAIR,
+      { 0, OSR_VGG32_DIFAIR, OSR_VGG32_NORMAL005, 0.2f, 1, 1, 1, 0, 1e-3f, 0.01f, 0 },
       { OSR_DIFAIR_ALPHA, OSR_DIFAIR_LAMBDA, OSR_DIFAIR_RADIUS, OSR_DIFAIR_PULL, 0.0f, 0.0f, 0.0f,
-        OSR_DIFAIR_FEATURES, OSR_CORRELATION_CODE },
+        0.0f, OSR_DIFAIR_FEATURES, OSR_CORRELATION_CODE },
       { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Christoffel et al. (DIFAIR)" },
     { "movr", "one-versus-rest with an angular margin", OSR_OUT_COSINES, OSR_PREDICT_COSINE,
-      "movr", 0,
-      { 0, OSR_VGG32_NONE, OSR_VGG32_KAIMING, 0.2f, 0, 0, 0, 0, 0.0f, 0.0f },
-      { 0.0f, 0.0f, 0.0f, 0.0f, OSR_MOVR_TEMPERATURE, OSR_MOVR_MARGIN, 0.0f, 0, 0 },
+      "movr", 0, OSR_LOSS_MOVR, OSR__VGG32(OSR_VGG32_NONE),
+      { 0.0f, 0.0f, 0.0f, 0.0f, OSR_MOVR_TEMPERATURE, OSR_MOVR_MARGIN, 0.0f, 0.0f, 0, 0 },
       { 0.1f, 0.9f, 1e-3f, OSR_COSINE, 100 },
       "Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436" },
+    { "ovr", "one-versus-rest", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls", 0, OSR_LOSS_OVR,
+      OSR__VGG32(OSR_VGG32_FLATTEN), OSR__POINTS(0.0f), { 0.01f, 0.9f, 5e-6f, OSR_CONSTANT, 0 },
+      "Shu et al. (DOC), EMNLP 2017, arXiv:1709.08716" },
+    { "center", "softmax cross-entropy with centre loss", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls",
+      0, OSR_LOSS_CENTER, OSR__VGG32(OSR_VGG32_GAP), OSR__POINTS(OSR_CENTER_LAMBDA),
+      { 0.01f, 0.9f, 5e-4f, OSR_CONSTANT, 0 }, "Wen et al., ECCV 2016" },
+    { "gcpl", "learned prototypes, logits -d", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "msp", 0,
+      OSR_LOSS_GCPL, OSR__VGG32(OSR_VGG32_NONE), OSR__POINTS(OSR_POINTS_LAMBDA),
+      { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Yang et al., CVPR 2018, arXiv:1805.03438" },
+    { "rpl", "learned reciprocal points, logits d", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "msp", 0,
+      OSR_LOSS_RPL, OSR__VGG32(OSR_VGG32_NONE), OSR__POINTS(OSR_POINTS_LAMBDA),
+      { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Chen et al., ECCV 2020, arXiv:2011.00178" },
+    { "arpl", "learned reciprocal points, logits d - x p", OSR_OUT_LOGITS, OSR_PREDICT_LOGIT, "mls",
+      0, OSR_LOSS_ARPL, OSR__VGG32(OSR_VGG32_NONE), OSR__POINTS(OSR_POINTS_LAMBDA),
+      { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Chen et al., TPAMI 2021, arXiv:2103.00953" },
 };
-
-/* How a method turns the network's last layer into its outputs and loss. */
-static int osr__method_is(const osr_method_row *m, const char *name)
-{
-    return strcmp(m->name, name) == 0;
-}
 
 OSR_API int osr_method_count(void)
 {
@@ -9040,7 +9641,7 @@ OSR_API const osr_method_row *osr_method_find(const char *name)
 {
     int i;
     for (i = 0; name != NULL && i < osr_method_count(); ++i)
-        if (osr__method_is(&osr__methods[i], name))
+        if (strcmp(osr__methods[i].name, name) == 0)
             return &osr__methods[i];
     return NULL;
 }
@@ -9048,10 +9649,12 @@ OSR_API const osr_method_row *osr_method_find(const char *name)
 OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numbers *numbers,
                              int classes)
 {
-    if (method->outputs & OSR_OUT_COSINES)
+    if ((method->outputs & OSR_OUT_COSINES) || method->loss > OSR_LOSS_CENTER)
         return 0;
     return method->outputs & OSR_OUT_LOGITS ? classes : classes * numbers->features;
 }
+
+#define OSR__SCORES (sizeof osr__scores / sizeof osr__scores[0])
 
 struct osr_model {
     osr_ctx *ctx;
@@ -9064,11 +9667,16 @@ struct osr_model {
     osr_tensor input_mean, input_var, input_gamma, input_beta; /* makes 0..1 what the net reads */
     osr_tensor anchors; /* CAC, DIFAIR: in training CAC uses alpha e_k, kept in `ideal` */
     osr_tensor ideal, prototypes;
+    osr_tensor points, radius; /* of the losses with learned points */
+    osr_tensor turn_weight, turn_bias;
     osr_named *named;
     int named_count, named_capacity;
     osr_tensor first;   /* first trainable parameter, and how many follow */
     int trainable;
-    double *sums;       /* calibration: [K, K] sums of logits and [K] counts */
+    int feature_dims;
+    double *sums;       /* calibration: K rows of sums of logits and a count */
+    struct osr__gather *gather; /* a calibration under way */
+    float *calibration[OSR__SCORES]; /* of each row that has one */
     float *staging;     /* one batch of predict: images and outputs */
     size_t staging_count;
 };
@@ -9080,11 +9688,13 @@ struct osr_model {
 static osr_status osr__model_check(osr_ctx *ctx, const osr_model_desc *d)
 {
     const osr_method_numbers *n;
+    osr_loss_kind loss;
     int i, difair;
     if (d == NULL || d->method == NULL || d->layers == NULL || d->layer_count < 1)
         return osr__fail(ctx, OSR_ARG, "osr_model_create: method and layers are needed");
     n = &d->numbers;
-    difair = osr__method_is(d->method, "difair");
+    loss = d->method->loss;
+    difair = loss == OSR_LOSS_DIFAIR;
     if (d->classes < 1 || d->classes > 1 << 20)
         return osr__fail(ctx, OSR_ARG, "osr_model_create: %d classes", d->classes);
     if (d->channels < 1 || d->channels > 4)
@@ -9103,6 +9713,14 @@ static osr_status osr__model_check(osr_ctx *ctx, const osr_model_desc *d)
     if ((d->method->outputs & OSR_OUT_COSINES) && !(n->temperature > 0.0f))
         return osr__fail(ctx, OSR_ARG, "%s: temperature is %g", d->method->name,
                          (double)n->temperature);
+    if (!(n->smoothing >= 0.0f && n->smoothing < 1.0f)
+        || (n->smoothing > 0.0f && loss != OSR_LOSS_CE && loss < OSR_LOSS_CENTER))
+        return osr__fail(ctx, OSR_ARG, "%s: label smoothing %g; it is for cross-entropy, in 0..1",
+                         d->method->name, (double)n->smoothing);
+    if (!(n->rotation >= 0.0f) || !(n->rotation <= FLT_MAX)
+        || (n->rotation > 0.0f && d->height != d->width))
+        return osr__fail(ctx, OSR_ARG, "%s: rotation %g of images of %dx%d", d->method->name,
+                         (double)n->rotation, d->height, d->width);
     if (d->score != NULL && osr_score_find(d->score) == NULL)
         return osr__fail(ctx, OSR_ARG, "osr_model_create: no score is called \"%s\"", d->score);
     return ctx->status;
@@ -9168,22 +9786,114 @@ static osr_status osr__model_head(osr_model *m)
             || osr__model_anchors(m, m->ideal, wanted, each) != OSR_OK)
             return ctx->status;
     }
+    if (m->desc.method->loss >= OSR_LOSS_CENTER)
+        m->points = osr__model_tensor(
+            m, "points", osr_shape_make(2, k, m->dims, 0, 0),
+            osr__init_make(OSR_INIT_NORMAL, 0.0f,
+                           m->desc.method->loss == OSR_LOSS_CENTER ? 1.0f : 0.1f), 1);
+    if (m->desc.method->loss >= OSR_LOSS_RPL)
+        m->radius = osr__model_tensor(m, "radius", osr_shape_make(1, 1, 0, 0, 0), zero, 1);
+    if (m->desc.numbers.rotation > 0.0f) {
+        const osr_shape w = osr_shape_make(2, 4, m->dims, 0, 0), b = osr_shape_make(1, 4, 0, 0, 0);
+        m->turn_weight = osr__model_tensor(m, "rotation.weight", w,
+                                           osr__init_make(OSR_INIT_NORMAL, 0.0f, 0.01f), 1);
+        m->turn_bias = osr__model_tensor(m, "rotation.bias", b, zero, 1);
+    }
     if (m->desc.method->outputs & OSR_OUT_COSINES)
         m->prototypes = osr__model_tensor(m, "prototypes", osr_shape_make(2, k, last.dim[1], 0, 0),
                                           osr__init_make(OSR_INIT_NORMAL, 0.0f, 0.05f), 1);
     return ctx->status;
 }
 
-/* Which layer's output is the representation: the input of a final linear layer for methods that
- * read logits, else the last layer's. */
+/* Which layer's output is the representation: the input of a final linear layer that gives logits,
+ * else the last layer's. */
 static int osr__representation_layer(const osr_model *m)
 {
     int count;
     const osr_layer *l = osr_net_layers(m->net, &count);
-    return (m->desc.method->outputs & OSR_OUT_LOGITS) && count > 1
+    return (m->desc.method->outputs & OSR_OUT_LOGITS) && m->desc.method->loss <= OSR_LOSS_CENTER
+                   && count > 1
                    && l[count - 1].kind == OSR_LAYER_LINEAR
                ? (l[count - 1].from != 0 ? l[count - 1].from - 1 : count - 2)
                : count - 1;
+}
+
+/* The layer whose planes are flattened to the representation; -1 where none are. */
+static int osr__feature_layer(const osr_model *m)
+{
+    const int at = osr__representation_layer(m);
+    const osr_layer *l = osr_net_layers(m->net, NULL) + at;
+    const int from = l->from != 0 ? l->from - 1 : at - 1;
+    return l->kind == OSR_LAYER_FLATTEN && from >= 0 && osr_net_shape(m->net, from).rank == 4
+               ? from
+               : -1;
+}
+
+static const float *osr__calibration(const osr_model *m, const osr_score_row *row)
+{
+    size_t i = 0;
+    while (i < OSR__SCORES && &osr__scores[i] != row)
+        ++i;
+    return i < OSR__SCORES ? m->calibration[i] : NULL;
+}
+
+static size_t osr__calibration_count(const osr_model *m, const osr_score_row *row)
+{
+    uint64_t shape[2];
+    osr__calibration_shape(row, m->desc.classes, m->feature_dims, shape);
+    return (size_t)(shape[0] * shape[1]);
+}
+
+static osr_status osr__score_given(osr_model *m, const osr_score_row *row)
+{
+    const char *lacks = osr_score_lacks(row, m->desc.method->outputs);
+    if (lacks != NULL)
+        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs %s, which method %s does not "
+                         "give", row->name, lacks, m->desc.method->name);
+    if (row->fn == osr__score_mahalanobis && m->feature_dims > OSR_MAHALANOBIS_MOST)
+        return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s handles %d features, the model has %d",
+                         row->name, OSR_MAHALANOBIS_MOST, m->feature_dims);
+    return m->ctx->status;
+}
+
+/* The same, and its calibration is there. */
+static osr_status osr__score_ready(osr_model *m, const osr_score_row *row)
+{
+    if (osr__score_given(m, row) == OSR_OK && row->calibration != NULL
+        && osr__calibration(m, row) == NULL)
+        osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs the tensor %s, which the model does not "
+                  "hold: osr calibrate adds it", row->name, row->calibration);
+    return m->ctx->status;
+}
+
+#define OSR__FAR 1e18f /* where a class without an image lies */
+
+/* What the images of a calibration leave behind. Moments are of f - origin, the first image's
+ * features, so that little cancels. */
+typedef struct osr__gather {
+    unsigned what;
+    size_t images;
+    double *sums;    /* [K, K + 1]: logits of the class's correct images, and their number */
+    float *correct;  /* [count, K + 1]: the logits of every correct image, and its class */
+    size_t count, capacity;
+    double *means;   /* [K, F + 1]: features of the class's images, and their number */
+    double *origin;  /* [F] */
+    double *scatter; /* [F, F]: lower triangle of sums of products; NULL where F is too large */
+} osr__gather;
+
+static void osr__gather_free(osr_model *m)
+{
+    osr__gather *g = m->gather;
+    const size_t k = (size_t)m->desc.classes, f = (size_t)m->feature_dims;
+    if (g == NULL)
+        return;
+    osr__free(m->ctx, g->sums, k * (k + 1), sizeof(double));
+    osr__free(m->ctx, g->correct, g->capacity, sizeof(float));
+    osr__free(m->ctx, g->means, k * (f + 1), sizeof(double));
+    osr__free(m->ctx, g->origin, f, sizeof(double));
+    osr__free(m->ctx, g->scatter, f * f, sizeof(double));
+    osr__free(m->ctx, g, 1, sizeof *g);
+    m->gather = NULL;
 }
 
 static osr_status osr__model_names(osr_model *m, const osr_model_desc *d)
@@ -9203,15 +9913,6 @@ static osr_status osr__model_names(osr_model *m, const osr_model_desc *d)
     return ctx->status;
 }
 
-static osr_status osr__score_fits(osr_model *m, const osr_score_row *row)
-{
-    const osr_method_row *method = m->desc.method;
-    if ((row->needs & ~method->outputs) == 0)
-        return OSR_OK;
-    return osr__fail(m->ctx, OSR_UNSUPPORTED, "score %s needs what method %s does not give",
-                     row->name, method->name);
-}
-
 static osr_status osr__model_build(osr_model *m, const osr_model_desc *d)
 {
     osr_ctx *ctx = m->ctx;
@@ -9227,23 +9928,27 @@ static osr_status osr__model_build(osr_model *m, const osr_model_desc *d)
         return ctx->status;
     m->desc.layers = osr_net_layers(m->net, NULL);
     rows = osr_net_tensors(m->net, &n);
-    m->named_capacity = n + 2;
+    m->named_capacity = n + 4; /* anchors or prototypes or points, radius, rotation */
     m->named = (osr_named *)osr__alloc(ctx, (size_t)m->named_capacity, sizeof *m->named);
     if (m->named == NULL)
         return ctx->status;
     memcpy(m->named, rows, (size_t)n * sizeof *rows);
     m->named_count = n;
+    n = osr__representation_layer(m);
+    m->dims = osr_net_shape(m->net, n).dim[1];
+    if (osr_net_shape(m->net, n).rank != 2)
+        return osr__fail(ctx, OSR_SHAPE, "the layer before the last must give a vector an image");
     if (osr__model_head(m) != OSR_OK)
         return ctx->status;
     for (i = 0; i < m->named_count; ++i)
         if (m->named[i].trainable && m->trainable++ == 0)
             m->first = m->named[i].tensor;
-    m->dims = osr_net_shape(m->net, osr__representation_layer(m)).dim[1];
-    if (osr_net_shape(m->net, osr__representation_layer(m)).rank != 2)
-        return osr__fail(ctx, OSR_SHAPE, "the layer before the last must give a vector an image");
+    m->feature_dims = osr__feature_layer(m) < 0
+                          ? m->dims
+                          : osr_net_shape(m->net, osr__feature_layer(m)).dim[3];
     m->score = osr_score_find(d->score != NULL ? d->score : d->method->score);
     m->desc.score = m->score->name;
-    return osr__score_fits(m, m->score);
+    return osr__score_given(m, m->score);
 }
 
 OSR_API osr_status osr_model_create(osr_ctx *ctx, const osr_model_desc *desc, osr_model **out)
@@ -9278,8 +9983,10 @@ OSR_API void osr_model_destroy(osr_model *m)
     osr__free(ctx, m->class_names, (size_t)m->desc.classes, sizeof *m->class_names);
     osr__free_text(ctx, m->net_name);
     osr__free(ctx, m->named, (size_t)m->named_capacity, sizeof *m->named);
-    osr__free(ctx, m->sums, (size_t)m->desc.classes * ((size_t)m->desc.classes + 1),
-              sizeof *m->sums);
+    osr__gather_free(m);
+    for (i = 0; i < osr_score_count(); ++i)
+        osr__free(ctx, m->calibration[i], osr__calibration_count(m, &osr__scores[i]),
+                  sizeof(float));
     osr__free(ctx, m->staging, m->staging_count, sizeof *m->staging);
     osr_net_destroy(m->net);
     osr__free(ctx, m, 1, sizeof *m);
@@ -9306,20 +10013,44 @@ OSR_API int osr_model_dims(const osr_model *model)
     return model->dims;
 }
 
+OSR_API int osr_model_feature_dims(const osr_model *model)
+{
+    return model->feature_dims;
+}
+
+/* Cross-entropy, with the second term of learned points where the method has them. */
+static osr_tensor osr__points_loss(osr_model *m, const osr_model_values *v, osr_tensor labels,
+                                   osr_tensor squared)
+{
+    osr_ctx *ctx = m->ctx;
+    const osr_method_numbers *n = &m->desc.numbers;
+    const osr_loss_kind kind = m->desc.method->loss;
+    const osr_tensor ce = osr_loss_cross_entropy(ctx, v->logits, labels, n->smoothing);
+    osr_tensor term;
+    if (kind == OSR_LOSS_CE || !(n->lambda > 0.0f) || ctx->loss_rows)
+        return ce;
+    if (kind == OSR_LOSS_CENTER)
+        squared = osr_squared_distance(ctx, v->representation, m->points, 1.0f, 1.0f / n->lambda);
+    term = osr_loss_points(ctx, kind, squared, labels, m->radius);
+    return osr_add(ctx, ce, osr_affine(ctx, term, n->lambda, 0.0f));
+}
+
 /* The method's loss; DIFAIR's has the penalty of its last convolution in training. */
 static osr_tensor osr__model_loss(osr_model *m, const osr_model_values *v, osr_tensor labels,
-                                  int train)
+                                  osr_tensor squared, int train)
 {
     osr_ctx *ctx = m->ctx;
     const osr_method_numbers *n = &m->desc.numbers;
     osr_tensor loss, penalty;
     int i;
-    if (v->cosines.index != 0)
+    switch (m->desc.method->loss) {
+    case OSR_LOSS_CAC: return osr_loss_cac(ctx, v->distances, labels, n->lambda);
+    case OSR_LOSS_MOVR:
         return osr_loss_movr(ctx, v->cosines, labels, n->temperature, n->margin);
-    if (v->distances.index == 0)
-        return osr_loss_cross_entropy(ctx, v->logits, labels, n->smoothing);
-    if (v->logits.index != 0)
-        return osr_loss_cac(ctx, v->distances, labels, n->lambda);
+    case OSR_LOSS_OVR: return osr_loss_ovr(ctx, v->logits, labels);
+    case OSR_LOSS_DIFAIR: break;
+    default: return osr__points_loss(m, v, labels, squared);
+    }
     loss = osr_loss_difair(ctx, v->distances, labels,
                            n->radius * n->alpha * sqrtf(2.0f * (float)n->features), n->pull);
     for (i = m->desc.layer_count - 1; train && n->lambda > 0.0f && i >= 0; --i)
@@ -9331,12 +10062,14 @@ static osr_tensor osr__model_loss(osr_model *m, const osr_model_values *v, osr_t
     return loss;
 }
 
-OSR_API osr_status osr_model_forward(osr_model *m, osr_tensor images, osr_tensor labels, int train,
-                                     osr_model_values *v)
+/* turns: {0}, or which way each image is turned; then the first quarter of them is upright. */
+static osr_status osr__model_record(osr_model *m, osr_tensor images, osr_tensor labels,
+                                    osr_tensor turns, int train, osr_model_values *v)
 {
     osr_ctx *ctx = m->ctx;
-    const unsigned outputs = m->desc.method->outputs;
-    osr_tensor x, last;
+    const osr_method_row *method = m->desc.method;
+    osr_tensor x, last, turned, squared = osr__handle(ctx, 0);
+    int i = m->desc.layer_count - 1;
     memset(v, 0, sizeof *v);
     x = osr_batchnorm(ctx, images, m->input_gamma, m->input_beta, m->input_mean, m->input_var,
                       NULL);
@@ -9344,22 +10077,49 @@ OSR_API osr_status osr_model_forward(osr_model *m, osr_tensor images, osr_tensor
     if (ctx->status != OSR_OK)
         return ctx->status;
     v->representation = osr_net_output(m->net, osr__representation_layer(m));
-    if (outputs & OSR_OUT_LOGITS)
+    while (i > 0 && osr_net_shape(m->net, i).rank != 4)
+        --i;
+    if (osr_net_shape(m->net, i).rank == 4)
+        v->maps = osr_net_output(m->net, i);
+    if (turns.index != 0) {
+        const int n = osr_shape_of(ctx, images).dim[0] / 4;
+        turned = osr_linear(ctx, v->representation, m->turn_weight, m->turn_bias);
+        turned = osr_loss_cross_entropy(ctx, turned, turns, 0.0f);
+        v->representation = osr_first_rows(ctx, v->representation, n);
+        last = osr_first_rows(ctx, last, n);
+    }
+    if (method->outputs & OSR_OUT_LOGITS)
         v->logits = last;
-    if (outputs & OSR_OUT_DISTANCES)
+    if (method->loss > OSR_LOSS_CENTER) {
+        squared = osr_squared_distance(ctx, last, m->points, 1.0f / (float)m->dims, 1.0f);
+        v->logits = method->loss == OSR_LOSS_GCPL ? osr_affine(ctx, squared, -1.0f, 0.0f)
+                    : method->loss == OSR_LOSS_RPL
+                        ? squared
+                        : osr_sub(ctx, squared, osr_matmul(ctx, last, m->points, 0, 1));
+    }
+    if (method->outputs & OSR_OUT_DISTANCES)
         v->distances = osr_anchor_distance(ctx, last, train ? m->ideal : m->anchors);
-    if (outputs & OSR_OUT_COSINES) {
+    if (method->outputs & OSR_OUT_COSINES) {
         v->cosines = osr_matmul(ctx, osr_normalise(ctx, last), osr_normalise(ctx, m->prototypes), 0,
                                 1);
     }
     if (labels.index != 0) {
-        v->loss = osr__model_loss(m, v, labels, train);
+        v->loss = osr__model_loss(m, v, labels, squared, train);
         v->correct = v->distances.index != 0
                          ? osr_count_correct(ctx, v->distances, labels, -1)
                          : osr_count_correct(ctx, v->cosines.index != 0 ? v->cosines : v->logits,
                                              labels, 1);
+        if (turns.index != 0)
+            v->loss = osr_add(ctx, v->loss,
+                              osr_affine(ctx, turned, m->desc.numbers.rotation, 0.0f));
     }
     return ctx->status;
+}
+
+OSR_API osr_status osr_model_forward(osr_model *m, osr_tensor images, osr_tensor labels, int train,
+                                     osr_model_values *v)
+{
+    return osr__model_record(m, images, labels, osr__handle(m->ctx, 0), train, v);
 }
 
 static osr_tensor osr__model_input(osr_model *m, const float *images, int n)
@@ -9368,14 +10128,50 @@ static osr_tensor osr__model_input(osr_model *m, const float *images, int n)
                      images);
 }
 
+/* n images upright, then turned once, twice, three times to the left; *turns says how often. */
+static const float *osr__model_turns(osr_model *m, const float *images, int n, osr_tensor *turns)
+{
+    const int side = m->desc.height, c = m->desc.channels;
+    const size_t row = (size_t)side * (size_t)c, all = (size_t)n * (size_t)side * row;
+    float *to;
+    int32_t *times;
+    int t, i, y, x;
+    if (n < 1 || n > INT_MAX / 4
+        || !osr__grow(m->ctx, &m->staging, &m->staging_count, 4 * all + 4 * (size_t)n,
+                      sizeof *m->staging))
+        return NULL;
+    memcpy(m->staging, images, all * sizeof *images);
+    times = (int32_t *)(void *)(m->staging + 4 * all);
+    for (i = 0; i < 4 * n; ++i)
+        times[i] = i / n;
+    to = m->staging + all;
+    for (t = 1; t < 4; ++t)
+        for (i = 0; i < n; ++i)
+            for (y = 0; y < side; ++y)
+                for (x = 0; x < side; ++x, to += c) { /* from the picture turned once less */
+                    const size_t at = (size_t)i * (size_t)side + (size_t)x;
+                    memcpy(to, m->staging + (size_t)(t - 1) * all + at * row
+                                   + (size_t)(side - 1 - y) * (size_t)c,
+                           (size_t)c * sizeof *to);
+                }
+    *turns = osr_labels(m->ctx, 4 * n, 4, times);
+    return m->staging;
+}
+
 OSR_API osr_status osr_model_train(osr_model *m, const float *images, const int32_t *labels, int n,
                                    const osr_optimiser_desc *optimiser, float *loss, float *correct)
 {
     osr_ctx *ctx = m->ctx;
     osr_model_values v;
-    const osr_tensor x = osr__model_input(m, images, n);
-    const osr_tensor y = osr_labels(ctx, n, m->desc.classes, labels);
-    if (ctx->status != OSR_OK || osr_model_forward(m, x, y, 1, &v) != OSR_OK)
+    const int turn = m->desc.numbers.rotation > 0.0f && images != NULL;
+    osr_tensor x, y, turns = osr__handle(ctx, 0);
+    if (turn && (images = osr__model_turns(m, images, n, &turns)) == NULL) {
+        osr__fail(ctx, OSR_ARG, "osr_model_train: %d images", n);
+        return ctx->status; /* of osr__grow, where there was no memory */
+    }
+    x = osr__model_input(m, images, turn ? 4 * n : n);
+    y = osr_labels(ctx, n, m->desc.classes, labels);
+    if (ctx->status != OSR_OK || osr__model_record(m, x, y, turns, 1, &v) != OSR_OK)
         return ctx->status;
     osr_backward(ctx, v.loss);
     osr_optimiser_step(ctx, optimiser, m->first, m->trainable);
@@ -9386,6 +10182,61 @@ OSR_API osr_status osr_model_train(osr_model *m, const float *images, const int3
     if (correct != NULL)
         osr_read(ctx, v.correct, correct, 1);
     return osr_step_end(ctx);
+}
+
+static osr_tensor osr__model_features(osr_model *m, const osr_model_values *v)
+{
+    const int layer = osr__feature_layer(m);
+    const osr_tensor f = layer < 0 ? v->representation
+                                   : osr_global_avg_pool(m->ctx, osr_net_output(m->net, layer));
+    return m->desc.method->outputs & OSR_OUT_COSINES ? osr_normalise(m->ctx, f) : f;
+}
+
+/* The loss of each image under label 0, 1, ...: K handles of [N], without what only training does.
+ * The caller gives them to osr__losses_read. */
+static osr_tensor *osr__losses_record(osr_model *m, const osr_model_values *v, int n)
+{
+    const osr_method_numbers kept = m->desc.numbers;
+    const size_t classes = (size_t)m->desc.classes;
+    osr_tensor *losses = (osr_tensor *)osr__alloc(m->ctx, classes, sizeof *losses);
+    int32_t *labels = (int32_t *)osr__alloc(m->ctx, (size_t)n, sizeof *labels);
+    int k, i;
+    m->desc.numbers.margin = m->desc.numbers.smoothing = 0.0f;
+    m->ctx->loss_rows = 1;
+    for (k = 0; losses != NULL && labels != NULL && k < m->desc.classes; ++k) {
+        for (i = 0; i < n; ++i)
+            labels[i] = k;
+        losses[k] = osr__model_loss(m, v, osr_labels(m->ctx, n, m->desc.classes, labels),
+                                    osr__handle(m->ctx, 0), 0);
+    }
+    m->ctx->loss_rows = 0;
+    m->desc.numbers = kept;
+    osr__free(m->ctx, labels, (size_t)n, sizeof *labels);
+    return losses;
+}
+
+static void osr__losses_read(osr_model *m, osr_tensor *losses, int n, float *out)
+{
+    const size_t classes = (size_t)m->desc.classes;
+    float *one = (float *)osr__alloc(m->ctx, (size_t)n, sizeof *one);
+    size_t k, i;
+    for (k = 0; one != NULL && k < classes && m->ctx->status == OSR_OK; ++k) {
+        osr_read(m->ctx, losses[k], one, (size_t)n);
+        for (i = 0; i < (size_t)n; ++i)
+            out[i * classes + k] = one[i];
+    }
+    osr__free(m->ctx, one, (size_t)n, sizeof *one);
+    osr__free(m->ctx, losses, classes, sizeof *losses);
+}
+
+static void osr__jacobian_score(osr_model *m, const float *images, int n, double *norms)
+{
+    osr_jacobian_desc d;
+    memset(&d, 0, sizeof d);
+    d.method = OSR_JACOBIAN_FD;
+    d.direction = OSR_RADEMACHER;
+    d.directions = OSR_JACOBIAN_SCORE_DIRECTIONS;
+    osr_model_jacobian(m, images, n, &d, norms, NULL);
 }
 
 static void osr__read_if(osr_ctx *ctx, osr_tensor t, float *dst)
@@ -9400,11 +10251,15 @@ OSR_API osr_status osr_model_run(osr_model *m, const float *images, const int32_
     osr_ctx *ctx = m->ctx;
     osr_model_values v;
     const osr_tensor x = osr__model_input(m, images, n);
-    osr_tensor y = osr__handle(ctx, 0);
+    osr_tensor y = osr__handle(ctx, 0), features = y, *losses = NULL;
     if (labels != NULL)
         y = osr_labels(ctx, n, m->desc.classes, labels);
     if (ctx->status != OSR_OK || osr_model_forward(m, x, y, 0, &v) != OSR_OK)
         return ctx->status;
+    if (out->features != NULL)
+        features = osr__model_features(m, &v);
+    if (out->losses != NULL)
+        losses = osr__losses_record(m, &v, n);
     osr_keep(ctx, v.representation);
     if (v.logits.index != 0)
         osr_keep(ctx, v.logits);
@@ -9417,7 +10272,12 @@ OSR_API osr_status osr_model_run(osr_model *m, const float *images, const int32_
     osr__read_if(ctx, v.cosines, out->cosines);
     osr__read_if(ctx, v.representation, out->representation);
     osr__read_if(ctx, v.loss, out->loss);
-    return osr_step_end(ctx);
+    osr__read_if(ctx, features, out->features);
+    if (losses != NULL)
+        osr__losses_read(m, losses, n, out->losses);
+    if (osr_step_end(ctx) == OSR_OK && out->jacobian != NULL)
+        osr__jacobian_score(m, images, n, out->jacobian);
+    return ctx->status;
 }
 
 OSR_API osr_status osr_model_score(osr_model *m, const osr_score_row *row,
@@ -9425,15 +10285,23 @@ OSR_API osr_status osr_model_score(osr_model *m, const osr_score_row *row,
                                    int32_t *classes)
 {
     osr_score_input in;
-    if (row != NULL && osr__score_fits(m, row) != OSR_OK)
-        return OSR_UNSUPPORTED;
     memset(&in, 0, sizeof in);
+    if (row != NULL && osr__score_ready(m, row) != OSR_OK)
+        return m->ctx->status;
+    if (row != NULL && row->calibration != NULL) {
+        in.calibration = osr__calibration(m, row);
+        in.calibration_count = osr__calibration_count(m, row);
+    }
     in.logits = outputs->logits;
     in.distances = outputs->distances;
     in.cosines = outputs->cosines;
     in.representation = outputs->representation;
+    in.features = outputs->features;
+    in.losses = outputs->losses;
+    in.jacobian = outputs->jacobian;
     in.classes = m->desc.classes;
     in.dims = m->dims;
+    in.feature_dims = m->feature_dims;
     in.temperature = m->desc.numbers.temperature;
     in.margin = m->desc.numbers.margin;
     if (scores != NULL && osr_score_compute(m->ctx, row, &in, n, scores) != OSR_OK)
@@ -9442,86 +10310,285 @@ OSR_API osr_status osr_model_score(osr_model *m, const osr_score_row *row,
                            : osr_predict_class(m->ctx, m->desc.method->rule, &in, n, classes);
 }
 
-OSR_API osr_status osr_model_calibrate_start(osr_model *m)
+/* -- calibration -- */
+
+OSR_API osr_status osr_model_calibrate_start(osr_model *m, unsigned what)
 {
-    const size_t n = (size_t)m->desc.classes * ((size_t)m->desc.classes + 1);
-    if (!m->desc.method->calibrates || m->ctx->status != OSR_OK)
+    const size_t k = (size_t)m->desc.classes, f = (size_t)m->feature_dims;
+    const unsigned outputs = m->desc.method->outputs;
+    osr__gather *g;
+    osr__gather_free(m);
+    g = m->gather = m->ctx->status == OSR_OK ? (osr__gather *)osr__alloc(m->ctx, 1, sizeof *g)
+                                             : NULL;
+    if (g == NULL)
         return m->ctx->status;
-    if (m->sums == NULL)
-        m->sums = (double *)osr__alloc(m->ctx, n, sizeof *m->sums);
-    else
-        memset(m->sums, 0, n * sizeof *m->sums);
+    g->what = what & OSR_CALIBRATE_SCORES;
+    if (m->desc.method->calibrates && (outputs & OSR_OUT_LOGITS))
+        g->what |= what & OSR_CALIBRATE_METHOD;
+    if (outputs & OSR_OUT_LOGITS)
+        g->sums = (double *)osr__alloc(m->ctx, k * (k + 1), sizeof(double));
+    if (what & OSR_CALIBRATE_SCORES) {
+        g->means = (double *)osr__alloc(m->ctx, k * (f + 1), sizeof(double));
+        g->origin = (double *)osr__alloc(m->ctx, f, sizeof(double));
+        if (f <= OSR_MAHALANOBIS_MOST)
+            g->scatter = (double *)osr__alloc(m->ctx, f * f, sizeof(double));
+    }
+    if (m->ctx->status != OSR_OK)
+        osr__gather_free(m);
     return m->ctx->status;
+}
+
+/* Logits z of an image, which count where the largest is that of its label. */
+static void osr__gather_logits(osr_model *m, const float *z, int label)
+{
+    osr__gather *g = m->gather;
+    const size_t k = (size_t)m->desc.classes;
+    double *sum = g->sums + (size_t)label * (k + 1);
+    size_t j;
+    if (osr__argmax(z, m->desc.classes) != label)
+        return;
+    for (j = 0; j < k; ++j)
+        sum[j] += (double)z[j];
+    sum[k] += 1.0;
+    if (!(g->what & OSR_CALIBRATE_SCORES)
+        || !osr__grow(m->ctx, &g->correct, &g->capacity, (g->count + 1) * (k + 1), sizeof(float)))
+        return;
+    memcpy(g->correct + g->count * (k + 1), z, k * sizeof *z);
+    g->correct[g->count++ * (k + 1) + k] = (float)label;
+}
+
+static void osr__gather_features(osr_model *m, const float *x, int label)
+{
+    osr__gather *g = m->gather;
+    const size_t f = (size_t)m->feature_dims;
+    double *mean = g->means + (size_t)label * (f + 1);
+    size_t i, j;
+    for (i = 0; i < f; ++i) {
+        const double a = (double)x[i] - (g->images == 0 ? g->origin[i] = (double)x[i]
+                                                        : g->origin[i]);
+        mean[i] += a;
+        for (j = 0; g->scatter != NULL && a != 0.0 && j <= i; ++j)
+            g->scatter[i * f + j] += a * ((double)x[j] - g->origin[j]);
+    }
+    mean[f] += 1.0;
+    g->images++;
 }
 
 OSR_API osr_status osr_model_calibrate_add(osr_model *m, const float *images, const int32_t *labels,
                                            int n)
 {
-    const int k = m->desc.classes;
-    const size_t count = (size_t)n * (size_t)k;
+    osr_ctx *ctx = m->ctx;
+    const int k = m->desc.classes, f = m->feature_dims;
+    const size_t count = (size_t)(n > 0 ? n : 0) * ((size_t)k + (size_t)f);
     osr_outputs out;
-    int i, j;
-    if (!m->desc.method->calibrates || m->ctx->status != OSR_OK)
-        return m->ctx->status;
-    if (m->sums == NULL || n < 1)
-        return osr__fail(m->ctx, OSR_ARG, "osr_model_calibrate_add: not started, or no image");
+    float *values;
+    int i;
+    if (ctx->status != OSR_OK)
+        return ctx->status;
+    if (m->gather == NULL || n < 1)
+        return osr__fail(ctx, OSR_ARG, "osr_model_calibrate_add: not started, or no image");
+    if (m->gather->what == 0)
+        return OSR_OK;
+    values = (float *)osr__alloc(ctx, count, sizeof *values);
+    if (values == NULL)
+        return ctx->status;
     memset(&out, 0, sizeof out);
-    out.logits = (float *)osr__alloc(m->ctx, count, sizeof(float));
-    if (out.logits == NULL)
-        return m->ctx->status;
+    out.logits = m->gather->sums != NULL ? values : NULL;
+    out.features = m->gather->means != NULL ? values + (size_t)n * (size_t)k : NULL;
     osr_model_run(m, images, NULL, n, &out);
-    for (i = 0; i < n && m->ctx->status == OSR_OK; ++i) {
-        const float *z = out.logits + (size_t)i * (size_t)k;
-        double *sum;
-        int best = 0;
-        if (labels[i] < 0 || labels[i] >= k) {
-            osr__fail(m->ctx, OSR_ARG, "osr_model_calibrate_add: label %d is %d", i,
-                      (int)labels[i]);
-            break;
-        }
-        for (j = 1; j < k; ++j)
-            if (z[j] > z[best])
-                best = j;
-        if (best != labels[i])
-            continue;
-        sum = m->sums + (size_t)best * ((size_t)k + 1);
-        for (j = 0; j < k; ++j)
-            sum[j] += (double)z[j];
-        sum[k] += 1.0;
+    for (i = 0; i < n && ctx->status == OSR_OK; ++i) {
+        if (labels[i] < 0 || labels[i] >= k)
+            osr__fail(ctx, OSR_ARG, "osr_model_calibrate_add: label %d is %d", i, (int)labels[i]);
+        else if (out.logits != NULL)
+            osr__gather_logits(m, osr__row(out.logits, i, k), (int)labels[i]);
+        if (ctx->status == OSR_OK && out.features != NULL)
+            osr__gather_features(m, osr__row(out.features, i, f), (int)labels[i]);
     }
-    osr__free(m->ctx, out.logits, count, sizeof(float));
-    return m->ctx->status;
+    osr__free(ctx, values, count, sizeof *values);
+    return ctx->status;
 }
 
-OSR_API osr_status osr_model_calibrate_end(osr_model *m, int *empty)
+static void osr__calibrate_anchors(osr_model *m)
 {
     const size_t k = (size_t)m->desc.classes;
+    float *anchors = (float *)osr__alloc(m->ctx, k * k, sizeof *anchors);
     size_t i, j;
-    float *anchors;
-    int none = 0;
-    if (empty != NULL)
-        *empty = 0;
-    if (!m->desc.method->calibrates || m->ctx->status != OSR_OK)
-        return m->ctx->status;
-    if (m->sums == NULL)
-        return osr__fail(m->ctx, OSR_ARG, "osr_model_calibrate_end: not started");
-    anchors = (float *)osr__alloc(m->ctx, k * k, sizeof *anchors);
     if (anchors == NULL)
-        return m->ctx->status;
+        return;
     osr_read(m->ctx, m->anchors, anchors, k * k);
-    for (i = 0; i < k && m->ctx->status == OSR_OK; ++i) {
-        const double *sum = m->sums + i * (k + 1);
-        none += sum[k] == 0.0;
+    for (i = 0; i < k; ++i) {
+        const double *sum = m->gather->sums + i * (k + 1);
         for (j = 0; j < k && sum[k] > 0.0; ++j)
             anchors[i * k + j] = (float)(sum[j] / sum[k]);
     }
     osr_write(m->ctx, m->anchors, anchors, k * k);
     osr__free(m->ctx, anchors, k * k, sizeof *anchors);
-    osr__free(m->ctx, m->sums, k * (k + 1), sizeof *m->sums);
-    m->sums = NULL;
+}
+
+static int osr__double_down(const void *a, const void *b)
+{
+    return osr__double_up(b, a);
+}
+
+/* Mean logits and Weibull tail of each class: out [K, K + 3]. */
+static void osr__calibrate_openmax(osr_model *m, float *out)
+{
+    const osr__gather *g = m->gather;
+    const size_t k = (size_t)m->desc.classes;
+    double *distances = (double *)osr__alloc(m->ctx, g->count + 1, sizeof *distances);
+    size_t c, i, n;
+    for (c = 0; distances != NULL && c < k; ++c) {
+        const double *sum = g->sums + c * (k + 1);
+        float *row = out + c * (k + 3);
+        double fit[3];
+        for (i = 0; i < k; ++i)
+            row[i] = sum[k] > 0.0 ? (float)(sum[i] / sum[k]) : 0.0f;
+        for (i = n = 0; i < g->count; ++i)
+            if ((size_t)g->correct[i * (k + 1) + k] == c)
+                distances[n++] = osr__euclidean(g->correct + i * (k + 1), row, (int)k);
+        osr__sort(distances, n, sizeof *distances, osr__double_down);
+        osr__weibull_fit(distances, n < OSR_OPENMAX_TAIL ? n : OSR_OPENMAX_TAIL, 1.0, fit);
+        for (i = 0; i < 3; ++i)
+            row[k + i] = (float)(fit[i] < (double)FLT_MAX ? fit[i] : (double)FLT_MAX);
+    }
+    osr__free(m->ctx, distances, g->count + 1, sizeof *distances);
+}
+
+/* Mean features of each class: out [K, F]. */
+static void osr__calibrate_means(osr_model *m, float *out)
+{
+    const size_t k = (size_t)m->desc.classes, f = (size_t)m->feature_dims;
+    size_t c, i;
+    for (c = 0; c < k; ++c) {
+        const double *sum = m->gather->means + c * (f + 1);
+        for (i = 0; i < f; ++i)
+            out[c * f + i] = sum[f] > 0.0 ? (float)(m->gather->origin[i] + sum[i] / sum[f])
+                                          : OSR__FAR;
+    }
+}
+
+/* Sums of products to the covariance within classes, shrunk towards a multiple of I by OAS:
+ * rho = ((1 - 2/p) tr C^2 + (tr C)^2) / ((n + 1 - 2/p) (tr C^2 - (tr C)^2 / p)), at most 1. */
+static void osr__covariance(osr_model *m)
+{
+    const size_t k = (size_t)m->desc.classes, f = (size_t)m->feature_dims;
+    double *s = m->gather->scatter, n = (double)m->gather->images, p = (double)f;
+    double trace = 0.0, squares = 0.0, rho, below;
+    size_t c, i, j;
+    for (i = 0; i < f; ++i)
+        for (j = 0; j <= i; ++j) {
+            double *v = &s[i * f + j];
+            for (c = 0; c < k; ++c) {
+                const double *sum = m->gather->means + c * (f + 1);
+                *v -= sum[f] > 0.0 ? sum[i] * sum[j] / sum[f] : 0.0;
+            }
+            *v /= n > 0.0 ? n : 1.0;
+            trace += i == j ? *v : 0.0;
+            squares += (i == j ? 1.0 : 2.0) * *v * *v;
+        }
+    below = (n + 1.0 - 2.0 / p) * (squares - trace * trace / p);
+    rho = (1.0 - 2.0 / p) * squares + trace * trace;
+    rho = rho < below ? rho / below : 1.0;
+    for (i = 0; i < f; ++i)
+        for (j = 0; j <= i; ++j)
+            s[i * f + j] = (1.0 - rho) * s[i * f + j]
+                           + (i != j ? 0.0 : trace > 0.0 ? rho * trace / p : 1.0);
+}
+
+/* S = L L' in place, then W = L^-1; lower triangles. */
+static void osr__whiten(double *s, size_t f)
+{
+    const double floor_ = s[0] * DBL_EPSILON;
+    size_t i, j, k;
+    for (i = 0; i < f; ++i)
+        for (j = 0; j <= i; ++j) {
+            double v = s[i * f + j];
+            for (k = 0; k < j; ++k)
+                v -= s[i * f + k] * s[j * f + k];
+            s[i * f + j] = i != j ? v / s[j * f + j] : sqrt(v > floor_ ? v : floor_);
+        }
+    for (j = 0; j < f; ++j)
+        for (i = j; i < f; ++i) { /* column j of the inverse, below its diagonal */
+            double v = i == j ? 1.0 : 0.0;
+            for (k = j; k < i; ++k)
+                v -= s[i * f + k] * s[k * f + j];
+            s[i * f + j] = v / s[i * f + i];
+        }
+}
+
+/* out [K + F, F]: W mean_k, W. */
+static void osr__calibrate_mahalanobis(osr_model *m, float *out)
+{
+    const size_t k = (size_t)m->desc.classes, f = (size_t)m->feature_dims;
+    const osr__gather *g = m->gather;
+    float *w = out + k * f;
+    size_t c, i, j;
+    osr__covariance(m);
+    osr__whiten(g->scatter, f);
+    for (i = 0; i < f; ++i)
+        for (j = 0; j < f; ++j)
+            w[i * f + j] = j <= i ? (float)g->scatter[i * f + j] : 0.0f;
+    for (c = 0; c < k; ++c) {
+        const double *sum = g->means + c * (f + 1);
+        for (i = 0; i < f; ++i) {
+            double y = 0.0;
+            for (j = 0; j <= i && sum[f] > 0.0; ++j)
+                y += (double)w[i * f + j] * (g->origin[j] + sum[j] / sum[f]);
+            out[c * f + i] = sum[f] > 0.0 ? (float)y : OSR__FAR;
+        }
+    }
+}
+
+/* Make the tensor of a score anew. */
+static void osr__calibrate_score(osr_model *m, int at)
+{
+    const osr_score_row *row = &osr__scores[at];
+    const size_t n = osr__calibration_count(m, row);
+    if (m->calibration[at] == NULL)
+        m->calibration[at] = (float *)osr__alloc(m->ctx, n, sizeof(float));
+    if (m->calibration[at] == NULL)
+        return;
+    if (row->needs & OSR_OUT_LOGITS)
+        osr__calibrate_openmax(m, m->calibration[at]);
+    else if (row->fn == osr__score_ncm)
+        osr__calibrate_means(m, m->calibration[at]);
+    else
+        osr__calibrate_mahalanobis(m, m->calibration[at]);
+    if (osr__first_bad(m->calibration[at], n) < n)
+        osr__fail(m->ctx, OSR_NAN, "osr_model_calibrate_end: %s is not finite", row->calibration);
+}
+
+OSR_API osr_status osr_model_calibrate_end(osr_model *m, int *empty)
+{
+    const osr__gather *g = m->gather;
+    int i, k = m->desc.classes, none = 0;
+    if (empty != NULL)
+        *empty = 0;
+    if (m->ctx->status != OSR_OK)
+        return m->ctx->status;
+    if (g == NULL)
+        return osr__fail(m->ctx, OSR_ARG, "osr_model_calibrate_end: not started");
+    for (i = 0; i < k && g->what != 0 && g->sums != NULL; ++i)
+        none += g->sums[(size_t)i * ((size_t)k + 1) + (size_t)k] == 0.0;
+    if (g->what & OSR_CALIBRATE_METHOD)
+        osr__calibrate_anchors(m);
+    for (i = 0; i < osr_score_count() && (g->what & OSR_CALIBRATE_SCORES); ++i) {
+        const osr_score_row *row = &osr__scores[i];
+        if (row->calibration != NULL && m->ctx->status == OSR_OK
+            && osr_score_lacks(row, m->desc.method->outputs) == NULL
+            && (g->scatter != NULL || row->fn != osr__score_mahalanobis))
+            osr__calibrate_score(m, i);
+    }
+    osr__gather_free(m);
     if (empty != NULL)
         *empty = none;
     return m->ctx->status;
+}
+
+OSR_API int osr_model_has_score(const osr_model *m, const osr_score_row *row)
+{
+    return osr_score_lacks(row, m->desc.method->outputs) == NULL
+           && (row->calibration == NULL || osr__calibration(m, row) != NULL);
 }
 
 OSR_API osr_status osr_model_set_threshold(osr_model *m, const osr_score_row *row, double threshold)
@@ -9529,8 +10596,8 @@ OSR_API osr_status osr_model_set_threshold(osr_model *m, const osr_score_row *ro
     if (row == NULL || threshold != threshold)
         return osr__fail(m->ctx, OSR_ARG, "osr_model_set_threshold: %s",
                          row == NULL ? "no score" : "the threshold is NaN");
-    if (osr__score_fits(m, row) != OSR_OK)
-        return OSR_UNSUPPORTED;
+    if (osr__score_ready(m, row) != OSR_OK)
+        return m->ctx->status;
     m->score = row;
     m->desc.score = row->name;
     m->threshold = threshold;
@@ -9582,7 +10649,9 @@ OSR_API osr_status osr_model_predict(osr_model *m, const unsigned char *pixels, 
 {
     osr_ctx *ctx = m->ctx;
     const size_t image = (size_t)m->desc.height * (size_t)m->desc.width * (size_t)m->desc.channels;
-    const size_t k = (size_t)m->desc.classes, each = image + 3 * k + (size_t)m->dims;
+    const size_t k = (size_t)m->desc.classes;
+    const size_t each = image + 4 * k + (size_t)m->dims + (size_t)m->feature_dims;
+    const unsigned needs = m->score->needs;
     const size_t size = (size_t)height * (size_t)width * (size_t)channels;
     int at, i, b;
     if (ctx->status != OSR_OK)
@@ -9595,7 +10664,7 @@ OSR_API osr_status osr_model_predict(osr_model *m, const unsigned char *pixels, 
                    sizeof *m->staging))
         return ctx->status;
     for (at = 0; at < n && ctx->status == OSR_OK; at += b) {
-        double scores[OSR__PREDICT_BATCH];
+        double scores[OSR__PREDICT_BATCH], norms[OSR__PREDICT_BATCH];
         int32_t classes[OSR__PREDICT_BATCH];
         osr_outputs out;
         float *p = m->staging;
@@ -9607,7 +10676,12 @@ OSR_API osr_status osr_model_predict(osr_model *m, const unsigned char *pixels, 
         out.logits = p + image * (size_t)b;
         out.distances = out.logits + k * (size_t)b;
         out.cosines = out.distances + k * (size_t)b;
-        out.representation = out.cosines + k * (size_t)b;
+        out.losses = out.cosines + k * (size_t)b;
+        out.features = out.losses + k * (size_t)b;
+        out.representation = out.features + (size_t)m->feature_dims * (size_t)b;
+        out.losses = needs & OSR_OUT_LOSSES ? out.losses : NULL;
+        out.features = needs & OSR_OUT_FEATURES ? out.features : NULL;
+        out.jacobian = needs & OSR_OUT_JACOBIAN ? norms : NULL;
         if (osr_model_run(m, p, NULL, b, &out) != OSR_OK
             || osr_model_score(m, m->score, &out, b, scores, classes) != OSR_OK)
             break;
@@ -9883,6 +10957,10 @@ static osr_status osr__meta_write(osr_model *m, osr_writer *w)
         osr__fields_write(&t, &osr__desc_fields[i], n, d->channels, d);
         osr__text_meta(&t, w, osr__desc_fields[i].key);
     }
+    if (d->numbers.rotation > 0.0f) {
+        osr__text_number(&t, "", (double)d->numbers.rotation);
+        osr__text_meta(&t, w, "osr.rotation");
+    }
     if (m->threshold < HUGE_VAL && m->threshold > -HUGE_VAL) {
         osr__text_number(&t, "", m->threshold);
         osr__text_meta(&t, w, "osr.threshold");
@@ -9955,12 +11033,44 @@ OSR_API osr_status osr_model_write(osr_model *m, osr_writer *w, int moments)
                 osr__tensor_move(m, w, NULL, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
         }
     }
+    for (i = 0; i < osr_score_count() && ctx->status == OSR_OK; ++i) {
+        const osr_score_row *row = &osr__scores[i];
+        uint64_t shape[2];
+        osr__calibration_shape(row, m->desc.classes, m->feature_dims, shape);
+        if (m->calibration[i] != NULL)
+            osr_writer_tensor(w, row->calibration, OSR_DTYPE_F32, 2, shape, m->calibration[i]);
+    }
+    return ctx->status;
+}
+
+/* The scores' calibrations that the file has. */
+static osr_status osr__calibrations_read(osr_model *m, const osr_file *file)
+{
+    osr_ctx *ctx = m->ctx;
+    int i;
+    for (i = 0; i < osr_score_count() && ctx->status == OSR_OK; ++i) {
+        const osr_score_row *row = &osr__scores[i];
+        const size_t n = osr__calibration_count(m, row);
+        const osr_file_entry *e = n > 0 ? osr_file_find(file, row->calibration) : NULL;
+        uint64_t shape[2];
+        osr__calibration_shape(row, m->desc.classes, m->feature_dims, shape);
+        if (e == NULL || osr_score_lacks(row, m->desc.method->outputs) != NULL)
+            continue;
+        if (e->rank != 2 || e->shape[0] != shape[0] || e->shape[1] != shape[1])
+            return osr__fail(ctx, OSR_FORMAT, "model file: tensor \"%s\" does not have the shape "
+                             "[%lu, %lu]", row->calibration, (unsigned long)shape[0],
+                             (unsigned long)shape[1]);
+        m->calibration[i] = (float *)osr__alloc(ctx, n, sizeof(float));
+        if (m->calibration[i] != NULL)
+            osr_file_read_f32(file, row->calibration, n, m->calibration[i]);
+    }
     return ctx->status;
 }
 
 static osr_status osr__meta_desc(osr_ctx *ctx, const osr_file *file, osr_model_desc *d)
 {
     const char *method = osr_file_meta(file, "osr.method"), *text, *wrong = NULL;
+    double rotation = 0.0;
     int i, n;
     memset(d, 0, sizeof *d);
     d->method = osr_method_find(method);
@@ -9977,6 +11087,11 @@ static osr_status osr__meta_desc(osr_ctx *ctx, const osr_file *file, osr_model_d
             return osr__fail(ctx, OSR_FORMAT, "model file: %s is %s", osr__desc_fields[i].key,
                              wrong != NULL ? wrong : "missing or malformed");
     }
+    text = osr_file_meta(file, "osr.rotation");
+    if (text != NULL && (!osr__number_read(&text, &rotation) || *text != '\0'
+                         || !(rotation >= 0.0 && rotation <= 1e6)))
+        return osr__fail(ctx, OSR_FORMAT, "model file: osr.rotation is malformed or out of range");
+    d->numbers.rotation = (float)rotation;
     return ctx->status;
 }
 
@@ -10069,7 +11184,7 @@ OSR_API osr_status osr_model_read(osr_ctx *ctx, const osr_file *file, osr_model 
         osr__model_from_file(ctx, file, &d, &m);
     for (i = 0; m != NULL && i < m->named_count && ctx->status == OSR_OK; ++i)
         osr__tensor_move(m, NULL, file, "", m->named[i].name, m->named[i].tensor);
-    if (ctx->status == OSR_OK)
+    if (ctx->status == OSR_OK && osr__calibrations_read(m, file) == OSR_OK)
         *out = m;
     else
         osr_model_destroy(m);
@@ -11559,9 +12674,11 @@ static const char *const osr__cl_loss[] = {
 "    return fmax(v, 0.0f) + log1p(exp(-fabs(v)));\n",
 "}\n",
 "\n",
-"/* T cos(arccos(c) + m) */\n",
+"/* T cos(arccos(c) + m); T = 0: c is the logit itself */\n",
 "static inline float margin_logit(float c, float T, float cm, float sm)\n",
 "{\n",
+"    if (T == 0.0f)\n",
+"        return c;\n",
 "    const float v = clamp(c, -COS_LIMIT, COS_LIMIT);\n",
 "    return T * (v * cm - sqrt((1.0f - v) * (1.0f + v)) * sm);\n",
 "}\n",
@@ -11595,7 +12712,7 @@ static const char *const osr__cl_loss[] = {
 "        const float p = 1.0f / (1.0f + exp(-l));\n",
 "        const float q = k == labels[n] ? p - 1.0f : p;\n",
 "        const float slope = T * (cm + v * sm / sqrt(fmax((1.0f - v) * (1.0f + v), 1e-12f)));\n",
-"        dx[dxoff + n * K + k] = fabs(v) < COS_LIMIT ? f * q * slope : 0.0f;\n",
+"        dx[dxoff + n * K + k] = T == 0.0f ? f * q : fabs(v) < COS_LIMIT ? f * q * slope : 0.0f;\n",
 "    }\n",
 "}\n",
 "\n",
@@ -12668,9 +13785,9 @@ static const char *const osr__cl_rows[] = {
 "    dx[dxoff + row + k] = (dy[dyoff + row + k] - x[xoff + row + k] * along) * inv;\n",
 "}\n",
 "\n",
-"/* d[n][k] = ||z[n] - a[k]||, by differences. */\n",
+"/* d[n][k] = ||z[n] - a[k]||, by differences; with a scale > 0 scale ||z[n] - a[k]||^2. */\n",
 "OSR_KERNEL anchor_distance(__global const float *z, int zoff, __global const float *a, int aoff,\n",
-"                           __global float *d, int doff, int K, int D)\n",
+"                           __global float *d, int doff, int K, int D, float scale)\n",
 "{\n",
 "    __local float tmp[LS];\n",
 "    const size_t n = get_group_id(0);\n",
@@ -12683,25 +13800,46 @@ static const char *const osr__cl_rows[] = {
 "        }\n",
 "        s = group_sum(s, tmp);\n",
 "        if (get_local_id(0) == 0)\n",
-"            d[doff + n * K + k] = sqrt(s);\n",
+"            d[doff + n * K + k] = scale > 0.0f ? scale * s : sqrt(s);\n",
 "    }\n",
+"}\n",
+"\n",
+"/* dd times the derivative of a distance d by v, a coordinate of one end; w: of the other. */\n",
+"static inline float distance_slope(float dd, float d, float v, float w, float scale)\n",
+"{\n",
+"    return scale > 0.0f ? 2.0f * scale * dd * (v - w) : d > 0.0f ? dd * ((v - w) / d) : 0.0f;\n",
 "}\n",
 "\n",
 "/* dz[n][i] = sum_k dd[n][k] (z - a_k)_i / d[n][k]; 0 where d = 0. */\n",
 "OSR_KERNEL anchor_distance_dx(__global const float *dd, int ddoff, __global const float *z,\n",
 "                              int zoff, __global const float *a, int aoff, __global const float *d,\n",
-"                              int doff, __global float *dz, int dzoff, int K, int D)\n",
+"                              int doff, __global float *dz, int dzoff, int K, int D, float scale)\n",
 "{\n",
 "    const size_t n = get_group_id(0);\n",
 "    FOR_ROW(i, D)\n",
 "    {\n",
 "        float s = 0.0f;\n",
-"        for (int k = 0; k < K; ++k) {\n",
-"            const float dist = d[doff + n * K + k];\n",
-"            if (dist > 0.0f)\n",
-"                s += dd[ddoff + n * K + k] * ((z[zoff + n * D + i] - a[aoff + k * D + i]) / dist);\n",
-"        }\n",
+"        for (int k = 0; k < K; ++k)\n",
+"            s += distance_slope(dd[ddoff + n * K + k], d[doff + n * K + k], z[zoff + n * D + i],\n",
+"                                a[aoff + k * D + i], scale);\n",
 "        dz[dzoff + n * D + i] = s;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* da[k][i] = rate sum_n dd[n][k] (a_k - z)_i / d[n][k]; one group an anchor. */\n",
+"OSR_KERNEL anchor_distance_da(__global const float *dd, int ddoff, __global const float *z,\n",
+"                              int zoff, __global const float *a, int aoff, __global const float *d,\n",
+"                              int doff, __global float *da, int daoff, int K, int D, float scale,\n",
+"                              int N, float rate)\n",
+"{\n",
+"    const size_t k = get_group_id(0);\n",
+"    FOR_ROW(i, D)\n",
+"    {\n",
+"        float s = 0.0f;\n",
+"        for (int n = 0; n < N; ++n)\n",
+"            s += distance_slope(dd[ddoff + n * K + k], d[doff + n * K + k], a[aoff + k * D + i],\n",
+"                                z[zoff + n * D + i], scale);\n",
+"        da[daoff + k * D + i] = rate * s;\n",
 "    }\n",
 "}\n",
 };
@@ -13364,8 +14502,8 @@ static const char *const osr__cl_winograd_cpu[] = {
 "        o2 = d4 - 0.5f * d1 + d2 * (1.0f / 6.0f) + d3 * (1.0f / 3.0f);                             \\\n",
 "    } while (0)\n",
 "\n",
-"/* G g G' of 16 filters, to u[k * step]; stride 2 in the order of WINO2_VALUE. */\n",
-"static inline void wino_filter(const float16 *g, int stride, __global float *u, size_t step)\n",
+"/* G g G' of 16 filters, to u[8 k]; stride 2 in the order of WINO2_VALUE. */\n",
+"static inline void wino_filter(const float16 *g, int stride, float16 *u)\n",
 "{\n",
 "    float16 r[3][6], o[6];\n",
 "\n",
@@ -13380,7 +14518,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "        else\n",
 "            WINO2_G(o, r[0][a], r[1][a], r[2][a]);\n",
 "        for (int b = 0; b < 6; ++b)\n",
-"            WINO_STORE16(u + (stride == 1 ? a * 6 + b : WINO2_VALUE(a, b)) * step, o[b]);\n",
+"            u[8 * (stride == 1 ? a * 6 + b : WINO2_VALUE(a, b))] = o[b];\n",
 "    }\n",
 "}\n",
 "\n",
@@ -13395,22 +14533,26 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    const int first = (int)get_group_id(1) * 32, last = min(first + 32, i8);\n",
 "    __global float *u = out + ooff + ((size_t)o0 / 16 * 36 * i8 + first) * 16;\n",
 "    float t[8][9][16];\n",
+"    float16 b[36][8]; /* filters of 8 inputs together, so that 512 bytes are written at a time */\n",
 "\n",
 "    for (int i = 0; i < 72; ++i)\n",
 "        vstore16((float16)(0.0f), i, t[0][0]);\n",
-"    for (int i0 = first; i0 < last; i0 += 8) {\n",
+"    for (int i0 = first; i0 < last; i0 += 8, u += 128) {\n",
 "        const int ni = max(min(8, ci - i0), 0);\n",
 "        for (int o = 0; o < no; ++o)\n",
 "            for (int i = 0; i < ni; ++i) {\n",
 "                __global const float *p = w + woff + (o0 + o) * so + (i0 + i) * si;\n",
 "                WINO_UNROLL for (int k = 0; k < 9; ++k) t[i][k][o] = p[transpose ? 8 - k : k];\n",
 "            }\n",
-"        for (int i = 0; i < 8; ++i, u += 16) {\n",
+"        for (int i = 0; i < 8; ++i) {\n",
 "            float16 g[9];\n",
 "            WINO_UNROLL for (int k = 0; k < 9; ++k)\n",
 "                g[k] = i < ni ? vload16(k, t[i][0]) : (float16)(0.0f);\n",
-"            wino_filter(g, stride, u, (size_t)i8 * 16);\n",
+"            wino_filter(g, stride, &b[0][i]);\n",
 "        }\n",
+"        for (int k = 0; k < 36; ++k)\n",
+"            WINO_UNROLL for (int i = 0; i < 8; ++i)\n",
+"                WINO_STORE16(u + ((size_t)k * i8 + i) * 16, b[k][i]);\n",
 "    }\n",
 "}\n",
 "\n",
@@ -13889,15 +15031,15 @@ static const osr__cl_file osr__cl_files[] = {
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 76},
     {"layout", osr__cl_layout, 65},
-    {"loss", osr__cl_loss, 227},
+    {"loss", osr__cl_loss, 229},
     {"matmul_cpu", osr__cl_matmul_cpu, 208},
     {"matmul_gpu", osr__cl_matmul_gpu, 187},
     {"norm", osr__cl_norm, 271},
     {"optimiser", osr__cl_optimiser, 45},
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
-    {"rows", osr__cl_rows, 181},
-    {"winograd_cpu", osr__cl_winograd_cpu, 1019},
+    {"rows", osr__cl_rows, 202},
+    {"winograd_cpu", osr__cl_winograd_cpu, 1023},
     {"winograd_gpu", osr__cl_winograd_gpu, 154},
 };
 static const unsigned osr__cl_file_count = 16;

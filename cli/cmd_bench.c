@@ -1,4 +1,4 @@
-/* osr bench - how fast a device trains and runs CAC's VGG32: 3 x 32 x 32 pixels, 6 classes, random
+/* osr bench - how fast a device trains and runs a network with CAC: 3 colours, 6 classes, random
  * images and labels.
  *
  * Each round times a training step, an inference batch and the device's multiply-add rate, one
@@ -11,6 +11,7 @@
 #define _XOPEN_SOURCE 700
 #include "bench_start.h"
 #include "exit_codes.h"
+#include "networks.h"
 #include "output.h"
 #include "philox.h"
 #include "progress.h"
@@ -22,7 +23,7 @@
 #include <sys/resource.h>
 
 enum {
-    SIDE = 32, CHANNELS = 3, CLASSES = 6,
+    CHANNELS = 3, CLASSES = 6,
     PROFILED = 5,      /* steps with every launch timed */
     COMPARED = 11,     /* figures that --compare sets side by side */
     ALWAYS = 9,        /* the first of them, which every result has */
@@ -42,9 +43,10 @@ struct bench {
     double started; /* clock at the start of the command */
     osr_ctx *ctx;
     osr_model *model;
-    float *images, *logits; /* [batch, SIDE, SIDE, CHANNELS], [batch, CLASSES] */
+    const osr_network_row *network;
+    float *images, *logits; /* [batch, side, side, CHANNELS], [batch, CLASSES] */
     int32_t *labels;
-    int batch, steps;
+    int side, batch, steps;
     double *train, *infer, *peak; /* [steps]: seconds, seconds, GFLOP/s */
     double first_step, latency, cold, warm; /* seconds; cold and warm NaN: not measured */
     uint64_t train_launches, infer_launches, train_device_bytes;
@@ -156,21 +158,23 @@ static int same_as_earlier(const struct bench *b, const char *key, const char *v
 /* Results compare where version, device, kernels, network and batch agree. */
 static int check_earlier(const struct bench *b)
 {
-    static const char *const keys[] = {"version", "device", "kernels", "net", "batch"};
-    char device[512], number[32];
-    const char *values[5];
+    static const char *const keys[] = {"version", "device", "kernels", "net", "batch", "size"};
+    char device[512], batch[32], side[32];
+    const char *values[6];
     int code = EXIT_OK;
     values[0] = osr_version();
     values[1] = device_text(b->ctx, device, sizeof device);
     values[2] = osr_ctx_kernels(b->ctx) == OSR_KERNELS_CPU ? "cpu" : "gpu";
-    values[3] = option_text(b->o, "net");
-    snprintf(number, sizeof number, "%d", b->batch);
-    values[4] = number;
-    for (int i = 0; i < 5 && code == EXIT_OK; ++i) {
+    values[3] = b->network->name;
+    snprintf(batch, sizeof batch, "%d", b->batch);
+    snprintf(side, sizeof side, "%d", b->side);
+    values[4] = batch;
+    values[5] = side;
+    for (int i = 0; i < 6 && code == EXIT_OK; ++i) {
         struct json j = {0};
         json_text(&j, NULL, values[i]);
         code = j.failed ? EXIT_MEMORY
-                        : same_as_earlier(b, keys[i], i == 4 ? values[i] : j.text);
+                        : same_as_earlier(b, keys[i], i >= 4 ? values[i] : j.text);
         json_free(&j);
     }
     return code;
@@ -181,28 +185,31 @@ static int check_earlier(const struct bench *b)
 static int bench_model(struct bench *b)
 {
     const osr_method_row *method = osr_method_find("cac");
-    osr_layer layers[OSR_VGG32_LAYERS];
+    osr_layer layers[OSR_NETWORK_LAYERS];
     osr_vgg32_desc net = method->vgg32;
     osr_model_desc desc = {0};
     net.out = CLASSES;
+    net.side = b->side;
+    if (b->network->residual)
+        net.dropout = 0.0f;
     desc.method = method;
     desc.numbers = method->numbers;
-    desc.height = desc.width = SIDE;
+    desc.height = desc.width = b->side;
     desc.channels = CHANNELS;
     for (int i = 0; i < CHANNELS; ++i) {
         desc.mean[i] = 0.5f;
         desc.std[i] = 0.29f; /* of U(0, 1) */
     }
     desc.classes = CLASSES;
-    desc.layer_count = osr_net_vgg32(&net, layers);
+    desc.layer_count = b->network->table(&net, layers);
     desc.layers = layers;
-    desc.net_name = "vgg32";
+    desc.net_name = b->network->name;
     return osr_model_create(b->ctx, &desc, &b->model) == OSR_OK ? EXIT_OK : session_fail(b->ctx);
 }
 
 static int bench_data(struct bench *b)
 {
-    const size_t n = (size_t)b->batch, values = n * SIDE * SIDE * CHANNELS;
+    const size_t n = (size_t)b->batch, side = (size_t)b->side, values = n * side * side * CHANNELS;
     struct philox random = philox_start((uint64_t)option_int(b->o, "seed"), STREAM, 0);
     b->images = calloc(values, sizeof *b->images);
     b->logits = calloc(n * CLASSES, sizeof *b->logits);
@@ -284,6 +291,7 @@ static int bench_rounds(struct bench *b, const char *what)
     progress_start(&progress, what, 0, 1, b->steps);
     for (int i = 0; i < b->steps && osr_ctx_status(b->ctx) == OSR_OK; ++i) {
         b->train[i] = train_step(b);
+        infer_batch(b); /* prepares the weights that the step changed */
         b->infer[i] = infer_batch(b);
         osr_peak_gflops(b->ctx, &b->peak[i]);
         progress_step(&progress, 0, i + 1, 2.0 * b->batch, NAN, NAN);
@@ -486,7 +494,8 @@ static int print_json(const struct bench *b, int compare)
     json_text(&j, "version", osr_version());
     json_text(&j, "device", device_text(b->ctx, device, sizeof device));
     json_text(&j, "kernels", osr_ctx_kernels(b->ctx) == OSR_KERNELS_CPU ? "cpu" : "gpu");
-    json_text(&j, "net", option_text(b->o, "net"));
+    json_text(&j, "net", b->network->name);
+    json_integer(&j, "size", b->side);
     json_integer(&j, "batch", b->batch);
     json_integer(&j, "steps", b->steps);
     json_integer(&j, "seed", option_int(b->o, "seed"));
@@ -604,8 +613,8 @@ static int print_text(const struct bench *b, int compare)
     int code;
     figures(b, value);
     printf("device     %s\n", device_text(b->ctx, device, sizeof device));
-    printf("network    VGG32 with CAC, %d x %d x %d, %d classes, batch %d\n", CHANNELS, SIDE, SIDE,
-           CLASSES, b->batch);
+    printf("network    %s with CAC, %d x %d x %d, %d classes, batch %d\n", b->network->name,
+           CHANNELS, b->side, b->side, CLASSES, b->batch);
     printf("training   %.1f images/s, %.0f%% of peak\n", b->result.train_rate,
            100.0 * train_share(b));
     printf("inference  %.1f images/s\n", b->result.infer_rate);
@@ -698,10 +707,9 @@ static int bench_run(struct bench *b)
     enum { START_OFF, START_ONCE, START_BOTH };
     const char *earlier = option_text(b->o, "compare");
     int code = EXIT_OK;
-    if (strcmp(option_text(b->o, "net"), "vgg32") != 0) {
-        message_error("--net %s: bench has vgg32 only", option_text(b->o, "net"));
+    b->network = network_choose(b->o);
+    if (b->network == NULL)
         return EXIT_USAGE;
-    }
     if (option_choice(b->o, "start") == START_ONCE)
         return bench_once(b);
     if (earlier != NULL)
@@ -735,6 +743,7 @@ int cmd_bench(struct options *o)
     int code;
     b.o = o;
     b.started = progress_now();
+    b.side = (int)option_int(o, "size");
     b.batch = (int)option_int(o, "batch");
     b.steps = (int)option_int(o, "steps");
     b.cold = b.warm = NAN;

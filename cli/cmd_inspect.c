@@ -77,12 +77,16 @@ static int ends_with(const char *text, const char *end)
 static int is_parameter(const osr_file_entry *e)
 {
     static const char *const of_layers[] = {".weight", ".bias"};
+    static const char *const of_heads[] = {"prototypes", "points", "radius"};
     if (strncmp(e->name, "opt.", 4) == 0)
         return 0;
     for (size_t i = 0; i < sizeof of_layers / sizeof of_layers[0]; ++i)
         if (ends_with(e->name, of_layers[i]))
             return 1;
-    return strcmp(e->name, "prototypes") == 0;
+    for (size_t i = 0; i < sizeof of_heads / sizeof of_heads[0]; ++i)
+        if (strcmp(e->name, of_heads[i]) == 0)
+            return 1;
+    return 0;
 }
 
 /* Figures of the whole file. */

@@ -2,10 +2,13 @@
  *
  * A run's directory holds config.ini (the effective settings), metrics.jsonl (a line an epoch),
  * last.safetensors (weights, optimiser, place in the epoch: resumable), model.safetensors (the
- * result: calibrated, with its threshold), eval.json and scores.csv. */
+ * result: calibrated, with its threshold), eval.json, scores.csv and confusion.csv; with --analyse
+ * also analysis.jsonl (Jacobian norms, AUROC and more every N steps), analysis.csv and analysis.svg. */
 #define _POSIX_C_SOURCE 200809L
+#include "analysis.h"
 #include "evaluation.h"
 #include "exit_codes.h"
+#include "networks.h"
 #include "output.h"
 #include "progress.h"
 #include "run_dir.h"
@@ -29,6 +32,7 @@ struct train {
     osr_ctx *ctx;
     osr_model *model;
     const osr_method_row *method;
+    const osr_network_row *network;
     struct data data;
     struct data_set other; /* test images of the unknown classes, with --unknown */
     struct class_split split;
@@ -41,6 +45,8 @@ struct train {
     osr_schedule schedule;
     osr_optimiser_desc optimiser;
     int save_failed; /* exit code of the last checkpoint that could not be written */
+    struct analysed analysed; /* of --analyse */
+    struct moments moments;
 };
 
 static int complain(const char *message, int code)
@@ -59,7 +65,8 @@ static void preset_float(struct options *o, const char *key, float value)
     option_preset(o, key, text);
 }
 
-static void preset_method(struct options *o, const osr_method_row *m)
+static void preset_method(struct options *o, const osr_method_row *m,
+                          const osr_network_row *network)
 {
     static const char *const schedules[] = {"constant", "step", "cosine"};
     const osr_method_numbers *n = &m->numbers;
@@ -76,13 +83,14 @@ static void preset_method(struct options *o, const osr_method_row *m)
     option_preset_real(o, "lr-min", 0.0);
     option_preset_real(o, "lr-factor", 0.1);
     option_preset_int(o, "lr-period", 30);
-    preset_float(o, "dropout", v->dropout);
+    preset_float(o, "dropout", network->residual ? 0.0f : v->dropout);
     option_preset(o, "dropout-kind", v->dropout_elements ? "element" : "channel");
-    option_preset(o, "dropout-place", v->dropout_before ? "before" : "after");
-    if (n->alpha > 0.0f) {
+    if (!network->residual)
+        option_preset(o, "dropout-place", v->dropout_before ? "before" : "after");
+    if (n->alpha > 0.0f)
         preset_float(o, "alpha", n->alpha);
+    if (n->lambda > 0.0f)
         preset_float(o, "lambda", n->lambda);
-    }
     if (n->temperature > 0.0f) {
         preset_float(o, "temperature", n->temperature);
         preset_float(o, "margin", n->margin);
@@ -90,26 +98,27 @@ static void preset_method(struct options *o, const osr_method_row *m)
     if (n->features > 0) {
         option_preset_int(o, "features", n->features);
         preset_float(o, "radius", n->radius);
+        option_preset(o, "correlation", n->correlation == OSR_CORRELATION_CODE ? "code" : "paper");
     }
     preset_float(o, "smoothing", n->smoothing);
+    preset_float(o, "rotation", n->rotation);
     option_preset(o, "score", m->score);
 }
 
 static int choose_method(struct train *t)
 {
-    const char *names[16], *wanted = option_text(t->o, "method");
-    int n = 0;
-    t->method = osr_method_find(wanted);
-    if (t->method != NULL) {
-        preset_method(t->o, t->method);
-        return EXIT_OK;
+    osr_vgg32_desc v;
+    t->method = method_choose(t->o);
+    t->network = t->method != NULL ? network_choose(t->o) : NULL;
+    if (t->network == NULL)
+        return EXIT_USAGE;
+    if (t->network->residual && option_given(t->o, "dropout-place")) {
+        message_error("%s drops values inside its blocks: --dropout-place is for vgg32",
+                      t->network->name);
+        return EXIT_USAGE;
     }
-    for (; n < osr_method_count() && n < 16; ++n)
-        names[n] = osr_method_at(n)->name;
-    const char *near = nearest_name(wanted, names, (size_t)n);
-    message_error("no method is called \"%s\"%s%s%s", wanted, near != NULL ? "; did you mean " : "",
-                  near != NULL ? near : "", near != NULL ? "?" : "");
-    return EXIT_USAGE;
+    preset_method(t->o, t->method, t->network);
+    return network_variant(t->o, t->network, t->method, 1, 32, &v); /* sizes come with the data */
 }
 
 /* Is the score one of those that the method's models can be read with? */
@@ -117,13 +126,13 @@ static int check_score(const struct train *t)
 {
     const char *name = option_text(t->o, "score");
     const osr_score_row *row = osr_score_find(name);
-    if (row == NULL || (row->needs & ~t->method->outputs) != 0) {
-        message_error(row == NULL ? "no score is called \"%s\""
-                                  : "score %s needs what method %s does not give",
-                      name, t->method->name);
-        return EXIT_USAGE;
-    }
-    return EXIT_OK;
+    const char *lacks = row != NULL ? osr_score_lacks(row, t->method->outputs) : NULL;
+    if (row == NULL)
+        message_error("no score is called \"%s\"", name);
+    else if (lacks != NULL)
+        message_error("score %s needs %s, which method %s does not give", name, lacks,
+                      t->method->name);
+    return row == NULL || lacks != NULL ? EXIT_USAGE : EXIT_OK;
 }
 
 static osr_method_numbers numbers_of(const struct train *t)
@@ -136,7 +145,10 @@ static osr_method_numbers numbers_of(const struct train *t)
     n.temperature = (float)option_real(o, "temperature");
     n.margin = (float)option_real(o, "margin");
     n.smoothing = (float)option_real(o, "smoothing");
+    n.rotation = (float)option_real(o, "rotation");
     n.features = (int)option_int(o, "features");
+    if (option_set(o, "correlation"))
+        n.correlation = (int)option_choice(o, "correlation");
     return n;
 }
 
@@ -223,14 +235,10 @@ static int make_model(struct train *t)
 {
     const struct options *o = t->o;
     const char *names[4096];
-    osr_layer layers[OSR_VGG32_LAYERS];
-    osr_vgg32_desc v = t->method->vgg32;
+    osr_layer layers[OSR_NETWORK_LAYERS];
+    osr_vgg32_desc v;
     osr_model_desc d = {0};
     double mean[3], std[3];
-    if (strcmp(option_text(o, "net"), "vgg32") != 0) {
-        message_error("no network is called \"%s\"; there is vgg32", option_text(o, "net"));
-        return EXIT_USAGE;
-    }
     d.method = t->method;
     d.numbers = numbers_of(t);
     d.classes = t->split.known_count;
@@ -239,13 +247,17 @@ static int make_model(struct train *t)
     for (int k = 0; k < d.classes && k < 4096; ++k)
         names[k] = t->data.train.class_names[t->split.known[k]];
     d.class_names = names;
-    v.out = osr_method_width(t->method, &d.numbers, d.classes);
+    const int code = network_variant(o, t->network, t->method,
+                                     osr_method_width(t->method, &d.numbers, d.classes), d.height,
+                                     &v);
+    if (code != EXIT_OK)
+        return code;
     v.dropout = (float)option_real(o, "dropout");
     v.dropout_elements = option_choice(o, "dropout-kind") == 0;
     v.dropout_before = option_choice(o, "dropout-place") == 0;
-    d.layer_count = osr_net_vgg32(&v, layers);
+    d.layer_count = t->network->table(&v, layers);
     d.layers = layers;
-    d.net_name = "vgg32";
+    d.net_name = t->network->name;
     d.score = option_text(o, "score");
     data_moments(&t->data.train, t->train.index, t->train.count, d.channels, mean, std);
     for (int c = 0; c < d.channels; ++c) {
@@ -501,6 +513,78 @@ static int end_epoch(struct train *t, struct progress *p)
     return code == EXIT_OK ? save_checkpoint(t) : code;
 }
 
+/* ---- the analysis along the way ---- */
+
+/* --analyse: the images, and the moments before the checkpoint that a resumed run starts from. */
+static int analyse_start(struct train *t)
+{
+    const struct options *o = t->o;
+    osr_jacobian_desc *d = &t->analysed.jacobian;
+    if (option_int(o, "analyse") == 0)
+        return EXIT_OK;
+    d->directions = (int)option_int(o, "analyse-probes");
+    d->direction = d->directions > 0 ? OSR_RADEMACHER : OSR_COORDINATES;
+    d->seed = (uint64_t)t->origin.seed;
+    t->analysed.batch = t->batch;
+    int code = analysed_choose(&t->analysed, &t->data.test,
+                               t->other.count > 0 ? &t->other : &t->data.test, &t->split,
+                               (size_t)option_int(o, "analyse-images"));
+    if (code == EXIT_OK) {
+        code = moments_resume(&t->run, (double)t->at.step, &t->moments);
+        if (code != EXIT_OK)
+            message_error("%s", t->run.message);
+    }
+    return code;
+}
+
+/* Measures where the training is, unless that is done: then nothing happens. Neither weights nor
+ * random numbers change. */
+static int analyse_now(struct train *t)
+{
+    const struct moments *all = &t->moments;
+    struct moment m = {0};
+    if (all->count > 0 && all->at[all->count - 1].step >= (double)t->at.step)
+        return EXIT_OK;
+    const size_t nk = t->analysed.known.count, nu = t->analysed.unknown.count;
+    double *norms = malloc((nk + nu) * sizeof *norms);
+    if (norms == NULL)
+        return complain("out of memory", EXIT_MEMORY);
+    m.step = (double)t->at.step;
+    m.epoch = (double)t->at.step / (double)batches_of(t);
+    int code = moment_compute(t->model, &t->analysed, norms, norms + nk, 0, &m);
+    free(norms);
+    if (code != EXIT_OK)
+        return code;
+    code = moments_add(&t->run, &t->moments, &m);
+    if (code != EXIT_OK)
+        message_error("%s", t->run.message);
+    return code == EXIT_IO ? EXIT_OK : code; /* a full disk must not end the training */
+}
+
+/* Every N steps, counted from the start of the training. */
+static int analyse_due(struct train *t)
+{
+    const uint64_t every = (uint64_t)option_int(t->o, "analyse");
+    return every > 0 && t->at.step % every == 0 ? analyse_now(t) : EXIT_OK;
+}
+
+/* The last moment, the table and the picture. */
+static int analyse_end(struct train *t)
+{
+    char title[1400];
+    if (option_int(t->o, "analyse") == 0)
+        return EXIT_OK;
+    int code = analyse_now(t);
+    if (code != EXIT_OK)
+        return code;
+    snprintf(title, sizeof title, "Training: %s, %.1000s, %s", t->method->name, t->origin.data,
+             t->origin.split);
+    code = moments_save(&t->moments, title, t->run.path, "analysis");
+    if (code == EXIT_IO)
+        t->save_failed = code;
+    return code == EXIT_IO ? EXIT_OK : code;
+}
+
 static int run_epochs(struct train *t)
 {
     const uint64_t epochs = (uint64_t)option_int(t->o, "epochs"), batches = batches_of(t);
@@ -511,7 +595,11 @@ static int run_epochs(struct train *t)
                           t->order);
         while (t->at.batch < batches) {
             const double before = t->at.images;
-            const int code = train_batch(t);
+            int code = analyse_due(t);
+            if (code != EXIT_OK && code == signals_pending())
+                return stop(t);
+            if (code == EXIT_OK)
+                code = train_batch(t);
             if (code != EXIT_OK)
                 return code;
             progress_step(&p, (int)t->at.epoch, (long)t->at.batch, t->at.images - before,
@@ -530,24 +618,15 @@ static int run_epochs(struct train *t)
 
 static int calibrate(struct train *t)
 {
-    int empty = 0, code = EXIT_OK;
-    osr_model_calibrate_start(t->model);
-    for (size_t at = 0; at < t->train.count && code == EXIT_OK && t->method->calibrates;
-         at += (size_t)t->batch) {
-        const size_t left = t->train.count - at;
-        const int n = left < (size_t)t->batch ? (int)left : t->batch;
-        feed_load(&t->feed, &t->train, NULL, at, n);
-        if (osr_model_calibrate_add(t->model, t->feed.images, t->feed.labels, n) != OSR_OK)
-            break;
-        code = signals_pending();
-    }
+    int empty = 0;
+    const int code = model_calibrate(t->model, &t->data.train, &t->train, t->batch,
+                                     OSR_CALIBRATE_ALL, &empty);
     if (code != EXIT_OK)
         return code;
-    if (osr_model_calibrate_end(t->model, &empty) != OSR_OK)
-        return session_fail(t->ctx);
     if (empty > 0)
-        message_warning("%d classes have no correctly classified training image: their anchors "
-                        "stay where they were", empty);
+        message_warning("%d classes have no correctly classified training image: %sopenmax never "
+                        "calls them unknown", empty,
+                        t->method->calibrates ? "their anchors stay where they were, " : "");
     return threshold_choose(t->model, &t->data.train,
                             t->validation.count > 0 ? &t->validation : &t->train, t->batch,
                             osr_score_find(option_text(t->o, "score")),
@@ -570,11 +649,15 @@ static int evaluate(struct train *t)
     struct results r;
     const struct data_set *test = &t->data.test, *other = t->other.count > 0 ? &t->other : test;
     int code =
-        results_compute(t->model, test, other, &t->split, t->batch, NULL, &t->origin, &r);
+        results_compute(t->model, test, other, &t->split, t->batch, NULL, 0, &t->origin, &r);
+    if (code == EXIT_OK)
+        code = results_intervals(&r, (int)option_int(t->o, "bootstrap"), (uint64_t)t->origin.seed);
     if (code == EXIT_OK)
         code = write_text(t, "eval.json", results_json(&r, 1));
     if (code == EXIT_OK)
         code = write_text(t, "scores.csv", results_csv(&r));
+    if (code == EXIT_OK && r.confusion.unknown > 0)
+        code = write_text(t, "confusion.csv", confusion_csv(&r.confusion));
     if (code == EXIT_OK && option_flag(t->o, "json")) {
         char *text = results_json(&r, 1);
         if (text != NULL)
@@ -648,7 +731,9 @@ static int train(struct train *t)
         code = choose_method(t);
     if (code == EXIT_OK)
         code = check_score(t);
-    option_preset_int(t->o, "size", 32); /* before a folder is read at that size, as eval does */
+    /* before a folder is read at that size, as eval does */
+    option_preset_int(t->o, "size",
+                      strncmp(option_text(t->o, "data"), "tinyimagenet:", 13) == 0 ? 64 : 32);
     if (code == EXIT_OK)
         code = open_data(t);
     if (code != EXIT_OK)
@@ -662,7 +747,11 @@ static int train(struct train *t)
     if (code == EXIT_OK)
         code = feed_start(&t->feed, t->model, &t->data.train, t->batch);
     if (code == EXIT_OK)
+        code = analyse_start(t);
+    if (code == EXIT_OK)
         code = run_epochs(t);
+    if (code == EXIT_OK)
+        code = analyse_end(t);
     if (code == EXIT_OK)
         code = finish(t);
     if (code == EXIT_DATA && osr_ctx_status(t->ctx) == OSR_NAN)
@@ -683,6 +772,8 @@ int cmd_train(struct options *o)
     osr_ctx_destroy(t.ctx);
     run_close(&t.run);
     free(t.order);
+    analysed_free(&t.analysed);
+    moments_free(&t.moments);
     subset_free(&t.known);
     subset_free(&t.train);
     subset_free(&t.validation);

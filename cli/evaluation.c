@@ -99,9 +99,53 @@ int split_of_model(const osr_model *model, const struct data_set *set, struct cl
     return EXIT_DATA;
 }
 
-static float *part(size_t count, size_t columns, int wanted)
+/* An array of floats among the outputs: its bit and columns. */
+struct part {
+    unsigned bit;
+    float **array;
+    size_t columns;
+};
+
+enum { PARTS = 6 };
+
+static void parts_of(const struct outputs *o, osr_outputs *v, struct part parts[PARTS])
 {
-    return wanted ? malloc((count > 0 ? count : 1) * columns * sizeof(float)) : NULL;
+    const size_t k = (size_t)o->classes;
+    const struct part all[PARTS] = {
+        {OSR_OUT_LOGITS, &v->logits, k}, {OSR_OUT_DISTANCES, &v->distances, k},
+        {OSR_OUT_COSINES, &v->cosines, k}, {OSR_OUT_LOSSES, &v->losses, k},
+        {OSR_OUT_REPRESENTATION, &v->representation, (size_t)o->dims},
+        {OSR_OUT_FEATURES, &v->features, (size_t)o->feature_dims}};
+    memcpy(parts, all, sizeof all);
+}
+
+static int outputs_allocate(struct outputs *o, unsigned wanted)
+{
+    const size_t n = o->count > 0 ? o->count : 1;
+    struct part parts[PARTS];
+    parts_of(o, &o->values, parts);
+    for (int i = 0; i < PARTS; ++i)
+        if ((wanted & parts[i].bit) != 0
+            && (*parts[i].array = malloc(n * parts[i].columns * sizeof(float))) == NULL)
+            return out_of_memory();
+    if ((wanted & OSR_OUT_JACOBIAN) != 0
+        && (o->values.jacobian = malloc(n * sizeof *o->values.jacobian)) == NULL)
+        return out_of_memory();
+    return EXIT_OK;
+}
+
+/* The outputs from image number `at` on. */
+static osr_outputs outputs_from(const struct outputs *o, size_t at)
+{
+    osr_outputs v = o->values;
+    struct part parts[PARTS];
+    parts_of(o, &v, parts);
+    for (int i = 0; i < PARTS; ++i)
+        if (*parts[i].array != NULL)
+            *parts[i].array += at * parts[i].columns;
+    if (v.jacobian != NULL)
+        v.jacobian += at;
+    return v;
 }
 
 static unsigned rule_needs(const osr_model *model)
@@ -113,34 +157,23 @@ static unsigned rule_needs(const osr_model *model)
     }
 }
 
-static float *shifted(float *p, size_t rows, int columns)
-{
-    return p == NULL ? NULL : p + rows * (size_t)columns;
-}
-
 int outputs_compute(osr_model *model, const struct data_set *set, const struct subset *s, int batch,
                     unsigned needs, const char *what, struct outputs *out)
 {
-    const unsigned given = osr_model_get_desc(model)->method->outputs;
-    const unsigned wanted = (needs | rule_needs(model)) & given;
+    const unsigned given = osr_model_get_desc(model)->method->outputs | OSR_OUT_ALWAYS;
+    const unsigned wanted = ((needs | rule_needs(model)) & given)
+                            | (needs & OSR_OUT_REPRESENTATION); /* that, every method has */
     struct progress p;
     struct feed f;
     memset(out, 0, sizeof *out);
     out->count = s->count;
     out->classes = osr_model_get_desc(model)->classes;
     out->dims = osr_model_dims(model);
+    out->feature_dims = osr_model_feature_dims(model);
     out->loss = NAN;
-    out->values.logits = part(s->count, (size_t)out->classes, (wanted & OSR_OUT_LOGITS) != 0);
-    out->values.distances = part(s->count, (size_t)out->classes, (wanted & OSR_OUT_DISTANCES) != 0);
-    out->values.cosines = part(s->count, (size_t)out->classes, (wanted & OSR_OUT_COSINES) != 0);
-    out->values.representation =
-        part(s->count, (size_t)out->dims, (wanted & OSR_OUT_REPRESENTATION) != 0);
-    if (((wanted & OSR_OUT_LOGITS) != 0 && out->values.logits == NULL)
-        || ((wanted & OSR_OUT_DISTANCES) != 0 && out->values.distances == NULL)
-        || ((wanted & OSR_OUT_COSINES) != 0 && out->values.cosines == NULL)
-        || ((wanted & OSR_OUT_REPRESENTATION) != 0 && out->values.representation == NULL))
-        return out_of_memory();
-    int code = feed_start(&f, model, set, batch);
+    int code = outputs_allocate(out, wanted);
+    if (code == EXIT_OK)
+        code = feed_start(&f, model, set, batch);
     if (code != EXIT_OK)
         return code;
     double sum = 0.0;
@@ -149,11 +182,7 @@ int outputs_compute(osr_model *model, const struct data_set *set, const struct s
     for (size_t at = 0; at < s->count && code == EXIT_OK; at += (size_t)batch) {
         const int n = s->count - at < (size_t)batch ? (int)(s->count - at) : batch;
         float loss = 0.0f;
-        osr_outputs v = out->values;
-        v.logits = shifted(v.logits, at, out->classes);
-        v.distances = shifted(v.distances, at, out->classes);
-        v.cosines = shifted(v.cosines, at, out->classes);
-        v.representation = shifted(v.representation, at, out->dims);
+        osr_outputs v = outputs_from(out, at);
         v.loss = labelled ? &loss : NULL;
         feed_load(&f, s, NULL, at, n);
         if (osr_model_run(model, f.images, labelled ? f.labels : NULL, n, &v) != OSR_OK)
@@ -172,10 +201,11 @@ int outputs_compute(osr_model *model, const struct data_set *set, const struct s
 
 void outputs_free(struct outputs *out)
 {
-    free(out->values.logits);
-    free(out->values.distances);
-    free(out->values.cosines);
-    free(out->values.representation);
+    struct part parts[PARTS];
+    parts_of(out, &out->values, parts);
+    for (int i = 0; i < PARTS; ++i)
+        free(*parts[i].array);
+    free(out->values.jacobian);
     memset(out, 0, sizeof *out);
 }
 
@@ -193,6 +223,33 @@ double accuracy_of(const int32_t *classes, const struct subset *s)
     for (size_t i = 0; i < s->count; ++i)
         right += classes[i] == s->label[i];
     return s->count > 0 ? (double)right / (double)s->count : NAN;
+}
+
+int model_calibrate(osr_model *model, const struct data_set *set, const struct subset *known,
+                    int batch, unsigned what, int *empty)
+{
+    osr_ctx *ctx = osr_model_context(model);
+    struct feed f;
+    struct progress p;
+    int code = feed_start(&f, model, set, batch);
+    if (code != EXIT_OK)
+        return code;
+    osr_model_calibrate_start(model, what);
+    progress_start(&p, "calibrate", 0, 1, (long)((known->count + (size_t)batch - 1)
+                                                 / (size_t)batch));
+    for (size_t at = 0; at < known->count && code == EXIT_OK; at += (size_t)batch) {
+        const int n = known->count - at < (size_t)batch ? (int)(known->count - at) : batch;
+        feed_load(&f, known, NULL, at, n);
+        if (osr_model_calibrate_add(model, f.images, f.labels, n) != OSR_OK)
+            break;
+        code = signals_pending();
+        progress_step(&p, 0, (long)(at / (size_t)batch) + 1, n, NAN, NAN);
+    }
+    status_line_end();
+    feed_end(&f);
+    if (code != EXIT_OK)
+        return code;
+    return osr_model_calibrate_end(model, empty) == OSR_OK ? EXIT_OK : session_fail(ctx);
 }
 
 int threshold_choose(osr_model *model, const struct data_set *set, const struct subset *known,
@@ -213,6 +270,39 @@ int threshold_choose(osr_model *model, const struct data_set *set, const struct 
     outputs_free(&o);
     free(scores);
     return code;
+}
+
+/* What accepted unknown images were taken for, by the model's own score. */
+static int confuse(osr_model *model, struct results *r, const double *scores)
+{
+    const osr_model_desc *d = osr_model_get_desc(model);
+    const size_t n = r->unknown_images.count;
+    const struct data_set *set = r->other;
+    int *row_of = malloc(((size_t)set->class_count + 1) * sizeof *row_of), rows = 0, code;
+    const char **names = malloc(((size_t)set->class_count + 1) * sizeof *names);
+    int32_t *class = malloc((n + 1) * sizeof *class);
+    if (row_of == NULL || names == NULL || class == NULL) {
+        code = EXIT_MEMORY;
+    } else {
+        for (int c = 0; c < set->class_count; ++c)
+            row_of[c] = -1;
+        for (size_t i = 0; i < n; ++i) /* mark, then number in the order of the classes */
+            row_of[set->labels[r->unknown_images.index[i]]] = 0;
+        for (int c = 0; c < set->class_count; ++c)
+            if (row_of[c] == 0) {
+                names[rows] = set->class_names[c];
+                row_of[c] = rows++;
+            }
+        for (size_t i = 0; i < n; ++i)
+            class[i] = row_of[set->labels[r->unknown_images.index[i]]];
+        code = confusion_count(&r->confusion, names, rows, d->class_names, d->classes, class,
+                               r->classes + r->known_images.count, scores, n,
+                               osr_model_threshold(model, NULL));
+    }
+    free(row_of);
+    free(names);
+    free(class);
+    return code == EXIT_OK ? EXIT_OK : out_of_memory();
 }
 
 /* Macro-F1 over K + 1 classes at the model's threshold. */
@@ -253,6 +343,8 @@ static int result_add(osr_model *model, struct results *r, const struct outputs 
     x->known = nk;
     x->unknown = nu;
     x->macro_f1 = NAN;
+    for (int f = 0; f < BOOT_COUNT; ++f)
+        x->interval[f].low = x->interval[f].high = NAN;
     int code = outputs_score(model, known, row, s, NULL);
     if (code == EXIT_OK && nu > 0)
         code = outputs_score(model, unknown, row, s + nk, NULL);
@@ -270,12 +362,15 @@ static int result_add(osr_model *model, struct results *r, const struct outputs 
         return session_fail(ctx);
     const osr_score_row *own;
     const double threshold = osr_model_threshold(model, &own);
-    return own == row && isfinite(threshold) ? macro_f1(model, r, s, nk, nk + nu, &x->macro_f1)
-                                             : EXIT_OK;
+    if (own != row || !isfinite(threshold))
+        return EXIT_OK;
+    code = macro_f1(model, r, s, nk, nk + nu, &x->macro_f1);
+    return code == EXIT_OK ? confuse(model, r, s + nk) : code;
 }
 
-/* Scores that the method's outputs allow; NULL row: all. Returns the union of their needs. */
-static unsigned wanted_rows(const osr_model *model, const osr_score_row *row,
+/* Scores that the model has; NULL row: all, the slow ones if wanted. Returns the union of their
+ * needs. */
+static unsigned wanted_rows(const osr_model *model, const osr_score_row *row, int slow,
                             const osr_score_row **rows, int *count)
 {
     unsigned needs = 0;
@@ -283,7 +378,8 @@ static unsigned wanted_rows(const osr_model *model, const osr_score_row *row,
     for (int i = 0; i < osr_score_count() && *count < RESULT_MOST; ++i) {
         const osr_score_row *s = osr_score_at(i);
         if (row != NULL ? s != row
-                        : (s->needs & ~osr_model_get_desc(model)->method->outputs) != 0)
+                        : !osr_model_has_score(model, s)
+                              || (!slow && (s->needs & OSR_OUT_JACOBIAN) != 0))
             continue;
         rows[(*count)++] = s;
         needs |= s->needs;
@@ -292,7 +388,7 @@ static unsigned wanted_rows(const osr_model *model, const osr_score_row *row,
 }
 
 int results_compute(osr_model *model, const struct data_set *test, const struct data_set *other,
-                    const struct class_split *split, int batch, const osr_score_row *row,
+                    const struct class_split *split, int batch, const osr_score_row *row, int slow,
                     const struct origin *origin, struct results *r)
 {
     const osr_score_row *rows[RESULT_MOST];
@@ -304,7 +400,8 @@ int results_compute(osr_model *model, const struct data_set *test, const struct 
     r->model = model;
     r->origin = *origin;
     device_text(osr_model_context(model), r->device, sizeof r->device);
-    const unsigned needs = wanted_rows(model, row, rows, &count);
+    r->other = other;
+    const unsigned needs = wanted_rows(model, row, slow, rows, &count);
     int code = subset_known(test, split, &r->known_images, message, sizeof message);
     if (code == EXIT_OK)
         code = subset_unknown(other, split, &r->unknown_images, message, sizeof message);
@@ -344,9 +441,83 @@ void results_free(struct results *r)
     for (int i = 0; i < r->count; ++i)
         free(r->scores[i]);
     free(r->classes);
+    confusion_free(&r->confusion);
     subset_free(&r->known_images);
     subset_free(&r->unknown_images);
     memset(r, 0, sizeof *r);
+}
+
+/* A row for the bootstrap; labels [known + unknown] serve the row with a threshold. */
+static struct boot_set boot_of(const struct results *r, int row, const unsigned char *correct,
+                               const int32_t *labels)
+{
+    struct boot_set s = {0};
+    s.scores = r->scores[row];
+    s.known = r->known_images.count;
+    s.unknown = r->unknown_images.count;
+    s.correct = correct;
+    if (isfinite(r->row[row].macro_f1)) {
+        s.labels = labels;
+        s.predicted = r->classes;
+        s.classes = osr_model_get_desc(r->model)->classes;
+        s.threshold = osr_model_threshold(r->model, NULL);
+    }
+    return s;
+}
+
+int results_intervals(struct results *r, int resamples, uint64_t seed)
+{
+    const size_t nk = r->known_images.count, all = nk + r->unknown_images.count;
+    struct boot_set sets[RESULT_MOST];
+    struct interval found[RESULT_MOST][BOOT_COUNT];
+    unsigned char *correct = malloc(nk + 1);
+    int32_t *labels = malloc((all + 1) * sizeof *labels);
+    int code = correct != NULL && labels != NULL ? EXIT_OK : EXIT_MEMORY;
+    for (size_t i = 0; i < all && code == EXIT_OK; ++i) {
+        labels[i] = i < nk ? r->known_images.label[i] : -1;
+        if (i < nk)
+            correct[i] = r->classes[i] == labels[i];
+    }
+    for (int i = 0; i < r->count && code == EXIT_OK; ++i)
+        sets[i] = boot_of(r, i, correct, labels);
+    if (code == EXIT_OK && resamples > 0)
+        code = bootstrap(sets, r->count, resamples, seed, found);
+    for (int i = 0; i < r->count && code == EXIT_OK; ++i) {
+        const osr_open_metrics *m = &r->row[i].metrics;
+        struct interval *x = r->row[i].interval;
+        if (resamples > 0)
+            memcpy(x, found[i], sizeof found[i]);
+        x[BOOT_AUROC].low = m->auroc - 1.959963984540054 * m->auroc_error;
+        x[BOOT_AUROC].high = m->auroc + 1.959963984540054 * m->auroc_error;
+        if (x[BOOT_AUROC].low < 0.0)
+            x[BOOT_AUROC].low = 0.0;
+        if (x[BOOT_AUROC].high > 1.0)
+            x[BOOT_AUROC].high = 1.0;
+    }
+    r->resamples = resamples;
+    r->seed = seed;
+    free(correct);
+    free(labels);
+    return code == EXIT_OK ? EXIT_OK : out_of_memory();
+}
+
+static const char *const figure_keys[BOOT_COUNT] = {
+    "closed_accuracy", "auroc", "aupr_unknown", "aupr_known", "fpr95_known_pos",
+    "fpr95_unknown_pos", "oscr", "dtacc", "macro_f1"};
+
+static void intervals_json(struct json *j, const struct results *r, const struct result *x)
+{
+    json_open(j, "intervals", '{');
+    json_real(j, "level", 0.95);
+    json_integer(j, "resamples", r->resamples);
+    json_integer(j, "seed", (int64_t)r->seed);
+    for (int f = 0; f < BOOT_COUNT; ++f) {
+        json_open(j, figure_keys[f], '[');
+        json_real(j, NULL, x->interval[f].low);
+        json_real(j, NULL, x->interval[f].high);
+        json_close(j, ']');
+    }
+    json_close(j, '}');
 }
 
 static void result_json(struct json *j, const struct results *r, const struct result *x)
@@ -378,6 +549,11 @@ static void result_json(struct json *j, const struct results *r, const struct re
     json_integer(j, "seed", r->origin.seed);
     json_text(j, "device", r->device);
     json_text(j, "version", osr_version());
+    intervals_json(j, r, x);
+    if (r->confusion.known > 0 && isfinite(x->macro_f1))
+        confusion_json(&r->confusion, j);
+    else
+        json_text(j, "confusion", NULL);
     json_close(j, '}');
 }
 
@@ -431,6 +607,45 @@ int results_table(const struct results *r)
         cell_real(&t, r->row[i].macro_f1);
     }
     return table_print(&t);
+}
+
+static void cell_interval(struct table *t, const struct interval *x)
+{
+    if (isfinite(x->low) && isfinite(x->high))
+        table_cell(t, "%.4f-%.4f", x->low, x->high);
+    else
+        table_cell(t, "-");
+}
+
+int results_table_intervals(const struct results *r)
+{
+    static const char *const heads[] = {"score", "accuracy", "AUROC", "AUPR unk", "AUPR kn",
+                                        "FPR95 kn", "FPR95 unk", "OSCR", "macro-F1"};
+    static const int figures[] = {BOOT_ACCURACY, BOOT_AUROC, BOOT_AUPR_UNKNOWN, BOOT_AUPR_KNOWN,
+                                  BOOT_FPR95_KNOWN_POS, BOOT_FPR95_UNKNOWN_POS, BOOT_OSCR,
+                                  BOOT_MACRO_F1};
+    struct table t;
+    printf("95%% intervals: AUROC by DeLong, others from %d resamples of the test images, "
+           "seed %llu\n", r->resamples, (unsigned long long)r->seed);
+    table_start(&t, 9);
+    for (int i = 0; i < 9; ++i)
+        table_cell(&t, "%s", heads[i]);
+    for (int i = 0; i < r->count; ++i) {
+        table_cell(&t, "%s", r->row[i].row->name);
+        for (int f = 0; f < 8; ++f)
+            cell_interval(&t, &r->row[i].interval[figures[f]]);
+    }
+    return table_print(&t);
+}
+
+int results_table_confusion(const struct results *r)
+{
+    const osr_score_row *own;
+    const double threshold = osr_model_threshold(r->model, &own);
+    if (r->confusion.known == 0 || r->confusion.unknown == 0)
+        return EXIT_OK;
+    printf("unknown images that %s accepts (at most %.6g)\n", own->name, threshold);
+    return confusion_table(&r->confusion, 20);
 }
 
 char *results_csv(const struct results *r)

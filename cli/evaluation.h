@@ -3,6 +3,8 @@
 #ifndef CLI_EVALUATION_H
 #define CLI_EVALUATION_H
 
+#include "bootstrap.h"
+#include "confusion.h"
 #include "data.h"
 #include "osr.h"
 #include "session.h"
@@ -34,7 +36,7 @@ int split_of_model(const osr_model *model, const struct data_set *set, struct cl
 struct outputs {
     osr_outputs values;
     size_t count;
-    int classes, dims;
+    int classes, dims, feature_dims;
     double loss; /* mean over images; NaN for unknown ones */
 };
 
@@ -49,6 +51,11 @@ int outputs_score(osr_model *model, const struct outputs *o, const osr_score_row
 /* Share of images whose known class is their label. */
 double accuracy_of(const int32_t *classes, const struct subset *s);
 
+/* Calibrates the model (OSR_CALIBRATE_ bits) with a subset of known images. empty: out, as
+ * osr_model_calibrate_end. An exit code. */
+int model_calibrate(osr_model *model, const struct data_set *set, const struct subset *known,
+                    int batch, unsigned what, int *empty);
+
 /* The threshold of `row` that accepts `share` of a subset of known images, put into the model. */
 int threshold_choose(osr_model *model, const struct data_set *set, const struct subset *known,
                      int batch, const osr_score_row *row, double share);
@@ -57,6 +64,7 @@ int threshold_choose(osr_model *model, const struct data_set *set, const struct 
 struct result {
     osr_open_metrics metrics;
     double macro_f1; /* over K + 1 classes at the model's threshold; NaN for other scores */
+    struct interval interval[BOOT_COUNT]; /* 95%; of the AUROC by DeLong's error */
     const osr_score_row *row;
     size_t known, unknown;
 };
@@ -69,6 +77,10 @@ struct results {
     const osr_model *model;
     struct origin origin;
     char device[512];
+    int resamples; /* of the intervals; 0: there are none but the AUROC's */
+    uint64_t seed;
+    const struct data_set *other; /* the images of unknown classes */
+    struct confusion confusion;   /* of the model's own score; 0 classes where it is not in row */
     /* for scores.csv */
     struct subset known_images, unknown_images;
     double *scores[RESULT_MOST]; /* [known + unknown] */
@@ -76,15 +88,26 @@ struct results {
 };
 
 /* Scores the images of the known classes of `test` and of the unknown ones of `other` (which may
- * be the same set) under `row`, or under every score that the method allows (NULL). */
+ * be the same set, and has to outlive r) under `row`, or under every score that the model has
+ * (NULL), those that take several passes an image only with `slow`. */
 int results_compute(osr_model *model, const struct data_set *test, const struct data_set *other,
-                    const struct class_split *split, int batch, const osr_score_row *row,
+                    const struct class_split *split, int batch, const osr_score_row *row, int slow,
                     const struct origin *origin, struct results *r);
 void results_free(struct results *r);
 
-/* An object, or with `array` an array of them: the keys of osr eval --json. Allocated text. */
+/* The intervals, from so many resamples (0: none but the AUROC's). An exit code. */
+int results_intervals(struct results *r, int resamples, uint64_t seed);
+
+/* An object, or with `array` an array of them: the keys of osr eval --json. "intervals" has the
+ * level, resamples (null without), the seed of the resampling and [low, high] for each figure's
+ * key, auroc's by DeLong's error; "confusion" (confusion.h) is there for the model's own score at
+ * its threshold, else null. Allocated text. */
 char *results_json(const struct results *r, int array);
-int results_table(const struct results *r); /* on stdout */
+
+/* On stdout: the figures; their intervals; what accepted unknown images were taken for. */
+int results_table(const struct results *r);
+int results_table_intervals(const struct results *r);
+int results_table_confusion(const struct results *r);
 
 /* index,label,prediction,known,<every score>: one line a test image, numbered as in its set.
  * Allocated text. */

@@ -10,7 +10,10 @@
 enum philox_stream {
     PHILOX_GLYPHS = 0x676c7900,
     PHILOX_VALIDATION = 0x76616c00,
-    PHILOX_EPOCH = 0x65706f00
+    PHILOX_EPOCH = 0x65706f00,
+    PHILOX_BOOTSTRAP = 0x626f6f00,
+    PHILOX_SEGMENTS = 0x73656700,
+    PHILOX_SPREAD = 0x73707200
 };
 
 static inline void philox4x32(const uint32_t counter[4], uint64_t seed, uint32_t out[4])

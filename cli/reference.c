@@ -257,15 +257,23 @@ void ref_normalise(const double *x, double *y, int n, int d)
     }
 }
 
-void ref_anchor_distance(const double *z, const double *anchors, double *y, int n, int k, int d)
+void ref_squared_distance(const double *z, const double *points, double *y, int n, int k, int d,
+                          double scale)
 {
     for (int i = 0; i < n; i++)
         for (int j = 0; j < k; j++) {
             double s = 0.0;
             for (int e = 0; e < d; e++)
-                s += (z[i * d + e] - anchors[j * d + e]) * (z[i * d + e] - anchors[j * d + e]);
-            y[i * k + j] = sqrt(s);
+                s += (z[i * d + e] - points[j * d + e]) * (z[i * d + e] - points[j * d + e]);
+            y[i * k + j] = scale * s;
         }
+}
+
+void ref_anchor_distance(const double *z, const double *anchors, double *y, int n, int k, int d)
+{
+    ref_squared_distance(z, anchors, y, n, k, d, 1.0);
+    for (int i = 0; i < n * k; i++)
+        y[i] = sqrt(y[i]);
 }
 
 double ref_cross_entropy(const double *x, const int32_t *labels, int n, int k, double smoothing)
@@ -311,6 +319,47 @@ double ref_movr(const double *c, const int32_t *labels, int n, int k, double tem
             loss += softplus - (j == labels[i] ? logit : 0.0);
         }
     return loss / n;
+}
+
+double ref_ovr(const double *z, const int32_t *labels, int n, int k)
+{
+    double loss = 0.0;
+    for (int i = 0; i < n * k; i++) {
+        double v = i % k == labels[i / k] ? -z[i] : z[i];
+        loss += fmax(v, 0.0) + log1p(exp(-fabs(v)));
+    }
+    return loss / n;
+}
+
+double ref_points(const double *x, const double *points, const double *z, const int32_t *labels,
+                  const struct ref_points *p)
+{
+    double loss = 0.0, row[256], gap;
+    for (int i = 0; i < p->n; i++) {
+        const double *xi = x + i * p->d, *own = points + labels[i] * p->d;
+        double distance = 0.0;
+        for (int j = 0; j < p->k; j++) {
+            const double *pj = points + j * p->d;
+            double square = 0.0, dot = 0.0;
+            for (int e = 0; e < p->d; e++) {
+                square += (xi[e] - pj[e]) * (xi[e] - pj[e]) / p->d;
+                dot += xi[e] * pj[e];
+            }
+            row[j] = p->kind == REF_GCPL ? -square
+                     : p->kind == REF_RPL ? square
+                                          : square - dot;
+        }
+        for (int e = 0; e < p->d; e++)
+            distance += (xi[e] - own[e]) * (xi[e] - own[e]) / (p->kind == REF_CENTER ? 1 : p->d);
+        gap = distance - p->radius;
+        loss += ref_cross_entropy(z != NULL ? z + i * p->k : row, labels + i, 1, p->k,
+                                  p->smoothing);
+        loss += p->lambda
+                * (p->kind < REF_RPL ? 0.5 * distance
+                   : p->kind == REF_RPL ? gap * gap
+                                        : fmax(gap + 1.0, 0.0));
+    }
+    return loss / p->n;
 }
 
 /* Correlation of two filters, population statistics; a standard deviation of 0 counts as 1. */

@@ -69,6 +69,8 @@ void ref_logsumexp(const double *x, double *y, int n, int k);
 void ref_normalise(const double *x, double *y, int n, int d);
 /* y [n, k] from z [n, d] and anchors [k, d]. */
 void ref_anchor_distance(const double *z, const double *anchors, double *y, int n, int k, int d);
+void ref_squared_distance(const double *z, const double *points, double *y, int n, int k, int d,
+                          double scale);
 
 /* Losses: means over n rows of k values. */
 double ref_cross_entropy(const double *x, const int32_t *labels, int n, int k, double smoothing);
@@ -77,6 +79,18 @@ double ref_difair(const double *d, const int32_t *labels, int n, int k, double r
                   double pull);
 double ref_movr(const double *c, const int32_t *labels, int n, int k, double temperature,
                 double margin);
+double ref_ovr(const double *z, const int32_t *labels, int n, int k);
+
+/* The whole loss of x [n, d] with learned points [k, d]: the cross-entropy of z [n, k] and lambda
+ * times the second term. z NULL: as the kind makes it; the centre loss needs it. k <= 256. */
+enum ref_kind { REF_CENTER, REF_GCPL, REF_RPL, REF_ARPL };
+struct ref_points {
+    enum ref_kind kind;
+    int n, k, d;
+    double lambda, smoothing, radius;
+};
+double ref_points(const double *x, const double *points, const double *z, const int32_t *labels,
+                  const struct ref_points *p);
 /* w [filters, m], filters = classes * features. paper: the paper's reading, else the code's. */
 double ref_correlation(const double *w, int filters, int m, int features, int paper);
 

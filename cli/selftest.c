@@ -467,7 +467,7 @@ int selftest_run(osr_ctx *ctx, const struct selftest_options *options,
                 && (case_table[i].small || !options->small)
                 && has_word(case_table[i].ops, op_table[o].name))
                 run_case(&s, &op_table[o], i);
-    for (int i = 0; i < check_table_count; i++)
+    for (int i = 0; i < (options->small ? check_table_small : check_table_count); i++)
         if (!options->op || strcmp(options->op, check_table[i].name) == 0)
             run_check(&s, &check_table[i]);
     if (!options->op)

@@ -38,7 +38,7 @@ struct selftest_line {
     double forward, gradient, bound; /* worst; negative: not measured */
 };
 
-enum { SELFTEST_LINES = 64 };
+enum { SELFTEST_LINES = 96 };
 
 struct selftest_result {
     int cases, failed;

@@ -225,6 +225,36 @@ REFERENCE(anchor_distance_reference)
     ref_anchor_distance(in[0], in[1], out, c->d[ROWS], c->d[COLS], c->d[INNER]);
 }
 
+/* f: scale */
+DEVICE(squared_distance_device)
+{
+    return osr_squared_distance(ctx, in[0], in[1], (float)c->f[0], 1.0f);
+}
+
+REFERENCE(squared_distance_reference)
+{
+    UNUSED;
+    ref_squared_distance(in[0], in[1], out, c->d[ROWS], c->d[COLS], c->d[INNER], c->f[0]);
+}
+
+SHAPES(first_rows_shapes) /* {N, K, rows} */
+{
+    in[0] = matrix(c->d[ROWS], c->d[COLS]);
+    *out = matrix(c->d[INNER], c->d[COLS]);
+}
+
+DEVICE(first_rows_device)
+{
+    return osr_first_rows(ctx, in[0], c->d[INNER]);
+}
+
+REFERENCE(first_rows_reference)
+{
+    UNUSED;
+    for (int i = 0; i < c->d[INNER] * c->d[COLS]; i++)
+        out[i] = in[0][i];
+}
+
 /* --- matrix products: {M, N, K}, f: which is transposed (0 none, 1 a, 2 b) --- */
 
 SHAPES(matmul_shapes)
@@ -302,7 +332,7 @@ SHAPES(bias_shapes)
 {
     osr_shape s = leading(c);
     in[0] = *out = s;
-    in[1] = vector(s.dim[s.rank - 1]);
+    in[1] = vector(s.rank == 1 ? 1 : s.dim[s.rank - 1]);
 }
 
 DEVICE(bias_device)
@@ -313,7 +343,7 @@ DEVICE(bias_device)
 
 REFERENCE(bias_reference)
 {
-    int channels = leading(c).dim[leading(c).rank - 1];
+    int channels = leading(c).rank == 1 ? 1 : leading(c).dim[leading(c).rank - 1];
     UNUSED;
     ref_bias(in[0], in[1], out, osr_shape_count(leading(c)) / (size_t)channels, channels);
 }
@@ -444,6 +474,62 @@ REFERENCE(movr_reference)
     *out = ref_movr(in[0], labels, c->d[ROWS], c->d[COLS], c->f[0], c->f[1]);
 }
 
+DEVICE(ovr_device)
+{
+    (void)c;
+    return osr_loss_ovr(ctx, in[0], in[1]);
+}
+
+REFERENCE(ovr_reference)
+{
+    UNUSED;
+    *out = ref_ovr(in[0], labels, c->d[ROWS], c->d[COLS]);
+}
+
+/* Losses with learned points {N, K}: x [N, K], labels, points [K, K], radius; f: lambda, smoothing.
+ * The centre loss reads x as the logits, too. */
+SHAPES(points_shapes)
+{
+    in[0] = matrix(c->d[ROWS], c->d[COLS]);
+    in[1] = vector(c->d[ROWS]);
+    in[2] = matrix(c->d[COLS], c->d[COLS]);
+    in[3] = vector(1);
+    *out = scalar();
+}
+
+static osr_tensor points_device(osr_ctx *ctx, const struct case_row *c, const osr_tensor *in,
+                                osr_loss_kind kind)
+{
+    float scale = kind == OSR_LOSS_CENTER ? 1.0f : 1.0f / (float)c->d[COLS];
+    osr_tensor d = osr_squared_distance(ctx, in[0], in[2], scale, 1.0f), z = in[0], term;
+    if (kind == OSR_LOSS_GCPL)
+        z = osr_affine(ctx, d, -1.0f, 0.0f);
+    if (kind == OSR_LOSS_RPL)
+        z = d;
+    if (kind == OSR_LOSS_ARPL)
+        z = osr_sub(ctx, d, osr_matmul(ctx, in[0], in[2], 0, 1));
+    term = osr_loss_points(ctx, kind, d, in[1], in[3]);
+    return osr_add(ctx, osr_loss_cross_entropy(ctx, z, in[1], (float)c->f[1]),
+                   osr_affine(ctx, term, (float)c->f[0], 0.0f));
+}
+
+#define POINTS(name, code)                                                                         \
+    DEVICE(name##_device)                                                                          \
+    {                                                                                              \
+        return points_device(ctx, c, in, OSR_LOSS_##code);                                         \
+    }                                                                                              \
+    REFERENCE(name##_reference)                                                                    \
+    {                                                                                              \
+        struct ref_points p = {REF_##code, c->d[ROWS], c->d[COLS], c->d[COLS], c->f[0], c->f[1],   \
+                               REF_##code < REF_RPL ? 0.0 : in[3][0]};                             \
+        (void)seed;                                                                                \
+        *out = ref_points(in[0], in[2], REF_##code == REF_CENTER ? in[0] : NULL, labels, &p);      \
+    }
+POINTS(center, CENTER)
+POINTS(gcpl, GCPL)
+POINTS(rpl, RPL)
+POINTS(arpl, ARPL)
+
 /* {filters, ...}, f: features, reading */
 DEVICE(correlation_device)
 {
@@ -545,8 +631,11 @@ const struct op_row op_table[] = {
     {"softmax", "Il", "softmax", "softmax_dx", 1e-5, same_shapes, OP(softmax)},
     {"logsumexp", "Il", "logsumexp", "logsumexp_dx", 1e-5, row_shapes, OP(logsumexp)},
     {"normalise", "Ik", "normalise", "normalise_dx", 1e-5, same_shapes, OP(normalise)},
-    {"anchor_distance", "Iu Sl", "anchor_distance", "anchor_distance_dx", 1e-5, distance_shapes,
-     OP(anchor_distance)},
+    {"anchor_distance", "Iu Pl", "anchor_distance", "anchor_distance_dx anchor_distance_da", 1e-5,
+     distance_shapes, OP(anchor_distance)},
+    {"squared_distance", "Iu Pl", "anchor_distance", "anchor_distance_dx anchor_distance_da", 1e-5,
+     distance_shapes, OP(squared_distance)},
+    {"first_rows", "Iu", "first_rows", "first_rows_dx", 1e-5, first_rows_shapes, OP(first_rows)},
     {"matmul", "Iu Iu", "matmul", "", 1e-5, matmul_shapes, OP(matmul)},
     {"linear", "Iu Pu Pu", "matmul bias", "give bias_db", 1e-5, linear_shapes, OP(linear)},
     {"conv2d", "Iu Pu", "conv2d conv_pack", "conv2d_dx conv2d_dw", 1e-5, conv2d_shapes, OP(conv2d)},
@@ -565,6 +654,11 @@ const struct op_row op_table[] = {
     {"loss_movr", "Ic Lu", "loss_movr", "loss_movr_dx", 1e-5, labelled_shapes, OP(movr)},
     /* near the poles the root of 1 - c^2 has few digits in float */
     {"loss_movr_edge", "Ie Lu", "loss_movr", NULL, 1e-4, labelled_shapes, OP(movr)},
+    {"loss_ovr", "Il Lu", "loss_ovr", "loss_ovr_dx", 1e-5, labelled_shapes, OP(ovr)},
+    {"loss_center", "Iu Lu Pu", "", "", 1e-5, points_shapes, OP(center)},
+    {"loss_gcpl", "Iu Lu Pu", "", "", 1e-5, points_shapes, OP(gcpl)},
+    {"loss_rpl", "Iu Lu Pu Pu", "", "", 1e-5, points_shapes, OP(rpl)},
+    {"loss_arpl", "Iu Lu Pu Pp", "", "", 1e-5, points_shapes, OP(arpl)},
     /* the paper's reading adds correlations of either sign, which may cancel */
     {"loss_correlation", "Pu", "loss_correlation", "loss_correlation_dw", 1e-4, scalar_shapes,
      OP(correlation)},
@@ -580,6 +674,7 @@ const int op_table_count = (int)(sizeof op_table / sizeof op_table[0]);
 #define ELEMENT "add sub mul div affine exp log sqrt leaky_relu"
 #define ROWWISE "row_sum pick softmax logsumexp normalise"
 #define POOLS "max_pool avg_pool"
+#define POINTS_LOSSES "loss_center loss_gcpl loss_rpl loss_arpl"
 #define PLANES "global_avg_pool flatten square_sum bias"
 #define SMALL 1, 0
 
@@ -617,6 +712,13 @@ const struct case_row case_table[] = {
     {"anchor_distance", {2, 6, 6}, {0}, SMALL},
     {"anchor_distance", {33, 20, 31}, {0}, 0, 0},
     {"anchor_distance", {5, 3, 131}, {0}, SMALL},
+    {"squared_distance", {1, 1, 1}, {1}, SMALL},
+    {"squared_distance", {2, 6, 6}, {0.25}, SMALL},
+    {"squared_distance", {33, 20, 31}, {0.03125}, 0, 0},
+    {"squared_distance", {65, 3, 131}, {0.0625}, 0, 0},
+    {"first_rows", {1, 1, 1}, {0}, SMALL},
+    {"first_rows", {12, 5, 3}, {0}, SMALL},
+    {"first_rows", {260, 65, 65}, {0}, 0, 0},
     {"matmul", {1, 1, 1}, {0}, SMALL},
     {"matmul", {31, 33, 32}, {0}, SMALL},
     {"matmul", {64, 65, 63}, {0}, 0, 0},
@@ -674,6 +776,8 @@ const struct case_row case_table[] = {
     {"conv2d", {2, 8, 6, 6, 3, 5, 3, 2, 1, 1}, {0}, 0, 0},
     {"conv2d", {1, 5, 5, 64, 1, 5, 5, 1, 0, 0}, {0}, 0, 0},
     {"bias", {33, 20}, {0}, SMALL},
+    {"bias", {1}, {0}, SMALL},
+    {"bias", {65}, {0}, SMALL},
     {"bias", {65, 65}, {0}, 0, 0},
     {PLANES, {1, 1, 1, 1}, {0}, SMALL},
     {PLANES, {2, 5, 7, 6}, {0}, SMALL},
@@ -708,6 +812,12 @@ const struct case_row case_table[] = {
     {"loss_movr", {64, 20}, {32, 0}, 0, 0},
     {"loss_movr", {5, 131}, {4, 1.5}, SMALL},
     {"loss_movr_edge", {31, 6}, {32, 0.5}, SMALL},
+    {"loss_ovr", {1, 1}, {0}, SMALL},
+    {"loss_ovr", {33, 6}, {0}, SMALL},
+    {"loss_ovr", {64, 131}, {0}, 0, 0},
+    {POINTS_LOSSES, {1, 2}, {0.1, 0}, SMALL},
+    {POINTS_LOSSES, {33, 6}, {0.1, 0.1}, SMALL},
+    {POINTS_LOSSES, {64, 20}, {1.5, 0}, 0, 0},
     {"loss_correlation", {1, 9}, {1, 0}, SMALL},
     {"loss_correlation", {10, 3, 3, 3}, {5, 0}, SMALL},
     {"loss_correlation", {10, 3, 3, 3}, {5, 1}, SMALL},

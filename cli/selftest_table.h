@@ -55,6 +55,10 @@ struct check_row {
 
 extern const struct check_row check_table[];
 extern const int check_table_count;
+extern const int check_table_small; /* rows before this one are in the small set, too */
+
+/* In selftest_networks.c. */
+const char *check_networks(struct check *c);
 
 /* RMS(a - b) / RMS(b); where b is 0 RMS(a - b); infinite where a is not finite. */
 double relative_error(const float *a, const double *b, size_t count);

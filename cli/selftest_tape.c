@@ -940,12 +940,20 @@ static osr_tensor use_lost(osr_ctx *c, const struct fixture *f)
     X("normalise", SHAPE, osr_normalise(c, f->vector3))                                            \
     X("anchor_distance", SHAPE, osr_anchor_distance(c, f->m32, f->anchors))                        \
     X("anchor_distance value", SHAPE, osr_anchor_distance(c, f->m23, f->m23))                      \
+    X("squared_distance", SHAPE, osr_squared_distance(c, f->m32, f->anchors, 1.0f, 1.0f))          \
+    X("squared_distance scale", ARG, osr_squared_distance(c, f->m23, f->anchors, 0.0f, 1.0f))      \
+    X("squared_distance rate", ARG, osr_squared_distance(c, f->m23, f->anchors, 1.0f, NAN))        \
+    X("first_rows", SHAPE, osr_first_rows(c, f->m23, 3))                                           \
+    X("first_rows none", SHAPE, osr_first_rows(c, f->m23, 0))                                      \
     X("loss labels", SHAPE, osr_loss_cross_entropy(c, f->m32, f->labels, 0.0f))                    \
     X("loss_cross_entropy", ARG, osr_loss_cross_entropy(c, f->m23, f->labels, 1.0f))               \
     X("loss_cac", ARG, osr_loss_cac(c, f->m23, f->labels, -1.0f))                                  \
     X("loss_difair", ARG, osr_loss_difair(c, f->m23, f->labels, 0.0f, 0.1f))                       \
     X("loss_movr", ARG, osr_loss_movr(c, f->m23, f->labels, 0.0f, 0.5f))                           \
     X("loss_movr margin", ARG, osr_loss_movr(c, f->m23, f->labels, 32.0f, -0.5f))                  \
+    X("loss_points", ARG, osr_loss_points(c, OSR_LOSS_CE, f->m23, f->labels, none))                \
+    X("loss_points radius", SHAPE,                                                                 \
+      osr_loss_points(c, OSR_LOSS_RPL, f->m23, f->labels, f->vector3))                             \
     X("loss_correlation", SHAPE, osr_loss_correlation(c, f->filter, 3, OSR_CORRELATION_CODE))      \
     X("backward", SHAPE, expect(osr_backward(c, f->m23), OSR_SHAPE))                               \
     X("backward alone", ARG, expect(osr_backward(c, f->total), OSR_ARG))                           \
@@ -1095,6 +1103,8 @@ const struct check_row check_table[] = {
     {"tape masks", "", 0.0, check_masks},
     {"tape corners", "", 0.0, check_corners},
     {"tape ties", "", 0.0, check_ties},
-    {"errors", "", 1e-5, check_errors}};
+    {"errors", "", 1e-5, check_errors},
+    {"networks", "", 1e-5, check_networks}};
 
 const int check_table_count = (int)(sizeof check_table / sizeof check_table[0]);
+const int check_table_small = (int)(sizeof check_table / sizeof check_table[0]) - 1;

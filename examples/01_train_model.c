@@ -41,7 +41,7 @@ static void calibrate(osr_model *model, const float *images, const int32_t *labe
     const osr_outputs out = {.logits = logits, .distances = distances};
     const osr_score_row *row = osr_score_find("cac");
     double scores[BATCH], threshold = 0.0;
-    osr_model_calibrate_start(model);
+    osr_model_calibrate_start(model, OSR_CALIBRATE_ALL);
     osr_model_calibrate_add(model, images, labels, BATCH);
     osr_model_calibrate_end(model, NULL);
     osr_model_run(model, images, NULL, BATCH, &out);

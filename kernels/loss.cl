@@ -106,9 +106,11 @@ static inline float softplus(float v)
     return fmax(v, 0.0f) + log1p(exp(-fabs(v)));
 }
 
-/* T cos(arccos(c) + m) */
+/* T cos(arccos(c) + m); T = 0: c is the logit itself */
 static inline float margin_logit(float c, float T, float cm, float sm)
 {
+    if (T == 0.0f)
+        return c;
     const float v = clamp(c, -COS_LIMIT, COS_LIMIT);
     return T * (v * cm - sqrt((1.0f - v) * (1.0f + v)) * sm);
 }
@@ -142,7 +144,7 @@ OSR_KERNEL loss_movr_dx(__global const float *c, int coff, __global const int *l
         const float p = 1.0f / (1.0f + exp(-l));
         const float q = k == labels[n] ? p - 1.0f : p;
         const float slope = T * (cm + v * sm / sqrt(fmax((1.0f - v) * (1.0f + v), 1e-12f)));
-        dx[dxoff + n * K + k] = fabs(v) < COS_LIMIT ? f * q * slope : 0.0f;
+        dx[dxoff + n * K + k] = T == 0.0f ? f * q : fabs(v) < COS_LIMIT ? f * q * slope : 0.0f;
     }
 }
 

@@ -142,9 +142,9 @@ OSR_KERNEL normalise_dx(__global const float *dy, int dyoff, __global const floa
     dx[dxoff + row + k] = (dy[dyoff + row + k] - x[xoff + row + k] * along) * inv;
 }
 
-/* d[n][k] = ||z[n] - a[k]||, by differences. */
+/* d[n][k] = ||z[n] - a[k]||, by differences; with a scale > 0 scale ||z[n] - a[k]||^2. */
 OSR_KERNEL anchor_distance(__global const float *z, int zoff, __global const float *a, int aoff,
-                           __global float *d, int doff, int K, int D)
+                           __global float *d, int doff, int K, int D, float scale)
 {
     __local float tmp[LS];
     const size_t n = get_group_id(0);
@@ -157,24 +157,45 @@ OSR_KERNEL anchor_distance(__global const float *z, int zoff, __global const flo
         }
         s = group_sum(s, tmp);
         if (get_local_id(0) == 0)
-            d[doff + n * K + k] = sqrt(s);
+            d[doff + n * K + k] = scale > 0.0f ? scale * s : sqrt(s);
     }
+}
+
+/* dd times the derivative of a distance d by v, a coordinate of one end; w: of the other. */
+static inline float distance_slope(float dd, float d, float v, float w, float scale)
+{
+    return scale > 0.0f ? 2.0f * scale * dd * (v - w) : d > 0.0f ? dd * ((v - w) / d) : 0.0f;
 }
 
 /* dz[n][i] = sum_k dd[n][k] (z - a_k)_i / d[n][k]; 0 where d = 0. */
 OSR_KERNEL anchor_distance_dx(__global const float *dd, int ddoff, __global const float *z,
                               int zoff, __global const float *a, int aoff, __global const float *d,
-                              int doff, __global float *dz, int dzoff, int K, int D)
+                              int doff, __global float *dz, int dzoff, int K, int D, float scale)
 {
     const size_t n = get_group_id(0);
     FOR_ROW(i, D)
     {
         float s = 0.0f;
-        for (int k = 0; k < K; ++k) {
-            const float dist = d[doff + n * K + k];
-            if (dist > 0.0f)
-                s += dd[ddoff + n * K + k] * ((z[zoff + n * D + i] - a[aoff + k * D + i]) / dist);
-        }
+        for (int k = 0; k < K; ++k)
+            s += distance_slope(dd[ddoff + n * K + k], d[doff + n * K + k], z[zoff + n * D + i],
+                                a[aoff + k * D + i], scale);
         dz[dzoff + n * D + i] = s;
+    }
+}
+
+/* da[k][i] = rate sum_n dd[n][k] (a_k - z)_i / d[n][k]; one group an anchor. */
+OSR_KERNEL anchor_distance_da(__global const float *dd, int ddoff, __global const float *z,
+                              int zoff, __global const float *a, int aoff, __global const float *d,
+                              int doff, __global float *da, int daoff, int K, int D, float scale,
+                              int N, float rate)
+{
+    const size_t k = get_group_id(0);
+    FOR_ROW(i, D)
+    {
+        float s = 0.0f;
+        for (int n = 0; n < N; ++n)
+            s += distance_slope(dd[ddoff + n * K + k], d[doff + n * K + k], a[aoff + k * D + i],
+                                z[zoff + n * D + i], scale);
+        da[daoff + k * D + i] = rate * s;
     }
 }

@@ -655,8 +655,8 @@ OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const 
         o2 = d4 - 0.5f * d1 + d2 * (1.0f / 6.0f) + d3 * (1.0f / 3.0f);                             \
     } while (0)
 
-/* G g G' of 16 filters, to u[k * step]; stride 2 in the order of WINO2_VALUE. */
-static inline void wino_filter(const float16 *g, int stride, __global float *u, size_t step)
+/* G g G' of 16 filters, to u[8 k]; stride 2 in the order of WINO2_VALUE. */
+static inline void wino_filter(const float16 *g, int stride, float16 *u)
 {
     float16 r[3][6], o[6];
 
@@ -671,7 +671,7 @@ static inline void wino_filter(const float16 *g, int stride, __global float *u, 
         else
             WINO2_G(o, r[0][a], r[1][a], r[2][a]);
         for (int b = 0; b < 6; ++b)
-            WINO_STORE16(u + (stride == 1 ? a * 6 + b : WINO2_VALUE(a, b)) * step, o[b]);
+            u[8 * (stride == 1 ? a * 6 + b : WINO2_VALUE(a, b))] = o[b];
     }
 }
 
@@ -686,22 +686,26 @@ OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float 
     const int first = (int)get_group_id(1) * 32, last = min(first + 32, i8);
     __global float *u = out + ooff + ((size_t)o0 / 16 * 36 * i8 + first) * 16;
     float t[8][9][16];
+    float16 b[36][8]; /* filters of 8 inputs together, so that 512 bytes are written at a time */
 
     for (int i = 0; i < 72; ++i)
         vstore16((float16)(0.0f), i, t[0][0]);
-    for (int i0 = first; i0 < last; i0 += 8) {
+    for (int i0 = first; i0 < last; i0 += 8, u += 128) {
         const int ni = max(min(8, ci - i0), 0);
         for (int o = 0; o < no; ++o)
             for (int i = 0; i < ni; ++i) {
                 __global const float *p = w + woff + (o0 + o) * so + (i0 + i) * si;
                 WINO_UNROLL for (int k = 0; k < 9; ++k) t[i][k][o] = p[transpose ? 8 - k : k];
             }
-        for (int i = 0; i < 8; ++i, u += 16) {
+        for (int i = 0; i < 8; ++i) {
             float16 g[9];
             WINO_UNROLL for (int k = 0; k < 9; ++k)
                 g[k] = i < ni ? vload16(k, t[i][0]) : (float16)(0.0f);
-            wino_filter(g, stride, u, (size_t)i8 * 16);
+            wino_filter(g, stride, &b[0][i]);
         }
+        for (int k = 0; k < 36; ++k)
+            WINO_UNROLL for (int i = 0; i < 8; ++i)
+                WINO_STORE16(u + ((size_t)k * i8 + i) * 16, b[k][i]);
     }
 }
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Compares osr bench with PyTorch on the same cores: CAC's VGG32, 3 x 32 x 32 pixels, 6 classes.
+"""Compares osr bench with PyTorch on the same cores: a network with CAC, 3 x 32 x 32 pixels, 6
+classes.
 
-    python3 bench_pytorch.py build/osr [--batch 64] [--rounds 5] [--steps 5] [--threads N]
-                             [--memory] [--sweep]
+    python3 bench_pytorch.py build/osr [--network vgg32] [--batch 64] [--rounds 5] [--steps 5]
+                             [--threads N] [--memory] [--sweep]
 
 A round times some training steps and inference batches in PyTorch, with images stored channel
 first and channel last, and one run of osr bench. The printed ratios are of the medians over the
@@ -20,33 +21,23 @@ import sys
 import time
 
 import torch
+from networks import NETWORKS, parameters
 from torch import nn
 
 CLASSES = 6
 
 
-class Vgg32(nn.Module):
-    """CAC's variant: dropout of whole channels after each block, then one linear layer."""
+class Model(nn.Module):
+    """A network with CAC's logits and distances; vgg32 drops whole channels after each block."""
 
-    def __init__(self):
+    def __init__(self, network):
         super().__init__()
-        widths = [(3, 64), (64, 64), (64, 128)] + 6 * [(128, 128)]
-        layers = []
-        for i, (inputs, outputs) in enumerate(widths):
-            last = i % 3 == 2
-            conv = nn.Conv2d(inputs, outputs, 3, 2 if last else 1, 1, bias=False)
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            layers += [conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
-            if last:
-                layers.append(nn.Dropout2d(0.2))
-        self.trunk = nn.Sequential(*layers)
-        self.head = nn.Linear(128 * 4 * 4, CLASSES)
-        nn.init.normal_(self.head.weight, 0.0, 0.01)
-        nn.init.zeros_(self.head.bias)
+        dropout = {"dropout": 0.2} if network == "vgg32" else {}
+        self.net = NETWORKS[network](classes=CLASSES, **dropout)
         self.register_buffer("anchors", 10.0 * torch.eye(CLASSES))
 
     def forward(self, x):
-        logits = self.head(self.trunk((x - 0.5) / 0.29).flatten(1))
+        logits = self.net((x - 0.5) / 0.29)
         return logits, (logits[:, None] - self.anchors).norm(dim=2)
 
 
@@ -59,12 +50,12 @@ def cac_loss(distances, labels):
 class Contender:
     """One layout of PyTorch, with its own weights."""
 
-    def __init__(self, name, layout, batch):
+    def __init__(self, name, layout, network, batch):
         torch.manual_seed(0)
         self.name = name
         self.batch = batch
-        self.model = Vgg32().to(memory_format=layout)
-        self.sgd = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9,
+        self.model = Model(network).to(memory_format=layout)
+        self.sgd = torch.optim.SGD(parameters(self.model), lr=0.01, momentum=0.9,
                                    weight_decay=5e-6)
         self.images = torch.rand(batch, 3, 32, 32).contiguous(memory_format=layout)
         self.labels = torch.randint(CLASSES, (batch,))
@@ -102,8 +93,8 @@ LAYOUTS = (("channel first", torch.contiguous_format), ("channel last", torch.ch
 
 
 def osr_bench(options, batch, steps):
-    command = [options.program, "bench", "--json", "--quiet", "--batch", str(batch), "--steps",
-               str(steps)]
+    command = [options.program, "bench", "--json", "--quiet", "--network", options.network,
+               "--batch", str(batch), "--steps", str(steps)]
     environment = dict(os.environ, POCL_MAX_PTHREAD_COUNT=str(options.threads),
                        POCL_CPU_MAX_CU_COUNT=str(options.threads))
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE,
@@ -113,14 +104,15 @@ def osr_bench(options, batch, steps):
 def torch_resident(options, batch):
     """Resident peak of a process of its own that trains in the better layout for memory."""
     command = [sys.executable, __file__, options.program, "--threads", str(options.threads),
-               "--batch", str(batch), "--steps", str(options.steps), "--resident"]
+               "--network", options.network, "--batch", str(batch), "--steps", str(options.steps), "--resident"]
     runs = [subprocess.run(command + [name], check=True, stdout=subprocess.PIPE)
             for name, _ in LAYOUTS]
     return min(int(run.stdout) for run in runs)
 
 
 def print_resident(options):
-    contender = Contender(options.resident, dict(LAYOUTS)[options.resident], options.batch)
+    contender = Contender(options.resident, dict(LAYOUTS)[options.resident], options.network,
+                          options.batch)
     for _ in range(options.steps):
         contender.train_step()
     with open("/proc/self/status", encoding="ascii") as status:
@@ -165,7 +157,7 @@ def report_sweep(options):
     print(f"{'batch':>5}  {'training: PyTorch':>18} {'osr':>8} {'ratio':>6}"
           f"  {'inference: PyTorch':>19} {'osr':>8} {'ratio':>6}")
     for batch in (8, 16, 32, 64, 128, 256, 512):
-        contenders = [Contender(name, layout, batch) for name, layout in LAYOUTS]
+        contenders = [Contender(name, layout, options.network, batch) for name, layout in LAYOUTS]
         for c in contenders:
             c.measure(options.steps)
         run = osr_bench(options, batch, options.steps)
@@ -179,6 +171,7 @@ def report_sweep(options):
 def main():
     parser = argparse.ArgumentParser(description="osr bench against PyTorch")
     parser.add_argument("program", help="path of osr")
+    parser.add_argument("--network", default="vgg32", choices=NETWORKS)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="timed steps in each round")
@@ -193,8 +186,10 @@ def main():
         print_resident(options)
         return 0
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads in both, "
-          f"batch {options.batch}, medians over {options.rounds} rounds of {options.steps} steps")
-    contenders = [Contender(name, layout, options.batch) for name, layout in LAYOUTS]
+          f"{options.network}, batch {options.batch}, "
+          f"medians over {options.rounds} rounds of {options.steps} steps")
+    contenders = [Contender(name, layout, options.network, options.batch)
+                  for name, layout in LAYOUTS]
     runs = []
     for i in range(options.rounds):
         for c in contenders:

@@ -43,8 +43,8 @@ def emit(name, t):
     values = [v + "f" if any(c in v for c in ".e") else v + ".0f" for v in values]
     print(f"static const float {name}[{len(values)}] = {{")
     line = "   "
-    for v in values:
-        if len(line) + len(v) + 2 > 100:
+    for i, v in enumerate(values):
+        if len(line) + len(v) + (3 if i + 1 == len(values) else 2) > 100:
             print(line)
             line = "   "
         line += f" {v},"
@@ -137,6 +137,41 @@ def movr():
     emit("movr_weight_grad", w.grad)
 
 
+def ovr():
+    z = leaf(fill(16, 5, 4, scale=4.0))
+    wanted = F.one_hot(LABELS, 4).to(z.dtype)
+    value = F.binary_cross_entropy_with_logits(z, wanted, reduction="none").sum(1).mean()
+    loss("ovr", value, z)
+
+
+def points(name):
+    """Losses with learned points: 5 representations of 6 features, 4 points."""
+    weight, smoothing = 0.25, 0.15
+    x, p = leaf(fill(25, 5, 6)), leaf(fill(26, 4, 6))
+    radius = leaf(torch.full((1,), 1.75, dtype=x.dtype))
+    d = (x[:, None] - p[None]).pow(2).mean(2)
+    own = d.gather(1, LABELS[:, None])[:, 0]
+    if name == "gcpl":
+        z, term = -d, own.mean() / 2
+    elif name == "rpl":
+        z, term = d, F.mse_loss(own, radius.expand(5))
+    elif name == "arpl":
+        z = d - x @ p.t()
+        if not 0 < (own - radius + 1).relu().count_nonzero() < 5:
+            raise ValueError("all distances lie on one side of the margin")
+        term = F.margin_ranking_loss(radius.expand(5), own, torch.ones(5), margin=1.0)
+    else:
+        w = fill(28, 4, 6)
+        z, term = x @ w.t(), (x - p[LABELS]).pow(2).sum(1).mean() / 2
+    value = F.cross_entropy(z, LABELS, label_smoothing=smoothing * 4 / 3) + weight * term
+    emit(name + "_logits", z)
+    loss(name, value, x)
+    # the centres' own rate is 1 / weight
+    emit(name + "_points_grad", p.grad / weight if name == "center" else p.grad)
+    if radius.grad is not None:
+        emit(name + "_radius_grad", radius.grad)
+
+
 def difair():
     features, classes, alpha = 2, 4, 10.0
     r = leaf(fill(20, 5, classes * features, scale=8.0))
@@ -191,6 +226,9 @@ def main():
     cross_entropy("smooth", 0.15)
     cac()
     movr()
+    ovr()
+    for name in ("center", "gcpl", "rpl", "arpl"):
+        points(name)
     difair()
     correlation("corr_code", False)
     correlation("corr_paper", True)

@@ -3,6 +3,7 @@
 #define _XOPEN_SOURCE 700
 #include "data.h"
 #include "exit_codes.h"
+#include "osr.h"
 #include "test.h"
 
 #include <dirent.h>
@@ -201,7 +202,8 @@ static void write_pictures(const char *folder, int classes, int count)
 static void usage(void)
 {
     static const char *const commands[] = {"devices", "selftest", "train", "eval", "calibrate",
-                                           "predict", "jacobian", "bench", "inspect"};
+                                           "predict", "jacobian", "represent", "bench",
+                                           "inspect", "import"};
     EXPECT(0, "help");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         CHECK(has(out, commands[i]));
@@ -227,7 +229,7 @@ static void usage(void)
     EXPECT(2, "train --method cax");
     SAYS("did you mean cac?");
     EXPECT(2, "train --method ce --score cac");
-    SAYS("score cac needs what method ce does not give");
+    SAYS("score cac needs distances to anchors, which method ce does not give");
     EXPECT(2, "predict base");
     SAYS("predict wants");
     EXPECT(2, "predict base x.png --threshold nan");
@@ -262,8 +264,8 @@ static void evaluation(void)
 {
     static const char *const keys[] = {
         "closed_accuracy", "auroc", "aupr_unknown", "aupr_known", "fpr95_known_pos",
-        "fpr95_unknown_pos", "oscr", "openness", "n_known", "n_unknown", "score", "method", "net",
-        "data", "split", "trial", "seed", "device", "version"};
+        "fpr95_unknown_pos", "oscr", "dtacc", "macro_f1", "openness", "n_known", "n_unknown",
+        "intervals", "level", "resamples", "confusion", "accepted", "score", "method", "net", "data", "split", "trial", "seed", "device", "version"};
     char key[64];
     EXPECT(0, "eval base --json");
     CHECK(err[0] == '\0' && out[0] == '{' && lines(out) == 1);
@@ -334,6 +336,48 @@ static void bench(void)
     free(text);
 }
 
+/* Every score by name, calibrated by train and by calibrate; intervals and confusion. */
+static void scores(void)
+{
+    static const char *const calibrated[] = {"openmax", "ncm", "mahalanobis"};
+    EXPECT(0, "eval base --score all --bootstrap 20 --confusion confusion.csv");
+    CHECK(has(out, "20 resamples of the test images, seed 0") && has(out, "taken for"));
+    for (size_t i = 0; i < 3; i++)
+        CHECK(has(out, calibrated[i]));
+    CHECK(has(out, "jacobian") && has(out, "sample_loss"));
+    CHECK(same("confusion.csv", "base/confusion.csv"));
+    EXPECT(0, "eval base --bootstrap 0 --json");
+    CHECK(has(out, "\"resamples\":0") && has(out, "\"oscr\":[null,null]"));
+    EXPECT(0, "eval base --bootstrap 20 --seed 7 --json");
+    CHECK(has(out, "\"seed\":7"));
+    EXPECT(2, "eval base --score msp --confusion x.csv");
+    SAYS("--confusion: it is of the model's own score, at its threshold");
+    EXPECT(6, "eval base --bootstrap 0 --confusion nosuch/x.csv");
+    /* the checkpoint of the last epoch is as an older model: without what the scores read */
+    CHECK(shell("cp base/last.safetensors older.safetensors") == 0);
+    for (size_t i = 0; i < 3; i++) {
+        EXPECT(2, "eval older.safetensors --score %s", calibrated[i]);
+        SAYS("which the model does not hold: osr calibrate adds it");
+    }
+    EXPECT(2, "predict older.safetensors x.png --score openmax --threshold 1");
+    SAYS("which the model does not hold: osr calibrate adds it");
+    EXPECT(0, "eval older.safetensors --score all --json --bootstrap 1");
+    CHECK(!has(out, "openmax") && has(out, "sample_loss"));
+    EXPECT(0, "calibrate older.safetensors --data glyphs:240,100 --score openmax --json");
+    CHECK(has(out, "\"calibrated\":true") && has(out, "\"score\":\"openmax\""));
+    EXPECT(0, "eval older.safetensors --json");
+    CHECK(has(out, "\"score\":\"openmax\"") && !has(out, "\"macro_f1\":null"));
+    EXPECT(0, "calibrate older.safetensors --data glyphs:240,100 --score ncm --json");
+    CHECK(has(out, "\"calibrated\":false"));
+    EXPECT(0, "calibrate older.safetensors --data glyphs:240,100 --score sample_loss");
+    EXPECT(2, "calibrate older.safetensors --data glyphs:240,100 --score movr");
+    SAYS("score movr needs cosines to prototypes, which method cac does not give");
+    EXPECT(0, SMALL " --epochs 1 --method difair --score mahalanobis --out far --bootstrap 0");
+    CHECK(has(out, "mahalanobis") && !has(out, "openmax"));
+    EXPECT(2, "eval far --score openmax");
+    SAYS("score openmax needs logits, which method difair does not give");
+}
+
 /* The norm by exact derivatives and by central differences, over the same few images. */
 static void jacobian(void)
 {
@@ -360,8 +404,54 @@ static void prediction(void)
     EXPECT(3, "predict base pictures nosuch.png");
     CHECK(lines(out) == 6 && lines(err) == 2);
     CHECK(has(err, "pictures/broken.png") && has(err, "nosuch.png"));
+    CHECK(shell("rm pictures/broken.png") == 0);
+    EXPECT(0, "predict base pictures --score mahalanobis --threshold 1e9");
+    CHECK(lines(out) == 6 && !has(out, "\tunknown"));
+    EXPECT(0, "predict base pictures --score openmax --threshold -1e9 && \"$OSR_PROGRAM\" predict "
+              "base pictures --score jacobian --threshold 0");
+    CHECK(lines(out) == 6 && has(out, "\tunknown"));
     EXPECT(2, "predict base pictures --score msp");
     SAYS("give --threshold");
+}
+
+/* Every method, in two epochs at once and with a stop between them; the readings and weights that
+ * an option chooses. */
+static void methods(void)
+{
+    static const struct {
+        const char *method, *options, *inspected; /* what the model file tells */
+    } cases[] = {{"ce", "--smoothing 0.1", "osr.numbers"},
+                 {"difair", "--correlation paper --features 2", "anchors"},
+                 {"movr", "--rotation 0.1", "rotation.weight"},
+                 {"ovr", "--rotation 0.2", "rotation.bias"},
+                 {"center", "--lambda 0.01 --smoothing 0.1", "points"},
+                 {"gcpl", "--smoothing 0.1", "points"},
+                 {"rpl", "", "radius"},
+                 {"arpl", "--rotation 0.1 --smoothing 0.1", "radius"}};
+    EXPECT(2, "train --method ovr --smoothing 0.1 --data glyphs:60,10 --out refused");
+    CHECK(has(err, "ovr: label smoothing 0.1"));
+    EXPECT(2, "train --method ce --correlation both");
+    SAYS("code|paper");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *m = cases[i].method;
+        char run[512];
+        snprintf(run, sizeof run, "train --data glyphs:120,40 --size 8 --batch 32 --seed 3 "
+                 "--schedule constant --quiet --method %s %s", m, cases[i].options);
+        EXPECT(0, "%s --epochs 2 --out m-%s", run, m);
+        CHECK(has(out, osr_method_find(m)->score) && has(out, "macro-F1"));
+        EXPECT(0, "%s --epochs 1 --out n-%s", run, m);
+        EXPECT(0, "train --resume n-%s --epochs 2 --quiet", m);
+        CHECK(shell("cmp m-%s/model.safetensors n-%s/model.safetensors", m, m) == 0);
+        CHECK(shell("cmp m-%s/last.safetensors n-%s/last.safetensors", m, m) == 0);
+        EXPECT(0, "eval m-%s --json", m);
+        CHECK(has(out, "\"auroc\":0.") && has(out, m));
+        EXPECT(0, "predict m-%s pictures/alu", m);
+        CHECK(lines(out) == 2);
+        EXPECT(0, "inspect m-%s", m);
+        CHECK(has(out, cases[i].inspected));
+    }
+    EXPECT(0, "train --config m-difair/config.ini --correlation code --epochs 2 --out d-code");
+    CHECK(!same("m-difair/last.safetensors", "d-code/last.safetensors"));
 }
 
 static void folders(void)
@@ -549,15 +639,57 @@ static void divergence(void)
     EXPECT(0, "inspect diverged2/last.safetensors");
 }
 
+/* Another network from training to the file, variants of the head, and what does not go together.
+ * test_import has osr import. */
+static void networks(void)
+{
+    EXPECT(0, SMALL " --network wrn-16-4 --epochs 1 --dropout 0.1 --out wide");
+    EXPECT(0, "inspect wide/model.safetensors");
+    CHECK(has(out, "wrn-16-4") && has(out, "2747574 parameters")); /* grey, 6 classes */
+    EXPECT(0, "eval wide --json");
+    CHECK(has(out, "wrn-16-4"));
+    EXPECT(0, "calibrate wide/model.safetensors --data glyphs:240,100");
+    EXPECT(0, SMALL " --method ce --head pool --head-bias no --epochs 1 --out pooled");
+    EXPECT(0, "inspect pooled");
+    CHECK(has(out, "[6, 128]") && !has(out, ".linear.bias"));
+    EXPECT(0, "bench --network resnet-18 --size 8 --steps 1 --batch 2 --json");
+    CHECK(has(out, "resnet-18"));
+    EXPECT(2, SMALL " --network wrn");
+    SAYS("no network is called \"wrn\"");
+    EXPECT(2, "bench --network resnet-1");
+    SAYS("no network is called \"resnet-1\"; did you mean resnet-18?");
+    EXPECT(2, SMALL " --network wrn-16-4 --dropout-place after");
+    SAYS("--dropout-place is for vgg32");
+    EXPECT(2, SMALL " --network resnet-18 --head flatten");
+    SAYS("--head flatten is for vgg32");
+    EXPECT(2, SMALL " --method difair --head pool");
+    SAYS("method difair has a head of its own");
+}
+
+/* calibrate --anchors: the same from all training images, whatever the anchors were before. */
+static void anchors(void)
+{
+    CHECK(shell("cp base/model.safetensors a && cp base/model.safetensors b") == 0);
+    EXPECT(0, "calibrate a --data glyphs:240,100");
+    EXPECT(0, "calibrate b --data glyphs:240,100 --anchors");
+    CHECK(!same("a", "b"));
+    EXPECT(0, "calibrate a --data glyphs:240,100 --anchors");
+    CHECK(same("a", "b"));
+    EXPECT(2, "calibrate pooled/model.safetensors --data glyphs:240,100 --anchors");
+    SAYS("method ce has no anchors to calibrate");
+}
+
 int main(void)
 {
     static const struct {
         const char *name;
         void (*run)(void);
     } parts[] = {{"usage", usage}, {"training", training}, {"evaluation", evaluation},
-                 {"bench", bench}, {"jacobian", jacobian}, {"prediction", prediction},
-                 {"folders", folders}, {"stopping", stopping}, {"damaged", damaged},
-                 {"devices", devices}, {"full_disks", full_disks}, {"divergence", divergence}};
+                 {"scores", scores}, {"bench", bench}, {"jacobian", jacobian},
+                 {"prediction", prediction}, {"methods", methods}, {"folders", folders},
+                 {"networks", networks}, {"anchors", anchors}, {"stopping", stopping},
+                 {"damaged", damaged}, {"devices", devices}, {"full_disks", full_disks},
+                 {"divergence", divergence}};
     char work[] = "/tmp/osr-cli-XXXXXX";
     if (getenv("OSR_PROGRAM") == NULL)
         return test_skip("OSR_PROGRAM does not name the program");

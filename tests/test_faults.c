@@ -128,7 +128,7 @@ static osr_status train(osr_model *model, struct result *r)
 
 static osr_status calibrate(osr_model *model)
 {
-    osr_status status = osr_model_calibrate_start(model);
+    osr_status status = osr_model_calibrate_start(model, OSR_CALIBRATE_ALL);
     if (status == OSR_OK)
         status = osr_model_calibrate_add(model, images, labels, BATCH);
     if (status == OSR_OK)

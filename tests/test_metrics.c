@@ -1,6 +1,8 @@
 /* test_metrics - metrics against definitions written out over all pairs and all thresholds, and
- * against scikit-learn */
+ * against scikit-learn and numpy */
 #include "osr.h"
+#define WITHOUT_CALIBRATION
+#include "score_vectors.h"
 #include "test.h"
 
 enum { MOST = 40 };
@@ -253,6 +255,36 @@ static void test_vectors(osr_ctx *ctx)
     osr_ctx_clear_error(ctx);
 }
 
+/* make_score_vectors.py: by numpy over pairs and thresholds; ties, one image on a side, all equal */
+static void test_numpy(osr_ctx *ctx)
+{
+    const size_t cases = sizeof metric_sizes / sizeof metric_sizes[0] / 2;
+    size_t c, known = 0, unknown = 0;
+    for (c = 0; c < cases; c++) {
+        const double *e = metric_expected + 9 * c;
+        osr_open_scores in;
+        osr_open_metrics m;
+        memset(&in, 0, sizeof in);
+        in.known = metric_known + known;
+        in.correct = metric_correct + known;
+        in.unknown = metric_unknown + unknown;
+        known += in.known_count = (size_t)metric_sizes[2 * c];
+        unknown += in.unknown_count = (size_t)metric_sizes[2 * c + 1];
+        CHECK(osr_metric_open(ctx, &in, &m) == OSR_OK);
+        CHECK_NEAR(m.closed_accuracy, e[0], 1e-14);
+        CHECK_NEAR(m.auroc, e[1], 1e-14);
+        CHECK_NEAR(m.auroc_error, e[2], 1e-14);
+        CHECK_NEAR(m.aupr_unknown, e[3], 1e-14);
+        CHECK_NEAR(m.aupr_known, e[4], 1e-14);
+        CHECK_NEAR(m.fpr95_known_pos, e[5], 1e-14);
+        CHECK_NEAR(m.fpr95_unknown_pos, e[6], 1e-14);
+        CHECK_NEAR(m.oscr, e[7], 1e-14);
+        CHECK_NEAR(m.dtacc, e[8], 1e-14);
+    }
+    CHECK(cases >= 8 && known == sizeof metric_known / sizeof metric_known[0]);
+    CHECK(unknown == sizeof metric_unknown / sizeof metric_unknown[0]);
+}
+
 static void test_openness(void)
 {
     CHECK_NEAR(osr_metric_openness(6, 4), 0.1340, 5e-5);
@@ -401,6 +433,7 @@ int main(void)
     if (CHECK(osr_ctx_create(&desc, &ctx) == OSR_OK)) {
         test_random_sets(ctx, &state);
         test_vectors(ctx);
+        test_numpy(ctx);
         test_openness();
         test_threshold(ctx, &state);
         test_edges(ctx);

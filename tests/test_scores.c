@@ -3,7 +3,7 @@
 #include "osr.h"
 #include "test.h"
 
-enum { K = 5, D = 7, N = 4 };
+enum { K = 5, D = 7, F = 6, N = 4 };
 
 /* The formulas as they stand in the documentation, without care for cancellation. */
 static double plain_softmax(const float *z, int n, int k)
@@ -123,6 +123,79 @@ static double plain_movr_margin(const osr_score_input *in)
     return plain_movr_loss(in, (double)in->margin);
 }
 
+static double plain_distance(const float *a, const float *b, int n)
+{
+    double sum = 0.0;
+    int i;
+    for (i = 0; i < n; i++)
+        sum += pow((double)a[i] - (double)b[i], 2.0);
+    return sqrt(sum);
+}
+
+/* ln(P / (1 - P)) of the published probability P of the unknown class. */
+static double plain_openmax(const osr_score_input *in)
+{
+    int n = in->classes, alpha = n < 10 ? n : 10, rank, k, taken[64] = {0};
+    double unknown = 0.0, all = 0.0, p, v[64];
+    for (k = 0; k < n; k++)
+        v[k] = (double)in->logits[k];
+    for (rank = 1; rank <= alpha; rank++) {
+        const float *c;
+        double w;
+        int best = -1;
+        for (k = 0; k < n; k++)
+            if (!taken[k] && (best < 0 || in->logits[k] > in->logits[best]))
+                best = k;
+        taken[best] = 1;
+        c = in->calibration + best * (n + 3);
+        w = plain_distance(in->logits, c, n) + 1.0 - (double)c[n];
+        w = w > 0.0 ? 1.0 - exp(-pow(w / (double)c[n + 1], (double)c[n + 2])) : 0.0;
+        v[best] *= 1.0 - w * (alpha + 1.0 - rank) / alpha;
+    }
+    for (k = 0; k < n; k++) {
+        unknown += (double)in->logits[k] - v[k];
+        all += exp(v[k]);
+    }
+    p = exp(unknown) / (exp(unknown) + all);
+    return log(p / (1.0 - p));
+}
+
+static double plain_ncm(const osr_score_input *in)
+{
+    double best = 1e300;
+    int k;
+    for (k = 0; k < in->classes; k++)
+        best = fmin(best, plain_distance(in->features, in->calibration + k * in->feature_dims,
+                                         in->feature_dims));
+    return best;
+}
+
+static double plain_mahalanobis(const osr_score_input *in)
+{
+    int f = in->feature_dims, i, j, k;
+    double best = 1e300, y[64] = {0.0};
+    for (i = 0; i < f; i++)
+        for (j = 0; j < f; j++)
+            y[i] += (double)in->calibration[(in->classes + i) * f + j] * (double)in->features[j];
+    for (k = 0; k < in->classes; k++) {
+        double sum = 0.0;
+        for (i = 0; i < f; i++)
+            sum += pow(y[i] - (double)in->calibration[k * f + i], 2.0);
+        best = fmin(best, sqrt(sum));
+    }
+    return best;
+}
+
+static double plain_jacobian(const osr_score_input *in)
+{
+    return *in->jacobian;
+}
+
+static double plain_sample_loss(const osr_score_input *in)
+{
+    return smallest(in->losses, in->classes);
+}
+
 static const struct {
     const char *name;
     unsigned needs;
@@ -138,6 +211,11 @@ static const struct {
     {"max_cosine", OSR_OUT_COSINES, plain_max_cosine},
     {"movr", OSR_OUT_COSINES, plain_movr},
     {"movr_margin", OSR_OUT_COSINES, plain_movr_margin},
+    {"openmax", OSR_OUT_LOGITS, plain_openmax},
+    {"ncm", OSR_OUT_FEATURES, plain_ncm},
+    {"mahalanobis", OSR_OUT_FEATURES, plain_mahalanobis},
+    {"jacobian", OSR_OUT_JACOBIAN, plain_jacobian},
+    {"sample_loss", OSR_OUT_LOSSES, plain_sample_loss},
 };
 
 static int find_case(const char *name)
@@ -151,7 +229,30 @@ static int find_case(const char *name)
 
 struct outputs {
     float logits[N * K], distances[N * K], cosines[N * K], representation[N * D];
+    float features[N * F], losses[N * K];
+    double jacobian[N];
+    float openmax[K * (K + 3)], ncm[K * F], mahalanobis[(K + F) * F];
 };
+
+static void fill(float *x, int n, double low, double high, uint64_t *state)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        x[i] = (float)(low + (high - low) * test_uniform(state));
+}
+
+/* The row's calibration among the outputs. */
+static void calibrate(osr_score_input *in, const struct outputs *o, const osr_score_row *row)
+{
+    const char *name = row->calibration ? row->calibration : "";
+    in->calibration = !strcmp(name, "score.openmax") ? o->openmax
+                      : !strcmp(name, "score.ncm") ? o->ncm
+                      : !strcmp(name, "score.mahalanobis") ? o->mahalanobis : NULL;
+    in->calibration_count = !strcmp(name, "score.openmax") ? K * (K + 3)
+                            : !strcmp(name, "score.ncm") ? K * F
+                            : !strcmp(name, "score.mahalanobis") ? (K + F) * F : 0;
+    CHECK((in->calibration != NULL) == (row->calibration != NULL));
+}
 
 static osr_score_input make_input(struct outputs *o, uint64_t *state)
 {
@@ -165,12 +266,31 @@ static osr_score_input make_input(struct outputs *o, uint64_t *state)
     }
     for (i = 0; i < N * D; i++)
         o->representation[i] = (float)(3.0 * test_uniform(state));
+    fill(o->features, N * F, -2.0, 2.0, state);
+    fill(o->losses, N * K, 0.0, 9.0, state);
+    fill(o->openmax, K * (K + 3), -2.0, 2.0, state);
+    for (i = 0; i < K; i++) { /* around the distances that occur */
+        o->openmax[i * (K + 3) + K] = (float)(3.0 + 4.0 * test_uniform(state));
+        o->openmax[i * (K + 3) + K + 1] = (float)(1.0 + 3.0 * test_uniform(state));
+        o->openmax[i * (K + 3) + K + 2] = (float)(1.0 + 5.0 * test_uniform(state));
+    }
+    fill(o->ncm, K * F, -2.0, 2.0, state);
+    fill(o->mahalanobis, (K + F) * F, -2.0, 2.0, state);
+    for (i = 0; i < F * F; i++)
+        if (i % F > i / F)
+            o->mahalanobis[K * F + i] = 0.0f;
+    for (i = 0; i < N; i++)
+        o->jacobian[i] = test_uniform(state);
     in.logits = o->logits;
     in.distances = o->distances;
     in.cosines = o->cosines;
     in.representation = o->representation;
+    in.features = o->features;
+    in.losses = o->losses;
+    in.jacobian = o->jacobian;
     in.classes = K;
     in.dims = D;
+    in.feature_dims = F;
     in.temperature = 4.0f;
     in.margin = 0.5f;
     return in;
@@ -184,6 +304,9 @@ static osr_score_input image_of(const osr_score_input *in, int n)
     one.distances += n * K;
     one.cosines += n * K;
     one.representation += n * D;
+    one.features += n * F;
+    one.losses += n * K;
+    one.jacobian += n;
     return one;
 }
 
@@ -208,11 +331,15 @@ static void test_rows(osr_ctx *ctx, uint64_t *state)
         CHECK(row->needs == cases[c].needs);
         for (round = 0; round < 50; round++) {
             in = make_input(&o, state);
+            calibrate(&in, &o, row);
             only = in; /* nothing but what the row names may be read */
             only.logits = row->needs & OSR_OUT_LOGITS ? in.logits : NULL;
             only.distances = row->needs & OSR_OUT_DISTANCES ? in.distances : NULL;
             only.cosines = row->needs & OSR_OUT_COSINES ? in.cosines : NULL;
             only.representation = row->needs & OSR_OUT_REPRESENTATION ? in.representation : NULL;
+            only.features = row->needs & OSR_OUT_FEATURES ? in.features : NULL;
+            only.losses = row->needs & OSR_OUT_LOSSES ? in.losses : NULL;
+            only.jacobian = row->needs & OSR_OUT_JACOBIAN ? in.jacobian : NULL;
             CHECK(osr_score_compute(ctx, row, &only, N, scores) == OSR_OK);
             for (n = 0; n < N; n++) {
                 osr_score_input one = image_of(&in, n);
@@ -258,6 +385,58 @@ static void test_extremes(osr_ctx *ctx)
     CHECK(score_of(ctx, "entropy", one, 1, 0.0f) == 0.0);
     CHECK(score_of(ctx, "cac", one, 1, 0.0f) == 0.0);
     CHECK(score_of(ctx, "energy", one, 1, 0.0f) == -5.0);
+}
+
+/* OpenMax where the published form overflows: classes without a fit are never revised, sure ones
+ * and far ones keep an order. */
+static void test_openmax(osr_ctx *ctx)
+{
+    static const float z[4][3] = {{1000.0f, 0.0f, 0.0f}, {1500.0f, 0.0f, 0.0f},
+                                  {-1000.0f, -1000.0f, -1000.0f}, {10.0f, 0.0f, 0.0f}};
+    float none[3 * 6] = {0.0f}, far_off[3 * 6];
+    double s[4];
+    osr_score_input in;
+    int i;
+    const osr_score_row *row = osr_score_find("openmax");
+    memset(&in, 0, sizeof in);
+    in.logits = z[0];
+    in.classes = 3;
+    in.calibration = none;
+    in.calibration_count = 18;
+    CHECK(osr_score_compute(ctx, row, &in, 4, s) == OSR_OK);
+    CHECK_NEAR(s[0], -1000.0, 1e-15); /* u = 0: minus the log-sum-exp */
+    CHECK_NEAR(s[2], 1000.0 - log(3.0), 1e-15);
+    for (i = 0; i < 18; i++)
+        far_off[i] = i % 6 == 3 ? -1e6f : i % 6 > 3 ? 1.0f : 0.0f;
+    in.calibration = far_off;
+    CHECK(osr_score_compute(ctx, row, &in, 4, s) == OSR_OK); /* w = 1 everywhere: v' = 0 0 0 */
+    CHECK_NEAR(s[0], 1000.0 - log(3.0), 1e-15);
+    CHECK_NEAR(s[1], 1500.0 - log(3.0), 1e-15);
+    CHECK_NEAR(s[3], 10.0 - log(3.0), 1e-15);
+    in.calibration_count = 17;
+    CHECK(osr_score_compute(ctx, row, &in, 4, s) == OSR_ARG);
+    CHECK(strcmp(osr_ctx_message(ctx),
+                 "score openmax: score.openmax must have 18 values, not 17") == 0);
+    osr_ctx_clear_error(ctx);
+    in.calibration = NULL;
+    CHECK(osr_score_compute(ctx, row, &in, 4, s) == OSR_ARG);
+    osr_ctx_clear_error(ctx);
+    CHECK(osr_score_compute(ctx, osr_score_find("jacobian"), &in, 4, s) == OSR_ARG);
+    CHECK(strcmp(osr_ctx_message(ctx), "jacobian: Jacobian norms are needed") == 0);
+    osr_ctx_clear_error(ctx);
+}
+
+static void test_lacks(void)
+{
+    const osr_score_row *mls = osr_score_find("mls");
+    int i;
+    CHECK(strcmp(osr_score_lacks(mls, OSR_OUT_COSINES), "logits") == 0);
+    CHECK(osr_score_lacks(mls, OSR_OUT_LOGITS) == NULL);
+    CHECK(strstr(osr_score_lacks(osr_score_find("max_response"), 7), "representation") != NULL);
+    for (i = 0; i < osr_score_count(); i++) {
+        const osr_score_row *row = osr_score_at(i);
+        CHECK((osr_score_lacks(row, 0) != NULL) == ((row->needs & 15u) != 0));
+    }
 }
 
 static void test_predict(osr_ctx *ctx, uint64_t *state)
@@ -350,6 +529,8 @@ int main(void)
     if (CHECK(osr_ctx_create(&desc, &ctx) == OSR_OK)) {
         test_rows(ctx, &state);
         test_extremes(ctx);
+        test_openmax(ctx);
+        test_lacks();
         test_predict(ctx, &state);
         test_refusals(ctx, &state);
         CHECK(osr_ctx_status(ctx) == OSR_OK);

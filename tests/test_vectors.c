@@ -259,6 +259,62 @@ static void test_movr(osr_ctx *ctx)
     osr_step_end(ctx);
 }
 
+static void test_ovr(osr_ctx *ctx)
+{
+    const osr_tensor z = input(ctx, 16, matrix(5, 4), 4.0f), y = osr_labels(ctx, 5, 4, labels);
+    const osr_tensor loss = osr_keep(ctx, osr_loss_ovr(ctx, z, y));
+    const osr_tensor dz = osr_grad(ctx, loss, none, z);
+    COMPARE(loss, ovr_loss);
+    COMPARE(dz, ovr_dx);
+    osr_step_end(ctx);
+}
+
+#define COMPARE_POINTS(name)                                                                       \
+    do {                                                                                           \
+        COMPARE(z, name##_logits);                                                                 \
+        COMPARE(loss, name##_loss);                                                                \
+        COMPARE(dx, name##_dx);                                                                    \
+        COMPARE(osr_gradient(ctx, p), name##_points_grad);                                         \
+    } while (0)
+
+/* The cross-entropy and a quarter of the second term, as osr_loss_points says. */
+static void test_points(osr_ctx *ctx, osr_loss_kind kind)
+{
+    const int center = kind == OSR_LOSS_CENTER;
+    const osr_init start = {OSR_INIT_CONSTANT, 1.75f, 0.0f};
+    const osr_tensor p = param(ctx, 26, matrix(4, 6)), radius = osr_param(ctx, vector(1), start);
+    const osr_tensor w = param(ctx, 28, matrix(4, 6));
+    const osr_tensor x = input(ctx, 25, matrix(5, 6), 1.0f), y = osr_labels(ctx, 5, 4, labels);
+    const osr_tensor d = osr_squared_distance(ctx, x, p, center ? 1.0f : 1.0f / 6.0f,
+                                              center ? 4.0f : 1.0f);
+    const osr_tensor term = osr_loss_points(ctx, kind, d, y, radius);
+    osr_tensor z = d, loss, dx;
+    if (center)
+        z = osr_linear(ctx, x, w, none);
+    else if (kind == OSR_LOSS_GCPL)
+        z = osr_affine(ctx, d, -1.0f, 0.0f);
+    else if (kind == OSR_LOSS_ARPL)
+        z = osr_sub(ctx, d, osr_matmul(ctx, x, p, 0, 1));
+    osr_keep(ctx, z);
+    loss = osr_add(ctx, osr_loss_cross_entropy(ctx, z, y, 0.15f),
+                   osr_affine(ctx, term, 0.25f, 0.0f));
+    osr_keep(ctx, loss);
+    dx = osr_grad(ctx, loss, none, x);
+    osr_backward(ctx, loss);
+    if (center) {
+        COMPARE_POINTS(center);
+    } else if (kind == OSR_LOSS_GCPL) {
+        COMPARE_POINTS(gcpl);
+    } else if (kind == OSR_LOSS_RPL) {
+        COMPARE_POINTS(rpl);
+        COMPARE(osr_gradient(ctx, radius), rpl_radius_grad);
+    } else {
+        COMPARE_POINTS(arpl);
+        COMPARE(osr_gradient(ctx, radius), arpl_radius_grad);
+    }
+    osr_step_end(ctx);
+}
+
 static void test_correlation(osr_ctx *ctx, osr_correlation reading)
 {
     const osr_tensor w = param(ctx, 21, osr_shape_make(4, 6, 2, 2, 2));
@@ -326,6 +382,11 @@ int main(void)
     test_cac(ctx);
     test_difair(ctx);
     test_movr(ctx);
+    test_ovr(ctx);
+    test_points(ctx, OSR_LOSS_CENTER);
+    test_points(ctx, OSR_LOSS_GCPL);
+    test_points(ctx, OSR_LOSS_RPL);
+    test_points(ctx, OSR_LOSS_ARPL);
     test_correlation(ctx, OSR_CORRELATION_CODE);
     test_correlation(ctx, OSR_CORRELATION_PAPER);
     test_optimisers(ctx);

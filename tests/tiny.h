@@ -66,6 +66,8 @@ static inline osr_status tiny_create(tiny *t, osr_ctx *ctx, const osr_method_row
         t->labels[i] = i % TINY_CLASSES;
     desc.method = method;
     desc.numbers = method->numbers;
+    if (method->loss == OSR_LOSS_MOVR)
+        desc.numbers.rotation = OSR_MOVR_ROTATION;
     desc.height = desc.width = TINY_SIDE;
     desc.channels = TINY_CHANNELS;
     for (int i = 0; i < TINY_CHANNELS; i++)
@@ -112,9 +114,30 @@ static inline osr_status tiny_run(tiny *t, int batch)
 
 static inline osr_status tiny_calibrate(tiny *t)
 {
-    osr_model_calibrate_start(t->model);
+    osr_model_calibrate_start(t->model, OSR_CALIBRATE_ALL);
     osr_model_calibrate_add(t->model, t->images, t->labels, TINY_BATCH);
     return osr_model_calibrate_end(t->model, NULL);
+}
+
+/* Every score that the model has. */
+static inline osr_status tiny_scores(tiny *t)
+{
+    float values[6][TINY_BATCH * TINY_WIDE];
+    double norms[TINY_BATCH], scores[TINY_BATCH];
+    osr_outputs out;
+    memset(&out, 0, sizeof out);
+    out.logits = values[0];
+    out.distances = values[1];
+    out.cosines = values[2];
+    out.losses = values[3];
+    out.features = values[4];
+    out.representation = values[5];
+    out.jacobian = norms;
+    osr_model_run(t->model, t->images, NULL, TINY_BATCH, &out);
+    for (int i = 0; i < osr_score_count() && osr_ctx_status(t->ctx) == OSR_OK; i++)
+        if (osr_model_has_score(t->model, osr_score_at(i)))
+            osr_model_score(t->model, osr_score_at(i), &out, TINY_BATCH, scores, NULL);
+    return osr_ctx_status(t->ctx);
 }
 
 /* A picture of another size than the network's. */
@@ -167,7 +190,7 @@ static inline osr_status tiny_life(osr_ctx *ctx, const osr_method_row *method, c
     tiny t;
     if (tiny_create(&t, ctx, method) == OSR_OK && tiny_train(&t, TINY_BATCH) == OSR_OK
         && tiny_train(&t, TINY_BATCH - 1) == OSR_OK && tiny_run(&t, TINY_BATCH) == OSR_OK
-        && tiny_calibrate(&t) == OSR_OK && tiny_predict(&t) == OSR_OK
+        && tiny_calibrate(&t) == OSR_OK && tiny_scores(&t) == OSR_OK && tiny_predict(&t) == OSR_OK
         && tiny_jacobian(&t) == OSR_OK)
         tiny_files(&t, path);
     osr_model_destroy(t.model);

@@ -1,0 +1,60 @@
+#include "networks.h"
+
+#include "exit_codes.h"
+#include "output.h"
+
+static void unknown_name(const char *what, const char *name, const char *const *names, int count)
+{
+    const char *near = nearest_name(name, names, (size_t)count);
+    message_error("no %s is called \"%s\"%s%s%s", what, name, near != NULL ? "; did you mean " : "",
+                  near != NULL ? near : "", near != NULL ? "?" : "");
+}
+
+const osr_network_row *network_choose(const struct options *o)
+{
+    const char *names[16], *wanted = option_text(o, "network");
+    const osr_network_row *row = osr_network_find(wanted);
+    int n = 0;
+    for (; row == NULL && n < 16 && osr_network_at(n) != NULL; ++n)
+        names[n] = osr_network_at(n)->name;
+    if (row == NULL)
+        unknown_name("network", wanted, names, n);
+    return row;
+}
+
+const osr_method_row *method_choose(const struct options *o)
+{
+    const char *names[16], *wanted = option_text(o, "method");
+    const osr_method_row *row = osr_method_find(wanted);
+    int n = 0;
+    for (; row == NULL && n < osr_method_count() && n < 16; ++n)
+        names[n] = osr_method_at(n)->name;
+    if (row == NULL)
+        unknown_name("method", wanted, names, n);
+    return row;
+}
+
+int network_variant(const struct options *o, const osr_network_row *network,
+                    const osr_method_row *method, int out, int side, osr_vgg32_desc *v)
+{
+    const int own = method->vgg32.head == OSR_VGG32_DIFAIR || method->vgg32.head == OSR_VGG32_NONE;
+    *v = method->vgg32;
+    v->out = out;
+    v->side = side;
+    if (network->residual)
+        v->dropout = 0.0f;
+    if (own && (option_set(o, "head") || option_set(o, "head-bias"))) {
+        message_error("method %s has a head of its own: no --head and no --head-bias",
+                      method->name);
+        return EXIT_USAGE;
+    }
+    if (network->residual && option_choice(o, "head") == 0) {
+        message_error("%s pools before its head: --head flatten is for vgg32", network->name);
+        return EXIT_USAGE;
+    }
+    if (option_set(o, "head"))
+        v->head = option_choice(o, "head") == 0 ? OSR_VGG32_FLATTEN : OSR_VGG32_GAP;
+    if (option_set(o, "head-bias"))
+        v->no_bias = option_choice(o, "head-bias") == 1;
+    return EXIT_OK;
+}
