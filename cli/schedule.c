@@ -64,3 +64,14 @@ double schedule_rate(const struct schedule *s, uint64_t step)
     const double y = wave((double)at / (double)s->cycle);
     return s->kind == SCHEDULE_DIFAIR ? s->lr * ((1.0 - m) * y + m) : m + (s->lr - m) * y;
 }
+
+uint64_t schedule_stage(const struct schedule *s, uint64_t step)
+{
+    return s->second > 0 && step >= s->second * s->batches ? s->second * s->batches : 0;
+}
+
+uint64_t schedule_batches(const struct schedule *s, uint64_t epoch)
+{
+    const uint64_t left = s->total - epoch * s->batches;
+    return left < s->batches ? left : s->batches;
+}

@@ -37,4 +37,10 @@ void schedule_plan(struct schedule *s, const struct options *o, uint64_t batches
  * where m is an absolute rate in the warm-up and a share of lr afterwards. */
 double schedule_rate(const struct schedule *s, uint64_t step);
 
+/* The first step of the stage that a step belongs to. */
+uint64_t schedule_stage(const struct schedule *s, uint64_t step);
+
+/* Steps of an epoch: fewer in the last one where --iterations ends it. */
+uint64_t schedule_batches(const struct schedule *s, uint64_t epoch);
+
 #endif

@@ -43,7 +43,7 @@ int session_save(osr_model *model, const struct origin *origin, const char *path
 
 /* One function a command: cmd_train ... Each returns an exit code. */
 typedef int command_function(struct options *o);
-command_function cmd_devices, cmd_selftest, cmd_train, cmd_protocol, cmd_eval, cmd_calibrate, cmd_predict,
-    cmd_jacobian, cmd_represent, cmd_bench, cmd_inspect, cmd_import;
+command_function cmd_devices, cmd_selftest, cmd_train, cmd_protocol, cmd_eval, cmd_calibrate,
+    cmd_predict, cmd_jacobian, cmd_represent, cmd_bench, cmd_inspect, cmd_import;
 
 #endif
