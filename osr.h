@@ -75,6 +75,7 @@
  *   == losses ==
  *   == optimisers and schedules ==
  *   == jacobian norms ==
+ *   == augmentation ==
  *   == scores ==
  *   == metrics ==
  *   == model files ==
@@ -666,6 +667,16 @@ OSR_API osr_tensor osr_avg_pool(osr_ctx *ctx, osr_tensor x, int size, int stride
  *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor x);
 
+/* osr_quarter_turns - every image upright and turned by 90, 180 and 270 degrees to the left
+ *
+ *   y[t N + n] = x[n] turned t times, t < 4;  once: y[r, q] = x[q, H - 1 - r]
+ *
+ *   x         f32 [N, H, H, C], no gradient
+ *   returns   f32 [4 N, H, H, C]
+ *   errors    HANDLE; SHAPE
+ *   source    Gidaris et al., ICLR 2018, arXiv:1803.07728 */
+OSR_API osr_tensor osr_quarter_turns(osr_ctx *ctx, osr_tensor x);
+
 /* osr_flatten - images to rows, channel first as PyTorch flattens
  *
  *   y[n, (c H + r) W + q] = x[n, r, q, c]
@@ -1175,6 +1186,98 @@ OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor f, int count, fl
  *   returns   f32 [N]
  *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_square_sum(osr_ctx *ctx, osr_tensor x);
+
+/* == augmentation == --------------------------------------------------------------------------- */
+
+/* Byte images that batches are taken from. They lie on the device where they fit: uploaded once, or
+ * on a CPU device used where they are. */
+typedef struct osr_images osr_images;
+
+typedef struct osr_images_desc {
+    const unsigned char *pixels; /* [count, height, width, channels]                           */
+    size_t count;
+    int height, width; /* 1 to 8192                                                            */
+    int channels;      /* 1 grey, 3 RGB                                                        */
+    int upload;        /* non-zero: pixels change, so send each batch anew                     */
+} osr_images_desc;
+
+/* osr_images_create - make a set of images known to a context
+ *
+ *   desc      pixels stay the caller's, and must live until osr_images_destroy
+ *   out       the set; NULL on failure
+ *   returns   OK. Sets beyond a quarter of the device's memory, or beyond its largest buffer, are
+ *             not kept there: as with .upload, each batch is sent
+ *   errors    ARG a field (named); MEMORY; DEVICE
+ *   lifetime  until osr_images_destroy, which comes before osr_ctx_destroy */
+OSR_API osr_status osr_images_create(osr_ctx *ctx, const osr_images_desc *desc, osr_images **out);
+
+/* osr_images_destroy - forget a set of images
+ *
+ *   images    NULL is allowed; no step that uses it may be open
+ *   errors    none */
+OSR_API void osr_images_destroy(osr_images *images);
+
+/* RandAugment's ops. */
+typedef enum osr_randaugment_op {
+    OSR_RANDAUGMENT_AUTO_CONTRAST, OSR_RANDAUGMENT_EQUALIZE, OSR_RANDAUGMENT_INVERT,
+    OSR_RANDAUGMENT_ROTATE, OSR_RANDAUGMENT_POSTERIZE, OSR_RANDAUGMENT_SOLARIZE,
+    OSR_RANDAUGMENT_SOLARIZE_ADD, OSR_RANDAUGMENT_COLOR, OSR_RANDAUGMENT_CONTRAST,
+    OSR_RANDAUGMENT_BRIGHTNESS, OSR_RANDAUGMENT_SHARPNESS, OSR_RANDAUGMENT_SHEAR_X,
+    OSR_RANDAUGMENT_SHEAR_Y, OSR_RANDAUGMENT_CUTOUT, OSR_RANDAUGMENT_TRANSLATE_X,
+    OSR_RANDAUGMENT_TRANSLATE_Y, OSR_RANDAUGMENT_IDENTITY, OSR_RANDAUGMENT_COUNT
+} osr_randaugment_op;
+
+/* What the published recipes leave out for digits: rotation and translation. */
+#define OSR_RANDAUGMENT_DIGITS                                                                     \
+    (1u << OSR_RANDAUGMENT_ROTATE | 1u << OSR_RANDAUGMENT_TRANSLATE_X                              \
+     | 1u << OSR_RANDAUGMENT_TRANSLATE_Y)
+
+enum { OSR_RANDAUGMENT_MOST = 16 };
+
+typedef struct osr_randaugment {
+    int ops;          /* drawn for each image, with replacement; 0: none; OSR_RANDAUGMENT_MOST */
+    float magnitude;  /* Pillow's variant 0 to 30, TensorFlow's 0 to 10                        */
+    unsigned without; /* 1 << osr_randaugment_op for each op left out                          */
+} osr_randaugment;
+
+/* What is done to an image, in the order in which it is done; {0}: nothing. Each is drawn anew for
+ * every image of every step. */
+typedef struct osr_augment_desc {
+    int height, width, channels; /* of the result; 0: as the images                            */
+    osr_randaugment pillow;      /* RandAugment as Vaze et al. have it, at the images' own size */
+    /* here images are scaled to height x width, bilinearly */
+    float contrast;              /* c: (x - mean) U[1-c, 1+c] + mean of each channel, clipped  */
+    int contrast_batch;          /* non-zero: one factor for the batch (Keras' RandomContrast) */
+    float brightness;            /* b: x + 255 U[-b, b], clipped (Keras' RandomBrightness)     */
+    osr_randaugment tensorflow;  /* RandAugment as DIFAIR has it                               */
+    float resized_crop;          /* s in (0, 1]: a part of area U[s, 1] and of log-uniform
+                                    aspect 3/4 to 4/3, scaled to the whole; 0: none            */
+    int crop_pad;                /* p: a crop of p black pixels round the image                */
+    int crop_batch;              /* non-zero: one offset for the batch (Keras' RandomCrop)     */
+    float flip;                  /* probability of a mirror image                              */
+    float rotate;                /* degrees: by U[-r, r], nearest pixel, black corners         */
+    int cutout;                  /* side in pixels of a black square, centre anywhere          */
+} osr_augment_desc;
+
+/* osr_augment - a batch of images, augmented
+ *
+ *   y[i] = augment(images[index[i]]) / 255
+ *
+ *   index     [n]  numbers in the set; NULL: 0..n-1
+ *   desc      NULL means {0}
+ *   returns   f32 [n, height, width, channels] in 0..1, without gradient. Grey becomes
+ *             RGB by repetition, RGB grey as 0.299 R + 0.587 G + 0.114 B. One upload; two
+ *             launches, two more for each op of RandAugment, one for a resampling
+ *   errors    ARG a field (named), a number outside the set; DEVICE; MEMORY
+ *   lifetime  step
+ *   numerics  what is random is drawn on the host by Philox 4x32-10: key = the context's seed,
+ *             counter = draw, place in the batch, step (osr_ctx_set_step)
+ *   differs:  cutout blackens; DeVries and Taylor leave the mean of the training pixels
+ *   source    Cubuk et al., arXiv:1909.13719 (RandAugment; lists and magnitudes of
+ *             github.com/sgvaze/osr_closed_set_all_you_need and of TensorFlow's models, 2.13);
+ *             DeVries and Taylor, arXiv:1708.04552; resized crop, rotation as torchvision's */
+OSR_API osr_tensor osr_augment(osr_ctx *ctx, osr_images *images, const uint32_t *index, int n,
+                               const osr_augment_desc *desc);
 
 /* == scores == --------------------------------------------------------------------------------- */
 
@@ -1786,6 +1889,14 @@ OSR_API osr_status osr_model_train(osr_model *model, const float *images, const 
                                    int n, const osr_optimiser_desc *optimiser, float *loss,
                                    float *correct);
 
+/* osr_model_train_on - one training step on images that are on the device
+ *
+ *   images    f32 [n, H, W, C] in 0..1, of this step: from osr_augment or osr_input
+ *   the rest: as osr_model_train */
+OSR_API osr_status osr_model_train_on(osr_model *model, osr_tensor images, const int32_t *labels,
+                                      const osr_optimiser_desc *optimiser, float *loss,
+                                      float *correct);
+
 /* Host arrays for the outputs of n images; NULL for what is not wanted or not given. */
 typedef struct osr_outputs {
     float *logits, *distances, *cosines; /* [n, K]                                            */
@@ -2067,16 +2178,18 @@ OSR_API const char *osr_version(void)
 
 /* == context and devices == -------------------------------------------------------------------- */
 
-/* Programs: the convolutions and products, the rest, the peak. Few, because a driver takes a good
+/* Programs: the convolutions and products, the rest, augmentation, the peak. Few, because a driver takes a good
  * tenth of a second to begin each; COMMON is part of all. */
-enum { OSR__PROGRAM_HEAVY, OSR__PROGRAM_REST, OSR__PROGRAM_PEAK, OSR__PROGRAM_COUNT,
+enum { OSR__PROGRAM_HEAVY, OSR__PROGRAM_REST, OSR__PROGRAM_AUGMENT, OSR__PROGRAM_PEAK,
+       OSR__PROGRAM_COUNT,
        OSR__PROGRAM_COMMON = OSR__PROGRAM_COUNT };
 
 /* One row a kernel file: its program, and whether the families differ. */
 #define OSR__FILES(X)                                                                              \
     X(common, COMMON, 0) X(conv, HEAVY, 1) X(matmul, HEAVY, 1) X(winograd, HEAVY, 1)               \
     X(norm, REST, 0) X(element, REST, 0) X(layout, REST, 0) X(pool, REST, 0) X(rows, REST, 0)      \
-    X(loss, REST, 0) X(optimiser, REST, 0) X(jacobian, REST, 0) X(peak, PEAK, 0)
+    X(loss, REST, 0) X(optimiser, REST, 0) X(jacobian, REST, 0) X(peak, PEAK, 0)                   \
+    X(augment, AUGMENT, 0)
 
 typedef enum osr__file {
 #define OSR__FILE_ENUM(name, program, split) OSR__FILE_##name,
@@ -2100,7 +2213,8 @@ typedef enum osr__file {
     X(map_dense, element) X(map_image, element) X(spread, element) X(fill_dense, element)          \
     X(fill_image, element) X(sum_all, element) X(column_sum, element) X(plane_sum, element)        \
     X(bias_dense, element) X(bias_image, element)                                                  \
-    X(image_from_nhwc, layout) X(image_to_nhwc, layout) X(image_to_nchw, layout)                   \
+    X(image_from_nhwc, layout) X(image_to_nhwc, layout) X(image_turns, layout)                     \
+    X(image_to_nchw, layout)                                                                       \
     X(image_from_nchw, layout)                                                                     \
     X(pool, pool) X(pool_dx, pool) X(global_pool, pool) X(global_pool_dx, pool)                    \
     X(softmax, rows) X(softmax_dx, rows) X(logsumexp, rows) X(logsumexp_dx, rows)                  \
@@ -2113,7 +2227,8 @@ typedef enum osr__file {
     X(correlation_sum, loss) X(correlation_dw, loss)                                               \
     X(sgd, optimiser) X(adam, optimiser)                                                           \
     X(perturb, jacobian) X(difference_norm, jacobian) X(square_sum, jacobian)                      \
-    X(peak, peak)
+    X(augment_load, augment) X(augment_look, augment) X(augment_apply, augment)                    \
+    X(augment_resample, augment) X(augment_tone, augment) X(augment_place, augment) X(peak, peak)
 
 typedef enum osr__kernel {
 #define OSR__KERNEL_ENUM(name, file) OSR__K_##name,
@@ -2253,6 +2368,8 @@ struct osr_ctx {
     size_t staging_count, staging_capacity;
     uint32_t *walk; /* work space of differentiation: three words a node */
     size_t walk_capacity;
+    osr_images *images; /* every set, newest first */
+    int32_t images_made;
     int walk_params;
     osr__slot *slots;
     size_t slot_count, slot_capacity;
@@ -3526,15 +3643,23 @@ static uint32_t osr__append(osr_ctx *ctx, int op, osr_shape shape, uint32_t in0,
     return (uint32_t)ctx->node_count++;
 }
 
-/* Copy host data for an input into the step's staging memory. */
-static void osr__stage(osr_ctx *ctx, osr__node *node, const void *data, size_t bytes)
+/* Room for an input in the step's staging memory; NULL on failure. Good until the next call. */
+static void *osr__stage_room(osr_ctx *ctx, osr__node *node, size_t bytes)
 {
     const size_t at = (ctx->staging_count + 63) / 64 * 64;
     if (!osr__grow(ctx, &ctx->staging, &ctx->staging_capacity, at + bytes, 1))
-        return;
-    memcpy(ctx->staging + at, data, bytes);
+        return NULL;
     node->data = at;
     ctx->staging_count = at + bytes;
+    return ctx->staging + at;
+}
+
+/* Copy host data for an input into the step's staging memory. */
+static void osr__stage(osr_ctx *ctx, osr__node *node, const void *data, size_t bytes)
+{
+    void *room = osr__stage_room(ctx, node, bytes);
+    if (room != NULL)
+        memcpy(room, data, bytes);
 }
 
 OSR_API osr_tensor osr_keep(osr_ctx *ctx, osr_tensor t)
@@ -4288,6 +4413,7 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(pool_dx, osr__lower_pool_dx, NULL, 1)                                                        \
     X(global_avg_pool, osr__lower_from_image, osr__back_global_pool, 1)                            \
     X(global_avg_pool_dx, osr__lower_to_image, NULL, 1)                                            \
+    X(quarter_turns, osr__lower_quarter_turns, NULL, 1)                                            \
     X(flatten, osr__lower_from_image, osr__back_flatten, 1)                                        \
     X(flatten_dx, osr__lower_to_image, NULL, 1)                                                    \
     X(softmax, osr__lower_rows, osr__back_softmax, 1)                                              \
@@ -4316,7 +4442,8 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(optimiser, osr__lower_optimiser, NULL, 0)                                                    \
     X(perturb, osr__lower_perturb, NULL, 1)                                                        \
     X(difference_norm, osr__lower_difference_norm, NULL, 1)                                        \
-    X(square_sum, osr__lower_square_sum, NULL, 1)
+    X(square_sum, osr__lower_square_sum, NULL, 1)                                                  \
+    X(augment, osr__lower_augment, NULL, 1)
 
 typedef enum osr__op_id {
 #define OSR__OP_ENUM(name, lower, backward, value) OSR__OP_##name,
@@ -6463,6 +6590,30 @@ OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor tx)
                                         &node));
 }
 
+static void osr__lower_quarter_turns(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_shape s = r->shape;
+    osr__begin(ctx, OSR__K_image_turns);
+    osr__args(ctx, "ggiii", r->in[0], i, s.dim[0] / 4, osr__blocks(s.dim[3]), s.dim[1]);
+    osr__run_planes(ctx, s);
+}
+
+OSR_API osr_tensor osr_quarter_turns(osr_ctx *ctx, osr_tensor tx)
+{
+    const uint32_t x = osr__image(ctx, tx, "quarter_turns");
+    osr__node *node;
+    osr_shape s;
+    if (x == 0)
+        return osr__handle(ctx, 0);
+    s = osr__rec(ctx, x)->shape;
+    if (s.dim[1] != s.dim[2] || s.dim[0] > INT_MAX / 4)
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "quarter_turns: x is %s, not square or too many",
+                                   osr__shape_text(s).s));
+    s.dim[0] *= 4;
+    return osr__handle(ctx, osr__append(ctx, OSR__OP_quarter_turns, s, x, 0, 0, &node));
+}
+
 OSR_API osr_tensor osr_flatten(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__image(ctx, tx, "flatten");
@@ -7599,6 +7750,547 @@ OSR_API osr_tensor osr_square_sum(osr_ctx *ctx, osr_tensor tx)
                                                  osr_shape_make(1, osr__rec(ctx, x)->shape.dim[0],
                                                                 0, 0, 0),
                                                  x, 0, 0, &node));
+}
+
+/* == augmentation == --------------------------------------------------------------------------- */
+
+struct osr_images {
+    osr_ctx *ctx;
+    osr_images *next;
+    int32_t number;   /* what a record calls it: never used again */
+    osr_images_desc desc;
+    size_t image;     /* bytes of one                              */
+    cl_mem mem;       /* NULL: batches are sent                    */
+    size_t bytes;     /* of device memory that is its own          */
+};
+
+/* As in kernels/augment.cl: words of a row of the table, codes of ops, stages. */
+enum { OSR__ROW_IMAGE, OSR__ROW_CROP, OSR__ROW_FLIP = 3, OSR__ROW_TURN, OSR__ROW_CUT = 10,
+       OSR__ROW_BOX = 14, OSR__ROW_TONE = 18, OSR__ROW_OPS = 20 };
+enum { OSR__AUG_NONE, OSR__AUG_AUTO_CONTRAST, OSR__AUG_EQUALIZE, OSR__AUG_INVERT,
+       OSR__AUG_POSTERIZE, OSR__AUG_SOLARIZE, OSR__AUG_SOLARIZE_ADD, OSR__AUG_COLOR,
+       OSR__AUG_CONTRAST, OSR__AUG_BLEND, OSR__AUG_SHARPNESS, OSR__AUG_AFFINE, OSR__AUG_REFLECT,
+       OSR__AUG_CUT };
+enum { OSR__HAS_TONE = 1, OSR__HAS_BOX = 2 };
+#define OSR__AUGMENT_SIDE 8192 /* positions in 16.16 fit an int */
+
+/* Put the pixels where batches are gathered from; leaves mem NULL where they do not fit. */
+static osr_status osr__images_place(osr_images *set)
+{
+    osr_ctx *ctx = set->ctx;
+    const size_t bytes = osr__mul(set->image, set->desc.count), room = (bytes + 3) / 4 * 4;
+    const osr_device *d = &ctx->device;
+    cl_int code = CL_SUCCESS;
+    if (bytes == 0 || set->desc.upload || (d->max_alloc_bytes != 0 && room > d->max_alloc_bytes))
+        return ctx->status;
+    if (d->kind == OSR_DEVICE_CPU) {
+        set->mem = clCreateBuffer(ctx->cl, CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR, bytes,
+                                  (void *)set->desc.pixels, &code);
+        return set->mem != NULL ? ctx->status : osr__cl_fail(ctx, "clCreateBuffer", "images", code);
+    }
+    if (d->memory_bytes != 0 && room > d->memory_bytes / 4)
+        return ctx->status;
+    set->mem = osr__mem_create(ctx, room);
+    if (set->mem == NULL)
+        return ctx->status;
+    set->bytes = room;
+    code = clEnqueueWriteBuffer(ctx->queue, set->mem, CL_TRUE, 0, bytes, set->desc.pixels, 0, NULL,
+                                NULL);
+    return code == CL_SUCCESS ? ctx->status
+                              : osr__cl_fail(ctx, "clEnqueueWriteBuffer", "images", code);
+}
+
+OSR_API osr_status osr_images_create(osr_ctx *ctx, const osr_images_desc *d, osr_images **out)
+{
+    osr_images *set;
+    *out = NULL;
+    if (osr__need_device(ctx, "images") != OSR_OK)
+        return ctx->status;
+    if (d == NULL || d->pixels == NULL || d->count < 1 || d->count > (size_t)INT_MAX)
+        return osr__fail(ctx, OSR_ARG, "images: no pixels, or a count not in 1..%d", INT_MAX);
+    if (d->height < 1 || d->height > OSR__AUGMENT_SIDE || d->width < 1
+        || d->width > OSR__AUGMENT_SIDE || (d->channels != 1 && d->channels != 3))
+        return osr__fail(ctx, OSR_ARG, "images: %d x %d with %d channels", d->height, d->width,
+                         d->channels);
+    set = (osr_images *)osr__alloc(ctx, 1, sizeof *set);
+    if (set == NULL)
+        return ctx->status;
+    set->ctx = ctx;
+    set->desc = *d;
+    set->image = (size_t)d->height * (size_t)d->width * (size_t)d->channels;
+    set->number = ++ctx->images_made;
+    set->next = ctx->images;
+    ctx->images = set;
+    if (osr__images_place(set) == OSR_OK)
+        *out = set;
+    else
+        osr_images_destroy(set);
+    return ctx->status;
+}
+
+OSR_API void osr_images_destroy(osr_images *set)
+{
+    osr_images **at;
+    osr_ctx *ctx;
+    if (set == NULL)
+        return;
+    ctx = set->ctx;
+    clFinish(ctx->queue);
+    if (set->mem != NULL)
+        osr__plans_drop(ctx); /* their kernels hold the buffer */
+    osr__mem_release(ctx, &set->mem, set->bytes);
+    for (at = &ctx->images; *at != set; at = &(*at)->next)
+        continue;
+    *at = set->next;
+    osr__free(ctx, set, 1, sizeof *set);
+}
+
+/* A sequence of random words for an image or (place OSR__BATCH) for the batch. */
+#define OSR__BATCH 0xFFFFFFFFu
+
+typedef struct osr__draws {
+    uint64_t seed;
+    uint32_t counter[4], words[4];
+    int used;
+} osr__draws;
+
+static osr__draws osr__draws_start(const osr_ctx *ctx, uint32_t place)
+{
+    osr__draws d;
+    memset(&d, 0, sizeof d);
+    d.seed = ctx->seed;
+    d.counter[1] = place;
+    d.counter[2] = 0x6175676Du; /* "augm" */
+    d.counter[3] = ctx->step;
+    d.used = 4;
+    return d;
+}
+
+static uint32_t osr__draw(osr__draws *d)
+{
+    if (d->used == 4) {
+        osr__philox(d->counter, d->seed, d->words);
+        d->counter[0]++;
+        d->used = 0;
+    }
+    return d->words[d->used++];
+}
+
+/* 0..n-1 */
+static int32_t osr__draw_below(osr__draws *d, int n)
+{
+    return (int32_t)((uint64_t)osr__draw(d) * (uint64_t)n >> 32);
+}
+
+static double osr__draw_between(osr__draws *d, double low, double high)
+{
+    return low + (high - low) * osr__uniform(osr__draw(d));
+}
+
+static int32_t osr__float_word(double v)
+{
+    osr__word w;
+    w.f = (float)v;
+    return w.i;
+}
+
+/* An affine map of pixel centres in 16.16, rounded as Pillow rounds it. */
+static void osr__affine16(const double m[6], int32_t *p)
+{
+    int i;
+    for (i = 0; i < 6; ++i)
+        p[i] = (int32_t)floor((i % 3 == 2 ? m[i] + 0.5 * (m[i - 2] + m[i - 1]) : m[i]) * 65536.0
+                              + 0.5);
+}
+
+/* Rotation about the centre: Pillow's between pixel edges 0 and w, TensorFlow's between pixel
+ * centres 0 and w - 1. */
+static void osr__turn_about(double degrees, double w, double h, double m[6])
+{
+    const double a = degrees * (3.14159265358979323846 / 180.0), c = cos(a), s = sin(a);
+    m[0] = m[4] = c;
+    m[1] = -s;
+    m[3] = s;
+    m[2] = (w - (c * w - s * h)) / 2.0;
+    m[5] = (h - (s * w + c * h)) / 2.0;
+}
+
+/* Ops that move pixels: v is signed by a coin. */
+static void osr__draw_place(osr__draws *d, int op, int tf, double v, int h, int w, int32_t *p)
+{
+    double m[6] = { 1.0, 0.0, 0.0, 0.0, 1.0, 0.0 };
+    int i;
+    if (osr__draw_below(d, 2) != 0)
+        v = -v;
+    switch (op) {
+    case OSR_RANDAUGMENT_ROTATE: osr__turn_about(v, w - tf, h - tf, m); break;
+    case OSR_RANDAUGMENT_SHEAR_X: m[1] = v; break;
+    case OSR_RANDAUGMENT_SHEAR_Y: m[3] = v; break;
+    case OSR_RANDAUGMENT_TRANSLATE_X: m[2] = v; break;
+    default: m[5] = v; break;
+    }
+    p[0] = tf ? OSR__AUG_REFLECT : OSR__AUG_AFFINE;
+    for (i = 0; tf && i < 6; ++i)
+        p[1 + i] = osr__float_word(m[i]);
+    if (!tf)
+        osr__affine16(m, p + 1);
+}
+
+/* Pillow's: a square from a corner on, its last row and column included. TensorFlow's: the
+ * magnitude is half a side, so that most of a small image goes. */
+static void osr__draw_cutout(osr__draws *d, int tf, double v, int h, int w, int c, int32_t *p)
+{
+    const int size[2] = { w, h };
+    int k;
+    p[0] = OSR__AUG_CUT;
+    for (k = 0; k < 2; ++k) {
+        const double at = osr__draw_between(d, 0.0, size[k]), low = at - v / 2.0;
+        const int first = low > 0.0 ? (int)low : 0, centre = (int)at, half = (int)v;
+        const double end = first + v < size[k] ? first + v : size[k];
+        p[1 + k] = tf ? osr__max(0, centre - half) : first;
+        p[3 + k] = tf ? (centre + half < size[k] ? centre + half : size[k]) - 1 : (int)end;
+    }
+    p[5] = tf ? 128 : c == 1 ? 123 : 125; /* 123: what Pillow's L makes of the colour */
+    p[6] = tf ? 128 : 123;
+    p[7] = tf ? 128 : 114;
+}
+
+/* The arguments of one op. Quirks of the sources, kept: translations are pixels of no image's size
+ * in particular; TensorFlow's contrast blends with the number of pixels / 256 for want of a mean,
+ * and its translations reflect; Pillow's variant solarises after adding, adds to dark and light
+ * pixels alike, and its enhancements fade for small magnitudes. */
+static void osr__draw_op(osr__draws *d, int op, int tf, double u, int h, int w, int c, int32_t *p)
+{
+    const double factor = 0.1 + 1.8 * u;
+    const int bits = (int)(4.0 * u);
+    p[1] = osr__float_word(factor);
+    switch (op) {
+    case OSR_RANDAUGMENT_AUTO_CONTRAST: p[0] = OSR__AUG_AUTO_CONTRAST; break;
+    case OSR_RANDAUGMENT_EQUALIZE: p[0] = OSR__AUG_EQUALIZE; break;
+    case OSR_RANDAUGMENT_INVERT: p[0] = OSR__AUG_INVERT; break;
+    case OSR_RANDAUGMENT_POSTERIZE:
+        p[0] = OSR__AUG_POSTERIZE;
+        p[1] = 255 & ~((1 << (8 - (tf || bits > 1 ? bits : 1))) - 1);
+        break;
+    case OSR_RANDAUGMENT_SOLARIZE:
+        p[0] = OSR__AUG_SOLARIZE;
+        p[1] = tf ? (int32_t)(256.0 * u) : (int32_t)ceil(256.0 * u);
+        break;
+    case OSR_RANDAUGMENT_SOLARIZE_ADD:
+        p[0] = OSR__AUG_SOLARIZE_ADD;
+        p[1] = (int32_t)(110.0 * u);
+        p[2] = !tf;
+        break;
+    case OSR_RANDAUGMENT_COLOR:
+        p[0] = OSR__AUG_COLOR;
+        p[2] = tf;
+        break;
+    case OSR_RANDAUGMENT_CONTRAST:
+        p[0] = tf ? OSR__AUG_BLEND : OSR__AUG_CONTRAST;
+        p[2] = h * w / 256 < 255 ? h * w / 256 : 255;
+        break;
+    case OSR_RANDAUGMENT_BRIGHTNESS: p[0] = OSR__AUG_BLEND; break;
+    case OSR_RANDAUGMENT_SHARPNESS:
+        p[0] = OSR__AUG_SHARPNESS;
+        p[2] = osr__float_word(tf ? 0.0 : 0.5); /* Pillow rounds its filter, TensorFlow cuts */
+        break;
+    case OSR_RANDAUGMENT_ROTATE: osr__draw_place(d, op, tf, 30.0 * u, h, w, p); break;
+    case OSR_RANDAUGMENT_SHEAR_X:
+    case OSR_RANDAUGMENT_SHEAR_Y: osr__draw_place(d, op, tf, 0.3 * u, h, w, p); break;
+    case OSR_RANDAUGMENT_TRANSLATE_X:
+    case OSR_RANDAUGMENT_TRANSLATE_Y: osr__draw_place(d, op, tf, 100.0 * u, h, w, p); break;
+    case OSR_RANDAUGMENT_CUTOUT:
+        osr__draw_cutout(d, tf, tf ? (int)(40.0 * u) : 40.0 * u, h, w, c, p);
+        break;
+    default: break;
+    }
+}
+
+/* The ops of a list as bits; identity is in TensorFlow's only. */
+static unsigned osr__randaugment_list(const osr_randaugment *r, int tf)
+{
+    const unsigned all = (1u << OSR_RANDAUGMENT_COUNT) - 1u;
+    return all & ~r->without & ~(tf ? 0u : 1u << OSR_RANDAUGMENT_IDENTITY);
+}
+
+static void osr__draw_ops(osr__draws *d, const osr_randaugment *r, int tf, int h, int w, int c,
+                          int32_t *p)
+{
+    const unsigned list = osr__randaugment_list(r, tf);
+    int ops[OSR_RANDAUGMENT_COUNT], n = 0, i;
+    for (i = 0; i < OSR_RANDAUGMENT_COUNT; ++i)
+        if (list >> i & 1u)
+            ops[n++] = i;
+    for (i = 0; i < r->ops; ++i)
+        osr__draw_op(d, ops[osr__draw_below(d, n)], tf, (double)r->magnitude / (tf ? 10.0 : 30.0),
+                     h, w, c, p + 8 * i);
+}
+
+/* A part of the area and an aspect, ten tries; else the largest part in the middle whose aspect is
+ * allowed. box: x, y, width, height. */
+static void osr__draw_box(osr__draws *d, double least, int h, int w, int32_t *box)
+{
+    const double area = (double)h * w, widest = 4.0 / 3.0;
+    int t, bw = w, bh = h;
+    for (t = 0; t < 10; ++t) {
+        const double part = area * osr__draw_between(d, least, 1.0);
+        const double aspect = exp(osr__draw_between(d, -log(widest), log(widest)));
+        bw = (int)floor(sqrt(part * aspect) + 0.5);
+        bh = (int)floor(sqrt(part / aspect) + 0.5);
+        if (bw > 0 && bw <= w && bh > 0 && bh <= h)
+            break;
+    }
+    box[0] = osr__draw_below(d, w);
+    box[1] = osr__draw_below(d, h);
+    if (t == 10) {
+        bw = w > widest * h ? (int)(widest * h + 0.5) : w;
+        bh = h > widest * w ? (int)(widest * w + 0.5) : h;
+        box[0] = (w - bw) / 2;
+        box[1] = (h - bh) / 2;
+    } else { /* the same words for any size of the box, taken to its range */
+        box[0] = (int32_t)((int64_t)box[0] * (w - bw + 1) / w);
+        box[1] = (int32_t)((int64_t)box[1] * (h - bh + 1) / h);
+    }
+    box[2] = bw;
+    box[3] = bh;
+}
+
+/* One row of the table. */
+static void osr__draw_row(osr__draws *d, osr__draws batch, const osr_augment_desc *a,
+                          const osr_images_desc *set, int32_t *row)
+{
+    const int h = a->height, w = a->width, c = a->channels, pad = a->crop_pad;
+    double m[6];
+    int k;
+    osr__draws *crop = a->crop_batch ? &batch : d;
+    const double batch_contrast = osr__draw_between(&batch, -1.0, 1.0);
+    osr__draw_ops(d, &a->pillow, 0, set->height, set->width, c, row + OSR__ROW_OPS);
+    row[OSR__ROW_TONE] = osr__float_word(
+        1.0 + (double)a->contrast
+                  * (a->contrast_batch ? batch_contrast : osr__draw_between(d, -1.0, 1.0)));
+    row[OSR__ROW_TONE + 1] =
+        osr__float_word(255.0 * (double)a->brightness * osr__draw_between(d, -1.0, 1.0));
+    osr__draw_ops(d, &a->tensorflow, 1, h, w, c, row + OSR__ROW_OPS + 8 * a->pillow.ops);
+    if (a->resized_crop > 0.0f)
+        osr__draw_box(d, (double)a->resized_crop, h, w, row + OSR__ROW_BOX);
+    for (k = 0; k < 2; ++k)
+        row[OSR__ROW_CROP + k] = pad > 0 ? osr__draw_below(crop, 2 * pad + 1) - pad : 0;
+    row[OSR__ROW_FLIP] = osr__uniform(osr__draw(d)) < (double)a->flip;
+    osr__turn_about((double)a->rotate * osr__draw_between(d, -1.0, 1.0), w, h, m);
+    osr__affine16(m, row + OSR__ROW_TURN);
+    for (k = 0; k < 2; ++k) {
+        const int at = a->cutout > 0 ? osr__draw_below(d, k == 0 ? w : h) - a->cutout / 2 : 0;
+        row[OSR__ROW_CUT + k] = at;
+        row[OSR__ROW_CUT + 2 + k] = at + a->cutout;
+    }
+}
+
+static osr_images *osr__images_find(osr_ctx *ctx, int32_t number)
+{
+    osr_images *set = ctx->images;
+    while (set != NULL && set->number != number)
+        set = set->next;
+    if (set == NULL)
+        osr__fail(ctx, OSR_HANDLE, "augment: the images are gone");
+    return set;
+}
+
+/* A batch on its way through the kernels of kernels/augment.cl. */
+typedef struct osr__augmenting {
+    int sent, work, facts; /* scratch: table and bytes; two halves an image; OSR__FACTS words */
+    int words, half, from; /* of a row; floats; the half that holds the images now            */
+    int n, c;
+} osr__augmenting;
+
+#define OSR__FACTS (3 * 256 + 4)
+
+/* Begin a kernel that reads one half and writes the other. */
+static void osr__augment_begin(osr_ctx *ctx, osr__kernel k, const osr__augmenting *g)
+{
+    osr__begin(ctx, k);
+    osr__args(ctx, "sisii", g->sent, g->words, g->work, g->half, g->from);
+}
+
+static void osr__augment_end(osr_ctx *ctx, osr__augmenting *g)
+{
+    osr__run(ctx, (size_t)g->n);
+    g->from = 1 - g->from;
+}
+
+/* RandAugment's ops from word `slot` of the row on. */
+static void osr__augment_ops(osr_ctx *ctx, osr__augmenting *g, int slot, int count, int h, int w)
+{
+    for (; count > 0; --count, slot += 8) {
+        osr__augment_begin(ctx, OSR__K_augment_look, g);
+        osr__args(ctx, "isii", slot, g->facts, h * w, g->c);
+        osr__run(ctx, (size_t)g->n);
+        osr__augment_begin(ctx, OSR__K_augment_apply, g);
+        osr__args(ctx, "isiii", slot, g->facts, h, w, g->c);
+        osr__augment_end(ctx, g);
+    }
+}
+
+static void osr__augment_resample(osr_ctx *ctx, osr__augmenting *g, int h, int w, const int *s,
+                                  int boxed)
+{
+    osr__augment_begin(ctx, OSR__K_augment_resample, g);
+    osr__args(ctx, "iiiiii", h, w, s[1], s[2], s[3], boxed);
+    osr__augment_end(ctx, g);
+}
+
+/* Table, and bytes that are not on the device, up; then into the first half. */
+static void osr__augment_load(osr_ctx *ctx, uint32_t i, const osr_images *set, osr__augmenting *g)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_images_desc *d = &set->desc;
+    const size_t table = osr__mul((size_t)g->n * (size_t)g->words, 4);
+    const size_t bytes = table + (set->mem == NULL ? osr__mul((size_t)g->n, set->image) : 0);
+    g->half = osr__max(r->shape.dim[1] * r->shape.dim[2], d->height * d->width) * g->c;
+    g->sent = osr__scratch(ctx, (bytes + 3) / 4);
+    g->work = osr__scratch(ctx, osr__mul((size_t)g->n * 2, (size_t)g->half));
+    g->facts = osr__scratch(ctx, osr__mul((size_t)g->n, OSR__FACTS));
+    osr__upload(ctx, g->sent, bytes);
+    osr__begin(ctx, OSR__K_augment_load);
+    osr__args(ctx, "sisi", g->sent, g->words, g->work, g->half);
+    if (set->mem != NULL)
+        osr__arg(ctx, sizeof(cl_mem), &set->mem);
+    else
+        osr__arg_slot(ctx, g->sent);
+    osr__args(ctx, "iiiiii", set->mem != NULL ? 0 : (int)table, d->height, d->width, d->channels,
+              g->c, r->ia[1] > 0);
+    osr__run(ctx, (size_t)g->n);
+}
+
+/* ia: number of the set, Pillow's ops, TensorFlow's, stages */
+static void osr__lower_augment(osr_ctx *ctx, uint32_t i)
+{
+    const osr__record *r = osr__rec(ctx, i);
+    const osr_images *set = osr__images_find(ctx, r->ia[0]);
+    const int *s = r->shape.dim, pillow = r->ia[1], tf = r->ia[2], tone = r->ia[3] & OSR__HAS_TONE;
+    osr__augmenting g;
+    if (set == NULL)
+        return;
+    memset(&g, 0, sizeof g);
+    g.words = OSR__ROW_OPS + 8 * (pillow + tf);
+    g.n = s[0];
+    g.c = s[3];
+    osr__augment_load(ctx, i, set, &g);
+    osr__augment_ops(ctx, &g, OSR__ROW_OPS, pillow, set->desc.height, set->desc.width);
+    if (s[1] != set->desc.height || s[2] != set->desc.width)
+        osr__augment_resample(ctx, &g, set->desc.height, set->desc.width, s, 0);
+    if (tone) {
+        osr__augment_begin(ctx, OSR__K_augment_look, &g);
+        osr__args(ctx, "isii", 0, g.facts, s[1] * s[2], s[3]);
+        osr__run(ctx, (size_t)g.n);
+    }
+    if (tone || tf > 0) {
+        osr__augment_begin(ctx, OSR__K_augment_tone, &g);
+        osr__args(ctx, "siiii", g.facts, s[1] * s[2], s[3], tone, tf > 0);
+        osr__augment_end(ctx, &g);
+    }
+    osr__augment_ops(ctx, &g, OSR__ROW_OPS + 8 * pillow, tf, s[1], s[2]);
+    if (r->ia[3] & OSR__HAS_BOX)
+        osr__augment_resample(ctx, &g, s[1], s[2], s, 1);
+    osr__augment_begin(ctx, OSR__K_augment_place, &g);
+    osr__args(ctx, "giii", i, s[1], s[2], s[3]);
+    osr__run(ctx, (size_t)g.n);
+}
+
+/* The first field that is out of its range, or NULL. */
+static const char *osr__augment_wrong(const osr_augment_desc *a)
+{
+    const struct { const char *name; double value, least, most; } range[] = {
+        { "height", (double)a->height, 1, OSR__AUGMENT_SIDE },
+        { "width", (double)a->width, 1, OSR__AUGMENT_SIDE },
+        { "channels", (double)a->channels, 1, 3 },
+        { "pillow.ops", (double)a->pillow.ops, 0, OSR_RANDAUGMENT_MOST },
+        { "pillow.magnitude", (double)a->pillow.magnitude, 0, 30 },
+        { "contrast", (double)a->contrast, 0, 1 },
+        { "brightness", (double)a->brightness, 0, 1 },
+        { "tensorflow.ops", (double)a->tensorflow.ops, 0, OSR_RANDAUGMENT_MOST },
+        { "tensorflow.magnitude", (double)a->tensorflow.magnitude, 0, 10 },
+        { "resized_crop", (double)a->resized_crop, 0, 1 },
+        { "crop_pad", (double)a->crop_pad, 0, OSR__AUGMENT_SIDE },
+        { "flip", (double)a->flip, 0, 1 },
+        { "rotate", (double)a->rotate, 0, 180 },
+        { "cutout", (double)a->cutout, 0, OSR__AUGMENT_SIDE },
+    };
+    size_t i;
+    for (i = 0; i < sizeof range / sizeof range[0]; ++i)
+        if (!(range[i].value >= range[i].least && range[i].value <= range[i].most))
+            return range[i].name;
+    return a->channels == 2                             ? "channels"
+           : osr__randaugment_list(&a->pillow, 0) == 0     ? "pillow.without"
+           : osr__randaugment_list(&a->tensorflow, 1) == 0 ? "tensorflow.without"
+                                                           : NULL;
+}
+
+/* The table, and the pixels of a set that is not on the device, into the staging memory. */
+static void osr__augment_stage(osr_ctx *ctx, osr__node *node, const osr_images *set,
+                               const uint32_t *index, int n, const osr_augment_desc *a)
+{
+    const osr__draws batch = osr__draws_start(ctx, OSR__BATCH);
+    const size_t words = OSR__ROW_OPS + 8 * (size_t)(a->pillow.ops + a->tensorflow.ops);
+    const size_t table = (size_t)n * words * 4, sent = set->mem == NULL ? set->image : 0;
+    unsigned char *room =
+        (unsigned char *)osr__stage_room(ctx, node, table + osr__mul((size_t)n, sent));
+    int i;
+    if (room == NULL)
+        return;
+    memset(room, 0, table);
+    for (i = 0; i < n; ++i) {
+        const uint32_t image = index == NULL ? (uint32_t)i : index[i];
+        int32_t *row = (int32_t *)(void *)room + (size_t)i * words; /* room is 64-byte aligned */
+        osr__draws d = osr__draws_start(ctx, (uint32_t)i);
+        osr__draw_row(&d, batch, a, &set->desc, row);
+        row[OSR__ROW_IMAGE] = set->mem == NULL ? i : (int32_t)image;
+        memcpy(room + table + (size_t)i * sent, set->desc.pixels + image * set->image, sent);
+    }
+}
+
+OSR_API osr_tensor osr_augment(osr_ctx *ctx, osr_images *set, const uint32_t *index, int n,
+                               const osr_augment_desc *desc)
+{
+    osr_augment_desc a;
+    const char *wrong;
+    osr__node *node;
+    uint32_t i;
+    int k;
+    memset(&a, 0, sizeof a);
+    if (desc != NULL)
+        a = *desc;
+    if (ctx->status != OSR_OK)
+        return osr__handle(ctx, 0);
+    if (set == NULL || n < 1) {
+        osr__fail(ctx, OSR_ARG, "augment: %s, n %d", set == NULL ? "images NULL" : "images", n);
+        return osr__handle(ctx, 0);
+    }
+    a.height = a.height == 0 ? set->desc.height : a.height;
+    a.width = a.width == 0 ? set->desc.width : a.width;
+    a.channels = a.channels == 0 ? set->desc.channels : a.channels;
+    wrong = osr__augment_wrong(&a);
+    if (wrong != NULL)
+        osr__fail(ctx, OSR_ARG, "augment: %s is out of its range", wrong);
+    for (k = 0; k < n && wrong == NULL; ++k)
+        if ((index == NULL ? (uint32_t)k : index[k]) >= set->desc.count) {
+            osr__fail(ctx, OSR_ARG, "augment: image %lu of a set of %lu",
+                      (unsigned long)(index == NULL ? (uint32_t)k : index[k]),
+                      (unsigned long)set->desc.count);
+            break;
+        }
+    i = ctx->status != OSR_OK
+            ? 0
+            : osr__append(ctx, OSR__OP_augment,
+                          osr_shape_make(4, n, a.height, a.width, a.channels), 0, 0, 0, &node);
+    if (i != 0) {
+        node->r.ia[0] = set->number;
+        node->r.ia[1] = a.pillow.ops;
+        node->r.ia[2] = a.tensorflow.ops;
+        node->r.ia[3] = (a.contrast > 0.0f || a.brightness > 0.0f ? OSR__HAS_TONE : 0)
+                        | (a.resized_crop > 0.0f ? OSR__HAS_BOX : 0);
+        osr__augment_stage(ctx, node, set, index, n, &a);
+    }
+    return osr__handle(ctx, i);
 }
 
 static const osr__op_row *osr__op(int op)
@@ -10128,49 +10820,38 @@ static osr_tensor osr__model_input(osr_model *m, const float *images, int n)
                      images);
 }
 
-/* n images upright, then turned once, twice, three times to the left; *turns says how often. */
-static const float *osr__model_turns(osr_model *m, const float *images, int n, osr_tensor *turns)
+/* How often each of the images of osr_quarter_turns is turned. */
+static osr_tensor osr__turn_labels(osr_model *m, int n)
 {
-    const int side = m->desc.height, c = m->desc.channels;
-    const size_t row = (size_t)side * (size_t)c, all = (size_t)n * (size_t)side * row;
-    float *to;
     int32_t *times;
-    int t, i, y, x;
-    if (n < 1 || n > INT_MAX / 4
-        || !osr__grow(m->ctx, &m->staging, &m->staging_count, 4 * all + 4 * (size_t)n,
-                      sizeof *m->staging))
-        return NULL;
-    memcpy(m->staging, images, all * sizeof *images);
-    times = (int32_t *)(void *)(m->staging + 4 * all);
+    int i;
+    if (!osr__grow(m->ctx, &m->staging, &m->staging_count, 4 * (size_t)n, sizeof *m->staging))
+        return osr__handle(m->ctx, 0);
+    times = (int32_t *)(void *)m->staging;
     for (i = 0; i < 4 * n; ++i)
         times[i] = i / n;
-    to = m->staging + all;
-    for (t = 1; t < 4; ++t)
-        for (i = 0; i < n; ++i)
-            for (y = 0; y < side; ++y)
-                for (x = 0; x < side; ++x, to += c) { /* from the picture turned once less */
-                    const size_t at = (size_t)i * (size_t)side + (size_t)x;
-                    memcpy(to, m->staging + (size_t)(t - 1) * all + at * row
-                                   + (size_t)(side - 1 - y) * (size_t)c,
-                           (size_t)c * sizeof *to);
-                }
-    *turns = osr_labels(m->ctx, 4 * n, 4, times);
-    return m->staging;
+    return osr_labels(m->ctx, 4 * n, 4, times);
 }
 
 OSR_API osr_status osr_model_train(osr_model *m, const float *images, const int32_t *labels, int n,
                                    const osr_optimiser_desc *optimiser, float *loss, float *correct)
 {
+    return osr_model_train_on(m, osr__model_input(m, images, n), labels, optimiser, loss, correct);
+}
+
+OSR_API osr_status osr_model_train_on(osr_model *m, osr_tensor x, const int32_t *labels,
+                                      const osr_optimiser_desc *optimiser, float *loss,
+                                      float *correct)
+{
     osr_ctx *ctx = m->ctx;
     osr_model_values v;
-    const int turn = m->desc.numbers.rotation > 0.0f && images != NULL;
-    osr_tensor x, y, turns = osr__handle(ctx, 0);
-    if (turn && (images = osr__model_turns(m, images, n, &turns)) == NULL) {
-        osr__fail(ctx, OSR_ARG, "osr_model_train: %d images", n);
-        return ctx->status; /* of osr__grow, where there was no memory */
+    const int n = osr_shape_of(ctx, x).dim[0];
+    const osr_tensor y = osr_labels(ctx, n, m->desc.classes, labels);
+    osr_tensor turns = osr__handle(ctx, 0);
+    if (ctx->status == OSR_OK && m->desc.numbers.rotation > 0.0f) {
+        x = osr_quarter_turns(ctx, x);
+        turns = osr__turn_labels(m, n);
     }
-    x = osr__model_input(m, images, turn ? 4 * n : n);
-    y = osr_labels(ctx, n, m->desc.classes, labels);
     if (ctx->status != OSR_OK || osr__model_record(m, x, y, turns, 1, &v) != OSR_OK)
         return ctx->status;
     osr_backward(ctx, v.loss);
@@ -11431,6 +12112,351 @@ static const char *const osr__cl_common[] = {
 "    return ((float)(w >> 8) + 0.5f) * (1.0f / 16777216.0f);\n",
 "}\n",
 };
+static const char *const osr__cl_augment[] = {
+"#line 1 \"kernels/augment.cl\"\n",
+"/* augment.cl - a batch of byte images, augmented, as the network's input\n",
+" *\n",
+" * The host has drawn what is random; a row of the table says what becomes of an image:\n",
+" *   ROW_IMAGE     its number in the set\n",
+" *   ROW_CROP      x and y of the crop in the image, negative in the padding\n",
+" *   ROW_FLIP      1: mirrored\n",
+" *   ROW_TURN      rotation, affine map in 16.16: x' = (a0 x + a1 y + a2) >> 16, y' with a3 to a5\n",
+" *   ROW_CUT       x0, y0, x1, y1 of what is cut out (x1 and y1 beyond it)\n",
+" *   ROW_BOX       x, y, width, height of the part that is scaled to the whole\n",
+" *   ROW_TONE      contrast factor, brightness in grey levels\n",
+" *   ROW_OPS       8 words for each RandAugment op: code, arguments; Pillow's first\n",
+" * Between two stages an image is float [H][W][C] in grey levels, in one of two halves of `work`;\n",
+" * RandAugment's ops work on whole grey levels, as bytes do.\n",
+" *\n",
+" * One group of LS items an image in every kernel; `from` says which half is read, the other one is\n",
+" * written. `facts` is what an op has to know of the whole image, FACTS words each: a table of new\n",
+" * values for each channel, then means (of each channel, of the grey levels). */\n",
+"#ifndef OSR_COMMON\n",
+"#include \"common.cl\"\n",
+"#endif\n",
+"#pragma OPENCL FP_CONTRACT OFF\n",
+"\n",
+"enum { ROW_IMAGE, ROW_CROP, ROW_FLIP = 3, ROW_TURN, ROW_CUT = 10, ROW_BOX = 14, ROW_TONE = 18,\n",
+"       ROW_OPS = 20 };\n",
+"\n",
+"/* As OSR__AUG_ in osr.h. In comments the arguments. */\n",
+"enum { OP_NONE, OP_AUTO_CONTRAST, OP_EQUALIZE, OP_INVERT, OP_POSTERIZE /* mask */,\n",
+"       OP_SOLARIZE /* threshold */, OP_SOLARIZE_ADD /* addition, 1: as Pillow's */,\n",
+"       OP_COLOR /* factor, 1: TensorFlow's grey */, OP_CONTRAST /* factor */,\n",
+"       OP_BLEND /* factor, grey level */, OP_SHARPNESS /* factor, rounding */,\n",
+"       OP_AFFINE /* a0 to a5 in 16.16 */, OP_REFLECT /* a0 to a5 */,\n",
+"       OP_CUT /* x0, y0, x1, y1, red, green, blue */ };\n",
+"\n",
+"#define FACTS (3 * 256 + 4)\n",
+"\n",
+"/* The image of this group: its row, where it is read from and where written. */\n",
+"#define IMAGE(table, words, work, half_, from)                                                     \\\n",
+"    const int n = (int)get_group_id(0);                                                            \\\n",
+"    __global const int *row = table + n * words;                                                   \\\n",
+"    __global const float *a = work + ((size_t)n * 2 + from) * (size_t)half_;                       \\\n",
+"    __global float *b = work + ((size_t)n * 2 + 1 - from) * (size_t)half_;\n",
+"\n",
+"static inline float whole(float v)\n",
+"{\n",
+"    return floor(clamp(v, 0.0f, 255.0f));\n",
+"}\n",
+"\n",
+"static inline float blend(float degenerate, float v, float factor)\n",
+"{\n",
+"    return whole(degenerate + factor * (v - degenerate));\n",
+"}\n",
+"\n",
+"/* Pillow's conversion to L. */\n",
+"static inline float grey_level(__global const float *p, int C)\n",
+"{\n",
+"    const int3 v = convert_int3((float3)(p[0], p[C / 2], p[C - 1]));\n",
+"    return C == 1 ? p[0] : (float)((v.x * 19595 + v.y * 38470 + v.z * 7471 + 0x8000) >> 16);\n",
+"}\n",
+"\n",
+"/* tf.image.rgb_to_grayscale: weights that add up to 0.9999, through 0..1 and back. */\n",
+"static inline float grey_level_tf(__global const float *p, int C)\n",
+"{\n",
+"    return C == 1 ? p[0]\n",
+"                  : whole((0.2989f * p[0] + 0.587f * p[1] + 0.114f * p[2]) * (255.5f / 255.0f));\n",
+"}\n",
+"\n",
+"/* The histogram t of `count` values to a table of new values. For one item. */\n",
+"static inline void make_table(int code, __local const int *t, int count, __global int *to)\n",
+"{\n",
+"    int low = 0, high = 255;\n",
+"    while (low < 255 && t[low] == 0)\n",
+"        ++low;\n",
+"    while (high > 0 && t[high] == 0)\n",
+"        --high;\n",
+"    const int step = (count - t[high]) / 255, span = high - low;\n",
+"    int sum = step / 2;\n",
+"    for (int i = 0; i < 256; ++i) {\n",
+"        if (code == OP_EQUALIZE)\n",
+"            to[i] = step == 0 ? i : min(sum / step, 255);\n",
+"        else\n",
+"            to[i] = span <= 0 ? i : clamp((i - low) * 255 / span, 0, 255);\n",
+"        sum += t[i];\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Ops that look at one value. */\n",
+"static inline float by_value(int code, __global const int *p, float v)\n",
+"{\n",
+"    float w;\n",
+"    switch (code) {\n",
+"    case OP_INVERT: return 255.0f - v;\n",
+"    case OP_POSTERIZE: return (float)((int)v & p[0]);\n",
+"    case OP_SOLARIZE: return v < (float)p[0] ? v : 255.0f - v;\n",
+"    case OP_SOLARIZE_ADD:\n",
+"        w = fmin(v + (float)p[0], 255.0f);\n",
+"        return p[1] ? (w < 128.0f ? w : 255.0f - w) : v < 128.0f ? w : v;\n",
+"    case OP_BLEND: return blend((float)p[1], v, as_float(p[0]));\n",
+"    default: return v;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Colour, contrast, sharpness: a blend of pixel (x, y) with a degenerate image. */\n",
+"static inline void by_blend(__global const int *p, __global const float *a, __global float *b,\n",
+"                            int y, int x, int H, int W, int C, float mean)\n",
+"{\n",
+"    const int code = p[0], at = (y * W + x) * C;\n",
+"    const int inside = code == OP_SHARPNESS && y > 0 && y < H - 1 && x > 0 && x < W - 1;\n",
+"    const float grey = code != OP_COLOR ? mean\n",
+"                       : p[2]           ? grey_level_tf(a + at, C)\n",
+"                                        : grey_level(a + at, C);\n",
+"    for (int c = 0; c < C; ++c) {\n",
+"        __global const float *s = a + at + c;\n",
+"        float d = code == OP_SHARPNESS ? s[0] : grey;\n",
+"        if (inside) {\n",
+"            d = 4.0f * s[0];\n",
+"            for (int k = 0; k < 9; ++k)\n",
+"                d += s[((k / 3 - 1) * W + k % 3 - 1) * C];\n",
+"            d = floor(d / 13.0f + as_float(p[2]));\n",
+"        }\n",
+"        b[at + c] = blend(d, s[0], as_float(p[1]));\n",
+"    }\n",
+"}\n",
+"\n",
+"/* TensorFlow's fill mode \"reflect\" (d c b a | a b c d | d c b a) of a coordinate, in its own\n",
+" * floating-point steps, then the nearest pixel. */\n",
+"static inline int reflected(float v, int n)\n",
+"{\n",
+"    const float size = (float)n, twice = 2.0f * size;\n",
+"    if (n == 1)\n",
+"        return 0;\n",
+"    if (v < 0.0f) {\n",
+"        if (v < twice)\n",
+"            v += twice * trunc(-v / twice);\n",
+"        v = v < -size ? v + twice : -v - 1.0f;\n",
+"    } else if (v > size - 1.0f) {\n",
+"        v -= twice * trunc(v / twice);\n",
+"        if (v >= size)\n",
+"            v = twice - v - 1.0f;\n",
+"    }\n",
+"    return (int)round(clamp(v, 0.0f, size - 1.0f));\n",
+"}\n",
+"\n",
+"/* Where pixel (x, y) comes from under an affine map in 16.16. */\n",
+"static inline int2 turned(__global const int *m, int x, int y)\n",
+"{\n",
+"    return (int2)((m[0] * x + m[1] * y + m[2]) >> 16, (m[3] * x + m[4] * y + m[5]) >> 16);\n",
+"}\n",
+"\n",
+"static inline int holds(int2 at, int H, int W)\n",
+"{\n",
+"    return at.x >= 0 && at.x < W && at.y >= 0 && at.y < H;\n",
+"}\n",
+"\n",
+"/* Ops that move pixels or paint over them. */\n",
+"static inline void by_place(__global const int *p, __global const float *a, __global float *b,\n",
+"                            int y, int x, int H, int W, int C)\n",
+"{\n",
+"    const int hidden = p[0] == OP_CUT && x >= p[1] && y >= p[2] && x <= p[3] && y <= p[4];\n",
+"    int2 at = (int2)(x, y);\n",
+"    if (p[0] == OP_AFFINE) {\n",
+"        at = turned(p + 1, x, y);\n",
+"    } else if (p[0] == OP_REFLECT) {\n",
+"        const float fx = (float)x, fy = (float)y;\n",
+"        at.x = reflected(as_float(p[1]) * fx + as_float(p[2]) * fy + as_float(p[3]), W);\n",
+"        at.y = reflected(as_float(p[4]) * fx + as_float(p[5]) * fy + as_float(p[6]), H);\n",
+"    }\n",
+"    for (int c = 0; c < C; ++c)\n",
+"        b[(y * W + x) * C + c] = hidden            ? (float)p[5 + c]\n",
+"                                 : holds(at, H, W) ? a[(at.y * W + at.x) * C + c]\n",
+"                                                   : 0.0f;\n",
+"}\n",
+"\n",
+"/* Images of bytes [..][SH][SW][SC] to the first half of work, [SH][SW][C]; with `whole_` rounded\n",
+" * to whole grey levels. */\n",
+"OSR_KERNEL augment_load(__global const int *table, int words, __global float *work, int half_,\n",
+"                        __global const uchar *pixels, int base, int SH, int SW, int SC, int C,\n",
+"                        int whole_)\n",
+"{\n",
+"    const int n = (int)get_group_id(0);\n",
+"    __global const uchar *s =\n",
+"        pixels + base + (size_t)table[n * words + ROW_IMAGE] * (size_t)(SH * SW * SC);\n",
+"    __global float *a = work + (size_t)n * 2 * (size_t)half_;\n",
+"    if (SC == C) {\n",
+"        FOR_ROW(i, SH * SW * C)\n",
+"        a[i] = (float)s[i];\n",
+"    } else if (SC == 1) {\n",
+"        FOR_ROW(i, SH * SW * C)\n",
+"        a[i] = (float)s[i / C];\n",
+"    } else {\n",
+"        FOR_ROW(i, SH * SW)\n",
+"        {\n",
+"            __global const uchar *q = s + 3 * i;\n",
+"            const float v = 0.299f * (float)q[0] + 0.587f * (float)q[1] + 0.114f * (float)q[2];\n",
+"            a[i] = whole_ ? floor(v + 0.5f) : v;\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* The facts of the op at word `slot`; slot 0: the means of the channels, for augment_tone. */\n",
+"OSR_KERNEL augment_look(__global const int *table, int words, __global float *work, int half_,\n",
+"                        int from, int slot, __global int *facts, int count, int C)\n",
+"{\n",
+"    __local int tables[3 * 256];\n",
+"    __local float8 tmp[LS];\n",
+"    IMAGE(table, words, work, half_, from)\n",
+"    const int code = slot == 0 ? OP_NONE : row[slot];\n",
+"    const int tabled = code == OP_AUTO_CONTRAST || code == OP_EQUALIZE;\n",
+"    float8 sum = (float8)(0.0f);\n",
+"    (void)b;\n",
+"    FOR_ROW(i, 256 * C)\n",
+"    tables[i] = 0;\n",
+"#if LS > 1\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"#endif\n",
+"    if (tabled) {\n",
+"        FOR_ROW(i, count * C)\n",
+"#if LS > 1\n",
+"        atomic_inc(tables + i % C * 256 + (int)a[i]);\n",
+"#else\n",
+"        ++tables[i % C * 256 + (int)a[i]];\n",
+"#endif\n",
+"    }\n",
+"    if (code == OP_CONTRAST || slot == 0) {\n",
+"        FOR_ROW(i, count)\n",
+"        {\n",
+"            __global const float *s = a + i * C;\n",
+"            sum += (float8)(s[0], s[C / 2], s[C - 1], grey_level(s, C), 0.0f, 0.0f, 0.0f, 0.0f);\n",
+"        }\n",
+"    }\n",
+"    sum = group_sum8(sum, tmp) / (float)count; /* its barriers end the count, too */\n",
+"    facts += n * FACTS;\n",
+"    if (get_local_id(0) == 0) {\n",
+"        __global float *mean = (__global float *)(facts + 3 * 256);\n",
+"        mean[0] = sum.s0;\n",
+"        mean[1] = sum.s1;\n",
+"        mean[2] = sum.s2;\n",
+"        mean[3] = sum.s3;\n",
+"    }\n",
+"    FOR_ROW(c, C)\n",
+"    if (tabled)\n",
+"        make_table(code, tables + 256 * c, count, facts + 256 * c);\n",
+"}\n",
+"\n",
+"/* The op at word `slot`. */\n",
+"OSR_KERNEL augment_apply(__global const int *table, int words, __global float *work, int half_,\n",
+"                         int from, int slot, __global const int *facts, int H, int W, int C)\n",
+"{\n",
+"    IMAGE(table, words, work, half_, from)\n",
+"    __global const int *p = row + slot;\n",
+"    const int code = p[0];\n",
+"    facts += n * FACTS;\n",
+"    if (code == OP_AUTO_CONTRAST || code == OP_EQUALIZE) {\n",
+"        FOR_ROW(i, H * W * C)\n",
+"        b[i] = (float)facts[i % C * 256 + (int)a[i]];\n",
+"    } else if (code == OP_COLOR || code == OP_CONTRAST || code == OP_SHARPNESS) {\n",
+"        const float mean = floor(as_float(facts[3 * 256 + 3]) + 0.5f);\n",
+"        FOR_PIXELS(y, x, H, W)\n",
+"        by_blend(p, a, b, y, x, H, W, C, mean);\n",
+"    } else if (code >= OP_AFFINE) {\n",
+"        FOR_PIXELS(y, x, H, W)\n",
+"        by_place(p, a, b, y, x, H, W, C);\n",
+"    } else {\n",
+"        FOR_ROW(i, H * W * C)\n",
+"        b[i] = by_value(code, p + 1, a[i]);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Position i of n in a side of m, half-pixel centres: the first of two neighbours and the weight\n",
+" * of the second. */\n",
+"static inline int neighbour(int i, int m, int n, float *weight)\n",
+"{\n",
+"    const int at = clamp((2 * i + 1) * m - n, 0, 2 * n * (m - 1)), first = min(at / (2 * n), m - 2);\n",
+"    if (m == 1) {\n",
+"        *weight = 0.0f;\n",
+"        return 0;\n",
+"    }\n",
+"    *weight = (float)(at - first * 2 * n) / (float)(2 * n);\n",
+"    return first;\n",
+"}\n",
+"\n",
+"/* [H][W][C] from an image [SH][SW][C], bilinear: all of it, or with `boxed` the row's part. */\n",
+"OSR_KERNEL augment_resample(__global const int *table, int words, __global float *work, int half_,\n",
+"                            int from, int SH, int SW, int H, int W, int C, int boxed)\n",
+"{\n",
+"    IMAGE(table, words, work, half_, from)\n",
+"    __global const int *box = row + ROW_BOX;\n",
+"    const int x0 = boxed ? box[0] : 0, y0 = boxed ? box[1] : 0;\n",
+"    const int w = boxed ? box[2] : SW, h = boxed ? box[3] : SH;\n",
+"    const int right = w > 1 ? C : 0, down = h > 1 ? SW * C : 0;\n",
+"    FOR_PIXELS(y, x, H, W)\n",
+"    {\n",
+"        float wy, wx;\n",
+"        const int r = neighbour(y, h, H, &wy), q = neighbour(x, w, W, &wx);\n",
+"        __global const float *s = a + ((y0 + r) * SW + x0 + q) * C;\n",
+"        for (int c = 0; c < C; ++c) {\n",
+"            const float top = s[c] + wx * (s[c + right] - s[c]);\n",
+"            const float low = s[c + down] + wx * (s[c + down + right] - s[c + down]);\n",
+"            b[(y * W + x) * C + c] = top + wy * (low - top);\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Keras: contrast about each channel's mean, clipped, then brightness, clipped. With `whole_` cut\n",
+" * to whole grey levels, as TensorFlow's RandAugment begins. toned 0: only that. */\n",
+"OSR_KERNEL augment_tone(__global const int *table, int words, __global float *work, int half_,\n",
+"                        int from, __global const int *facts, int count, int C, int toned,\n",
+"                        int whole_)\n",
+"{\n",
+"    IMAGE(table, words, work, half_, from)\n",
+"    __global const int *mean = facts + n * FACTS + 3 * 256;\n",
+"    const float contrast = as_float(row[ROW_TONE]), brightness = as_float(row[ROW_TONE + 1]);\n",
+"    FOR_ROW(i, count * C)\n",
+"    {\n",
+"        float v = a[i];\n",
+"        if (toned) {\n",
+"            const float m = as_float(mean[i % C]);\n",
+"            v = clamp(clamp(m + contrast * (v - m), 0.0f, 255.0f) + brightness, 0.0f, 255.0f);\n",
+"        }\n",
+"        b[i] = whole_ ? whole(v) : v;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* The result, in 0..1: each pixel traced back through cutting out, rotation, mirror and crop. */\n",
+"OSR_KERNEL augment_place(__global const int *table, int words, __global float *work, int half_,\n",
+"                         int from, __global float *y, const int4 yl, int H, int W, int C)\n",
+"{\n",
+"    IMAGE(table, words, work, half_, from)\n",
+"    __global const int *cut = row + ROW_CUT;\n",
+"    (void)b;\n",
+"    FOR_PIXELS(r, c, H, W)\n",
+"    {\n",
+"        int2 at = turned(row + ROW_TURN, c, r);\n",
+"        int shown = holds(at, H, W);\n",
+"        shown &= c < cut[0] || r < cut[1] || c >= cut[2] || r >= cut[3];\n",
+"        at.x = (row[ROW_FLIP] ? W - 1 - at.x : at.x) + row[ROW_CROP];\n",
+"        at.y += row[ROW_CROP + 1];\n",
+"        shown &= holds(at, H, W);\n",
+"        for (int i = 0; i < C; ++i)\n",
+"            y[image_at(yl, n, 0, r, c) + i] =\n",
+"                shown ? a[(at.y * W + at.x) * C + i] * (1.0f / 255.0f) : 0.0f;\n",
+"    }\n",
+"}\n",
+};
 static const char *const osr__cl_conv_cpu[] = {
 "#line 1 \"kernels/conv_cpu.cl\"\n",
 "/* conv_cpu.cl - direct convolution and its gradients, CPU family\n",
@@ -12561,6 +13587,20 @@ static const char *const osr__cl_layout[] = {
 "        __global float *q = y + image_at(yl, n, cb, r, c);\n",
 "        for (int i = 0; i < lanes; ++i)\n",
 "            q[i] = x[xoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c];\n",
+"    }\n",
+"}\n",
+"\n",
+"/* y [4N]: plane t N + n is plane n of x, S x S, turned t times to the left. */\n",
+"OSR_KERNEL image_turns(__global const float *x, const int4 xl, __global float *y, const int4 yl,\n",
+"                       int N, int CB, int S)\n",
+"{\n",
+"    const int g = (int)get_group_id(0), m = g / CB, cb = g % CB;\n",
+"    FOR_PIXELS(r, c, S, S)\n",
+"    {\n",
+"        int2 at = (int2)(c, r);\n",
+"        for (int t = 0; t < m / N; ++t)\n",
+"            at = (int2)(S - 1 - at.y, at.x);\n",
+"        STORE8(y + image_at(yl, m, cb, r, c), LOAD8(x + image_at(xl, m % N, cb, at.y, at.x)));\n",
 "    }\n",
 "}\n",
 };
@@ -15026,11 +16066,12 @@ static const char *const osr__cl_winograd_gpu[] = {
 };
 static const osr__cl_file osr__cl_files[] = {
     {"common", osr__cl_common, 185},
+    {"augment", osr__cl_augment, 343},
     {"conv_cpu", osr__cl_conv_cpu, 485},
     {"conv_gpu", osr__cl_conv_gpu, 360},
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 76},
-    {"layout", osr__cl_layout, 65},
+    {"layout", osr__cl_layout, 79},
     {"loss", osr__cl_loss, 229},
     {"matmul_cpu", osr__cl_matmul_cpu, 208},
     {"matmul_gpu", osr__cl_matmul_gpu, 187},
@@ -15042,7 +16083,7 @@ static const osr__cl_file osr__cl_files[] = {
     {"winograd_cpu", osr__cl_winograd_cpu, 1023},
     {"winograd_gpu", osr__cl_winograd_gpu, 154},
 };
-static const unsigned osr__cl_file_count = 16;
+static const unsigned osr__cl_file_count = 17;
 /* <<< kernels */
 
 static const osr__cl_file *osr__cl_find(const char *name)

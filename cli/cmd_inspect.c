@@ -229,6 +229,12 @@ int cmd_inspect(struct options *o)
     char path[4096];
     struct stat s;
     int code;
+    if (option_given(o, "png") && o->operand_count == 0)
+        return contact_sheet(o);
+    if (option_given(o, "png") || o->operand_count == 0) {
+        message_error("inspect wants either FILE or --png");
+        return EXIT_USAGE;
+    }
     desc.no_device = 1;
     snprintf(path, sizeof path, "%s", o->operands[0]);
     if (stat(path, &s) == 0 && S_ISDIR(s.st_mode))

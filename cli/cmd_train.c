@@ -6,6 +6,7 @@
  * also analysis.jsonl (Jacobian norms, AUROC and more every N steps), analysis.csv and analysis.svg. */
 #define _POSIX_C_SOURCE 200809L
 #include "analysis.h"
+#include "augment.h"
 #include "evaluation.h"
 #include "exit_codes.h"
 #include "networks.h"
@@ -46,7 +47,9 @@ struct train {
     struct subset known, train, validation;
     struct origin origin;
     struct feed feed;
-    uint32_t *order;
+    osr_images *images;       /* the training set, on the device where it fits */
+    osr_augment_desc augment;
+    uint32_t *order, *picked; /* [train.count], of a batch: in the data set */
     int batch;
     struct place at;
     struct schedule schedule;
@@ -154,6 +157,14 @@ static int check_score(const struct train *t)
     return row == NULL || lacks != NULL ? EXIT_USAGE : EXIT_OK;
 }
 
+static int choose_augmentation(struct train *t)
+{
+    char message[512];
+    const int code =
+        augment_parse(option_text(t->o, "augment"), &t->augment, message, sizeof message);
+    return code == EXIT_OK ? code : complain(message, code);
+}
+
 /* All that needs no data. */
 static int settle(struct train *t)
 {
@@ -163,7 +174,9 @@ static int settle(struct train *t)
     code = check_length(t->o);
     if (code == EXIT_OK)
         code = choose_method(t);
-    return code == EXIT_OK ? check_score(t) : code;
+    if (code == EXIT_OK)
+        code = check_score(t);
+    return code == EXIT_OK ? choose_augmentation(t) : code;
 }
 
 static osr_method_numbers numbers_of(const struct train *t)
@@ -250,7 +263,8 @@ static int open_data(struct train *t)
         return complain(message, code);
     snprintf(t->origin.split, sizeof t->origin.split, "%s", t->split.name);
     t->order = malloc((t->train.count + 1) * sizeof *t->order);
-    if (t->order == NULL)
+    t->picked = malloc((size_t)option_int(o, "batch") * sizeof *t->picked);
+    if (t->order == NULL || t->picked == NULL)
         return complain("out of memory", EXIT_MEMORY);
     if (t->validation.count == 0)
         message_warning("--val 0: the threshold will come from the training images");
@@ -258,6 +272,21 @@ static int open_data(struct train *t)
                  t->origin.data, t->origin.split, t->split.known_count, t->train.count,
                  t->validation.count, t->origin.seed);
     return EXIT_OK;
+}
+
+/* The training set to the device. */
+static int place_images(struct train *t)
+{
+    const struct data_set *set = &t->data.train;
+    osr_images_desc d = {0};
+    t->augment.height = t->augment.width = (int)option_int(t->o, "size");
+    t->augment.channels = (int)option_int(t->o, "channels");
+    d.pixels = set->pixels;
+    d.count = set->count;
+    d.height = set->height;
+    d.width = set->width;
+    d.channels = set->channels;
+    return osr_images_create(t->ctx, &d, &t->images) == OSR_OK ? EXIT_OK : session_fail(t->ctx);
 }
 
 /* ---- model ---- */
@@ -454,12 +483,18 @@ static int train_batch(struct train *t)
 {
     const size_t first = (size_t)t->at.batch * (size_t)t->batch, left = t->train.count - first;
     const int n = left < (size_t)t->batch ? (int)left : t->batch;
+    osr_tensor images;
     float loss, correct;
-    feed_load(&t->feed, &t->train, t->order, first, n);
+    for (int i = 0; i < n; ++i) {
+        const uint32_t at = t->order[first + (size_t)i];
+        t->picked[i] = t->train.index[at];
+        t->feed.labels[i] = t->train.label[at];
+    }
     t->optimiser.lr = (float)schedule_rate(&t->schedule, t->at.step);
     t->optimiser.step = (uint32_t)(t->at.step - schedule_stage(&t->schedule, t->at.step)) + 1;
     osr_ctx_set_step(t->ctx, (uint32_t)t->at.step);
-    if (osr_model_train(t->model, t->feed.images, t->feed.labels, n, &t->optimiser, &loss, &correct)
+    images = osr_augment(t->ctx, t->images, t->picked, n, &t->augment);
+    if (osr_model_train_on(t->model, images, t->feed.labels, &t->optimiser, &loss, &correct)
         != OSR_OK)
         return session_fail(t->ctx);
     if (!isfinite(loss))
@@ -807,6 +842,8 @@ static int train(struct train *t)
     if (code == EXIT_OK)
         code = feed_start(&t->feed, t->model, &t->data.train, t->batch);
     if (code == EXIT_OK)
+        code = place_images(t);
+    if (code == EXIT_OK)
         code = analyse_start(t);
     if (code == EXIT_OK)
         code = run_epochs(t);
@@ -828,12 +865,14 @@ int train_run(struct options *o, const struct train_caller *caller)
     const int code = train(&t);
     status_line_end();
     feed_end(&t.feed);
+    osr_images_destroy(t.images);
     osr_model_destroy(t.model);
     osr_ctx_destroy(t.ctx);
     run_close(&t.run);
     free(t.order);
     analysed_free(&t.analysed);
     moments_free(&t.moments);
+    free(t.picked);
     subset_free(&t.known);
     subset_free(&t.train);
     subset_free(&t.validation);

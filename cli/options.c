@@ -769,7 +769,7 @@ static void put_wrapped(FILE *out, const char *text)
 
 static void help_row(FILE *out, const struct option_row *row)
 {
-    char left[96], text[512], letter[4] = "  ";
+    char left[96], text[1536], letter[4] = "  ";
     int number = row->type == OPTION_INTEGER || row->type == OPTION_REAL, used;
     if (row->letter)
         snprintf(letter, sizeof letter, "-%c", row->letter);

@@ -1,4 +1,5 @@
 /* options_table.c - the rows of options.h. Order: as in the help and in config.ini. */
+#include "augment.h"
 #include "options.h"
 
 #define DEVICES (1u << COMMAND_DEVICES)
@@ -31,11 +32,14 @@ const struct command_row command_table[COMMAND_COUNT] = {
     {"represent", "RUN|MODEL IMAGE...", 2, 1 << 10,
      "what an image is to a model, class by class, beside the mean of a class; where it looked"},
     {"bench", "", 0, 0, "images per second of training and inference"},
-    {"inspect", "FILE", 1, 1, "header, tensors and settings of a model file"},
+    {"inspect", "[FILE]", 0, 1,
+     "header, tensors and settings of a model file; with --png a look at training images"},
     {"import", "WEIGHTS MODEL", 2, 2, "a model file from weights that another program trained"}};
 
 #define FIX OPTION_FIXED
 #define NOW OPTION_TRANSIENT
+
+#define AUGMENT_HELP(id, name, form, help) "; " form " (" help ")"
 
 const struct option_row option_table[] = {
     /* grid */
@@ -57,6 +61,8 @@ const struct option_row option_table[] = {
     {"data", 0, OPTION_TEXT, NULL, NULL, NULL, REPRESENT, 0,
      "images, as in osr help train: the training ones make the class means, and test:N for IMAGE "
      "is test image N; unset: those of the run"},
+    {"data", 0, OPTION_TEXT, "glyphs", NULL, NULL, INSPECT, 0,
+     "images for --png, as in osr help train"},
     {"unknown", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
      "other data, such as svhn:DIR: its test images are the unknown ones, instead of the classes "
      "of --data that are not known"},
@@ -72,11 +78,11 @@ const struct option_row option_table[] = {
     {"trial", 0, OPTION_INTEGER, "0", NULL, "[0,4]", TRAIN_ONLY, FIX, "trial of --split"},
     {"val", 0, OPTION_REAL, "0.1", NULL, "[0,0.9]", TRAIN, FIX,
      "share of each known class's training images kept for validation"},
-    {"size", 0, OPTION_INTEGER, NULL, "pixels", "[8,1024]", TRAIN, FIX,
+    {"size", 0, OPTION_INTEGER, NULL, "pixels", "[8,1024]", TRAIN | INSPECT, FIX,
      "side of the images given to the network; unset: 32, for tinyimagenet 64"},
     {"size", 0, OPTION_INTEGER, "32", "pixels", "[8,1024]", BENCH | IMPORT, 0,
      "side of the images given to the network"},
-    {"channels", 0, OPTION_INTEGER, NULL, NULL, "[1,3]", TRAIN, FIX,
+    {"channels", 0, OPTION_INTEGER, NULL, NULL, "[1,3]", TRAIN | INSPECT, FIX,
      "1 grey, 3 colour; unset: as the data"},
     {"channels", 0, OPTION_INTEGER, "3", NULL, "[1,3]", IMPORT, 0, "1 grey, 3 colour"},
     {"mean", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
@@ -136,6 +142,9 @@ const struct option_row option_table[] = {
     {"dropout-place", 0, OPTION_CHOICE, NULL, NULL, "before|after", TRAIN, FIX,
      "drop before or after each block (vgg32)"},
     {"init", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX, "model file to start from"},
+    {"augment", 0, OPTION_TEXT, "none", NULL, NULL, TRAIN | INSPECT, FIX,
+     "random changes of the training images, by commas (crop:4,flip), done in this "
+     "order" AUGMENT_LIST(AUGMENT_HELP)},
     /* training */
     {"epochs", 0, OPTION_INTEGER, "6", "epochs", "[1,100000]", TRAIN, 0,
      "passes through the training images"},
@@ -178,8 +187,9 @@ const struct option_row option_table[] = {
      "known ones that are measured, and as many unknown; 0: all"},
     {"analyse-probes", 0, OPTION_INTEGER, "32", NULL, "[0,1000000]", TRAIN, FIX,
      "random directions of the measured norms; 0: exact norms"},
-    {"seed", 0, OPTION_INTEGER, "0", NULL, "[0,]", SELFTEST | TRAIN | EVAL | JACOBIAN | BENCH,
-     FIX, "seed of everything drawn at random"},
+    {"seed", 0, OPTION_INTEGER, "0", NULL, "[0,]",
+     SELFTEST | TRAIN | EVAL | JACOBIAN | BENCH | INSPECT, FIX,
+     "seed of everything drawn at random"},
     /* open set */
     {"score", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN | CALIBRATE | PREDICT | IMPORT, 0,
      "score of unknownness; unset: that of the method or model"},
@@ -228,14 +238,16 @@ const struct option_row option_table[] = {
     {"compare", 0, OPTION_TEXT, NULL, NULL, NULL, BENCH, NOW,
      "file with the --json output of an earlier bench of the same version, device and network"},
     /* machine and run */
-    {"device", 0, OPTION_TEXT, NULL, NULL, NULL, COMPUTE, 0,
+    {"device", 0, OPTION_TEXT, NULL, NULL, NULL, COMPUTE | INSPECT, 0,
      "device by number or part of its name, as osr devices prints them; unset: the first"},
-    {"kernels", 0, OPTION_CHOICE, "auto", NULL, "auto|cpu|gpu", COMPUTE, 0,
+    {"kernels", 0, OPTION_CHOICE, "auto", NULL, "auto|cpu|gpu", COMPUTE | INSPECT, 0,
      "family of kernels; auto: by the kind of device"},
     {"op", 0, OPTION_TEXT, NULL, NULL, NULL, SELFTEST, NOW, "this op only"},
     {"quick", 0, OPTION_FLAG, "false", NULL, NULL, SELFTEST, NOW, "small shapes only"},
     {"algorithm", 0, OPTION_CHOICE, "auto", NULL, "auto|direct|winograd", SELFTEST | TRAIN | BENCH,
      FIX, "convolutions: auto (Winograd where it is faster), or one of them wherever it can be"},
+    {"png", 0, OPTION_TEXT, NULL, NULL, NULL, INSPECT, NOW,
+     "file to write: in each row a training image, then what --augment makes of it"},
     {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, PROTOCOL, NOW,
      "directory of the grid, gone on with where it is there; unset: runs/protocol-DATA-SPLIT"},
     {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, TRAIN_ONLY, NOW,

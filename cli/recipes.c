@@ -111,16 +111,18 @@ int recipe_apply(struct options *o)
 
 /* ---- help ---- */
 
+/* "  lr  0.01  tinyimagenet, method arpl [own choice]" */
 static void print_row(FILE *out, const struct recipe_row *row)
 {
-    fprintf(out, "  %-14s %-38s", row->key, row->value);
-    if (row->sets != NULL)
-        fprintf(out, "  %s", row->sets);
-    if (row->methods != NULL)
-        fprintf(out, "%s method %s", row->sets != NULL ? "," : " ", row->methods);
+    const int limited = row->sets != NULL || row->methods != NULL;
+    fprintf(out, "  %-14s %s", row->key, row->value);
+    if (limited)
+        fprintf(out, "%*s  %s%s%s%s", (int)strlen(row->value) < 36 ? 36 - (int)strlen(row->value) : 0,
+                "", row->sets != NULL ? row->sets : "",
+                row->sets != NULL && row->methods != NULL ? ", " : "",
+                row->methods != NULL ? "method " : "", row->methods != NULL ? row->methods : "");
     if (row->source != NULL)
-        fprintf(out, "%s[%s]", row->sets != NULL || row->methods != NULL ? " " : "  ",
-                row->source);
+        fprintf(out, "\n  %14s [%s]", "", row->source);
     fputc('\n', out);
 }
 

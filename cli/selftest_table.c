@@ -408,6 +408,38 @@ SHAPES(global_shapes)
     *out = matrix(c->d[N], c->d[C]);
 }
 
+SHAPES(quarter_turns_shapes)
+{
+    in[0] = leading(c);
+    *out = in[0];
+    out->dim[0] *= 4;
+}
+
+DEVICE(quarter_turns_device)
+{
+    (void)c;
+    return osr_quarter_turns(ctx, in[0]);
+}
+
+/* Pixel (r, q) of an image turned to the left comes from (q, H - 1 - r). */
+REFERENCE(quarter_turns_reference)
+{
+    const int side = c->d[H], channels = c->d[C], image = side * side * channels;
+    UNUSED;
+    for (int m = 0; m < 4 * c->d[N]; m++)
+        for (int p = 0; p < side * side; p++) {
+            int r = p / side, q = p % side;
+            for (int t = 0; t < m / c->d[N]; t++) {
+                const int was = r;
+                r = q;
+                q = side - 1 - was;
+            }
+            for (int k = 0; k < channels; k++)
+                out[m * image + p * channels + k] =
+                    in[0][m % c->d[N] * image + (r * side + q) * channels + k];
+        }
+}
+
 SHAPES(flatten_shapes)
 {
     in[0] = leading(c);
@@ -646,6 +678,7 @@ const struct op_row op_table[] = {
     {"avg_pool", "Iu", "pool", "pool_dx", 1e-5, pool_shapes, OP(avg_pool)},
     {"global_avg_pool", "Iu", "global_avg_pool", "global_avg_pool_dx", 1e-5, global_shapes,
      OP(global_avg_pool)},
+    {"quarter_turns", "Iu", "quarter_turns", NULL, 1e-6, quarter_turns_shapes, OP(quarter_turns)},
     {"flatten", "Iu", "flatten", "flatten_dx", 1e-5, flatten_shapes, OP(flatten)},
     {"loss_cross_entropy", "Il Lu", "loss_cross_entropy", "loss_cross_entropy_dx", 1e-5,
      labelled_shapes, OP(cross_entropy)},
@@ -716,6 +749,8 @@ const struct case_row case_table[] = {
     {"squared_distance", {2, 6, 6}, {0.25}, SMALL},
     {"squared_distance", {33, 20, 31}, {0.03125}, 0, 0},
     {"squared_distance", {65, 3, 131}, {0.0625}, 0, 0},
+    {"quarter_turns", {2, 5, 5, 9}, {0}, SMALL},
+    {"quarter_turns", {3, 8, 8, 3}, {0}, 0, 0},
     {"first_rows", {1, 1, 1}, {0}, SMALL},
     {"first_rows", {12, 5, 3}, {0}, SMALL},
     {"first_rows", {260, 65, 65}, {0}, 0, 0},

@@ -681,6 +681,71 @@ static const char *check_masks(struct check *c)
     return NULL;
 }
 
+enum { AUG_N = 6, AUG_H = 7, AUG_W = 5, AUG_IMAGE = AUG_H * AUG_W * 3, AUG_PAD = 1 };
+
+/* Is y the image p, mirrored or not, moved by (dx, dy) with black where nothing is? */
+static int is_moved(const float *y, const unsigned char *p, int dx, int dy, int mirrored)
+{
+    for (int i = 0; i < AUG_IMAGE; i++) {
+        const int x = i / 3 % AUG_W, sx = (mirrored ? AUG_W - 1 - x : x) + dx;
+        const int sy = i / 3 / AUG_W + dy;
+        const int inside = sx >= 0 && sx < AUG_W && sy >= 0 && sy < AUG_H;
+        const double wanted = inside ? p[(sy * AUG_W + sx) * 3 + i % 3] / 255.0 : 0.0;
+        if (fabs((double)y[i] - wanted) > 1e-6)
+            return 0;
+    }
+    return 1;
+}
+
+/* Images by number, as they are and cropped and mirrored; the same bits from the same step, with
+ * every augmentation at work. */
+static const char *check_augment(struct check *c)
+{
+    static const uint32_t index[AUG_N] = {2, 0, 1, 2, 1, 0};
+    unsigned char p[3 * AUG_IMAGE];
+    float v[3 * AUG_IMAGE], y[AUG_N * AUG_IMAGE], again[AUG_N * AUG_IMAGE];
+    double wanted[AUG_N * AUG_IMAGE];
+    const osr_images_desc set = {p, 3, AUG_H, AUG_W, 3, 0};
+    osr_images *images = NULL;
+    osr_augment_desc d = {0};
+    const char *why = NULL;
+    fill_random(c, 30, v, 3 * AUG_IMAGE, 0.0, 255.9);
+    for (int i = 0; i < 3 * AUG_IMAGE; i++)
+        p[i] = (unsigned char)v[i];
+    for (int i = 0; i < AUG_N * AUG_IMAGE; i++)
+        wanted[i] = p[(int)index[i / AUG_IMAGE] * AUG_IMAGE + i % AUG_IMAGE] / 255.0;
+    osr_images_create(c->ctx, &set, &images);
+    osr_read(c->ctx, osr_augment(c->ctx, images, index, AUG_N, &d), y, AUG_N * AUG_IMAGE);
+    osr_step_end(c->ctx);
+    worse(c, relative_error(y, wanted, AUG_N * AUG_IMAGE));
+    d.crop_pad = AUG_PAD;
+    d.flip = 0.5f;
+    osr_read(c->ctx, osr_augment(c->ctx, images, index, AUG_N, &d), y, AUG_N * AUG_IMAGE);
+    osr_step_end(c->ctx);
+    for (int n = 0; n < AUG_N && why == NULL; n++) {
+        int found = 0;
+        for (int k = 0; k < 18; k++)
+            found |= is_moved(y + n * AUG_IMAGE, p + (int)index[n] * AUG_IMAGE, k % 3 - AUG_PAD,
+                              k / 3 % 3 - AUG_PAD, k / 9);
+        if (!found)
+            why = because(c, "image %d is no crop of itself", n);
+    }
+    d.pillow.ops = d.tensorflow.ops = 4;
+    d.pillow.magnitude = d.tensorflow.magnitude = 7.0f;
+    d.contrast = d.brightness = d.resized_crop = 0.3f;
+    d.rotate = 30.0f;
+    for (int k = 0; k < 2; k++) {
+        osr_ctx_set_step(c->ctx, 9);
+        osr_read(c->ctx, osr_augment(c->ctx, images, index, AUG_N, &d), k == 0 ? y : again,
+                 AUG_N * AUG_IMAGE);
+        osr_step_end(c->ctx);
+    }
+    osr_images_destroy(images);
+    if (why == NULL && memcmp(y, again, sizeof y) != 0)
+        why = because(c, "one step gave two results");
+    return why;
+}
+
 /* Ties count for the first column; the gradient of a clamped cosine is 0. */
 static const char *check_ties(struct check *c)
 {
@@ -945,6 +1010,8 @@ static osr_tensor use_lost(osr_ctx *c, const struct fixture *f)
     X("squared_distance rate", ARG, osr_squared_distance(c, f->m23, f->anchors, 1.0f, NAN))        \
     X("first_rows", SHAPE, osr_first_rows(c, f->m23, 3))                                           \
     X("first_rows none", SHAPE, osr_first_rows(c, f->m23, 0))                                      \
+    X("quarter_turns", SHAPE,                                                                      \
+      osr_quarter_turns(c, osr_input(c, osr_shape_make(4, 2, 5, 3, 5), f->buffer)))                \
     X("loss labels", SHAPE, osr_loss_cross_entropy(c, f->m32, f->labels, 0.0f))                    \
     X("loss_cross_entropy", ARG, osr_loss_cross_entropy(c, f->m23, f->labels, 1.0f))               \
     X("loss_cac", ARG, osr_loss_cac(c, f->m23, f->labels, -1.0f))                                  \
@@ -1087,6 +1154,7 @@ static const char *check_errors(struct check *c)
 
 const struct check_row check_table[] = {
     {"optimiser", "optimiser", 1e-5, check_optimiser},
+    {"augment", "augment", 1e-6, check_augment},
     {"tape fusion", "none", 1e-6, check_fusion},
     {"tape accumulation", "", 1e-6, check_accumulation},
     {"tape wide filters", "", 1e-6, check_wide_filters},

@@ -41,6 +41,9 @@ int origin_write(const struct origin *origin, osr_writer *writer);
 /* Saves a model with its origin. Prints the error. An exit code. */
 int session_save(osr_model *model, const struct origin *origin, const char *path);
 
+/* osr inspect --png FILE: rows of a training image and what --augment makes of it. An exit code. */
+int contact_sheet(struct options *o);
+
 /* One function a command: cmd_train ... Each returns an exit code. */
 typedef int command_function(struct options *o);
 command_function cmd_devices, cmd_selftest, cmd_train, cmd_protocol, cmd_eval, cmd_calibrate,

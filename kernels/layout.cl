@@ -62,3 +62,17 @@ OSR_KERNEL image_from_nchw(__global const float *x, int xoff, __global float *y,
             q[i] = x[xoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c];
     }
 }
+
+/* y [4N]: plane t N + n is plane n of x, S x S, turned t times to the left. */
+OSR_KERNEL image_turns(__global const float *x, const int4 xl, __global float *y, const int4 yl,
+                       int N, int CB, int S)
+{
+    const int g = (int)get_group_id(0), m = g / CB, cb = g % CB;
+    FOR_PIXELS(r, c, S, S)
+    {
+        int2 at = (int2)(c, r);
+        for (int t = 0; t < m / N; ++t)
+            at = (int2)(S - 1 - at.y, at.x);
+        STORE8(y + image_at(yl, m, cb, r, c), LOAD8(x + image_at(xl, m % N, cb, at.y, at.x)));
+    }
+}

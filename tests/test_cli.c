@@ -230,6 +230,10 @@ static void usage(void)
     SAYS("did you mean cac?");
     EXPECT(2, "train --method ce --score cac");
     SAYS("score cac needs distances to anchors, which method ce does not give");
+    EXPECT(2, "train --augment crop:4,flop");
+    SAYS("no augmentation is called 'flop', did you mean 'flip'?");
+    EXPECT(2, "inspect");
+    SAYS("inspect wants either FILE or --png");
     EXPECT(2, "predict base");
     SAYS("predict wants");
     EXPECT(2, "predict base x.png --threshold nan");
@@ -256,6 +260,8 @@ static void training(void)
     CHECK(same("base/model.safetensors", "again/model.safetensors"));
     EXPECT(2, "train --resume again --lr 0.5");
     SAYS("lr");
+    EXPECT(2, "train --resume again --augment flip");
+    SAYS("augment");
     EXPECT(3, "train --resume nosuch");
     SAYS("nosuch: not a run");
 }
@@ -293,6 +299,10 @@ static void evaluation(void)
     SAYS("calibrate needs --data");
     EXPECT(0, "inspect base/model.safetensors");
     CHECK(has(out, "osr.method") && has(out, "the hash is right"));
+    EXPECT(0, "inspect --png sheet.png --augment rotate:20,crop:4 --quiet");
+    CHECK(out[0] == '\0' && err[0] == '\0' && exists("sheet.png"));
+    EXPECT(6, "inspect --png nosuch/sheet.png");
+    SAYS("nosuch/sheet.png");
     EXPECT(0, "devices --json");
     CHECK(has(out, "\"works\":true"));
 }
@@ -469,7 +479,8 @@ static void folders(void)
 
 /* ---- stopped and killed runs ---- */
 
-#define LONGER SMALL " --epochs 5 --select best"
+#define LONGER                                                                                     \
+    SMALL " --epochs 5 --select best --augment randaugment:2:9,rrc:0.5,crop:2:batch,flip,rotate:10"
 enum { MOST_KILLS = 6 }; /* of one run */
 
 /* A signal after the first epoch: a checkpoint, from which the run ends as one never stopped. */

@@ -91,6 +91,32 @@ static inline osr_status tiny_train(tiny *t, int batch)
     return osr_model_train(t->model, t->images, t->labels, batch, &o, &loss, &correct);
 }
 
+/* A step on a batch that is gathered and augmented on the device. */
+static inline osr_status tiny_augment(tiny *t)
+{
+    static const unsigned char pixels[2 * TINY_IMAGE] = {9};
+    static const uint32_t index[TINY_BATCH] = {1, 0, 1, 1};
+    osr_images_desc d;
+    osr_augment_desc a;
+    osr_optimiser_desc o;
+    osr_images *images = NULL;
+    memset(&d, 0, sizeof d);
+    memset(&a, 0, sizeof a);
+    memset(&o, 0, sizeof o);
+    o.lr = 0.01f;
+    d.pixels = pixels;
+    d.count = 2;
+    d.height = d.width = TINY_SIDE;
+    d.channels = TINY_CHANNELS;
+    a.pillow.ops = 1;
+    a.crop_pad = 1;
+    if (osr_images_create(t->ctx, &d, &images) == OSR_OK)
+        osr_model_train_on(t->model, osr_augment(t->ctx, images, index, TINY_BATCH, &a),
+                           t->labels, &o, NULL, NULL);
+    osr_images_destroy(images);
+    return osr_ctx_status(t->ctx);
+}
+
 /* Outputs, classes and scores of a batch. */
 static inline osr_status tiny_run(tiny *t, int batch)
 {
@@ -189,7 +215,8 @@ static inline osr_status tiny_life(osr_ctx *ctx, const osr_method_row *method, c
 {
     tiny t;
     if (tiny_create(&t, ctx, method) == OSR_OK && tiny_train(&t, TINY_BATCH) == OSR_OK
-        && tiny_train(&t, TINY_BATCH - 1) == OSR_OK && tiny_run(&t, TINY_BATCH) == OSR_OK
+        && tiny_train(&t, TINY_BATCH - 1) == OSR_OK && tiny_augment(&t) == OSR_OK
+        && tiny_run(&t, TINY_BATCH) == OSR_OK
         && tiny_calibrate(&t) == OSR_OK && tiny_scores(&t) == OSR_OK && tiny_predict(&t) == OSR_OK
         && tiny_jacobian(&t) == OSR_OK)
         tiny_files(&t, path);
