@@ -25,7 +25,7 @@ struct protocol {
     struct grid grid;
     struct cell *current;
     double seconds;  /* that cells took in this call */
-    int ran, failed; /* cells; failed: one could not be written */
+    int ran;         /* those cells */
     char message[1400];
 };
 
@@ -80,10 +80,25 @@ static int open_directory(struct protocol *p)
 
 /* ---- cells ---- */
 
+/* Has the run a checkpoint to go on from? One whose first checkpoint met a full disk starts anew:
+ * nothing of it is lost but its settings. */
+static int can_resume(const struct cell *c)
+{
+    char config[1200], last[1200];
+    snprintf(config, sizeof config, "%s/config.ini", c->path);
+    snprintf(last, sizeof last, "%s/last.safetensors", c->path);
+    if (access(config, F_OK) != 0)
+        return 0;
+    if (access(last, F_OK) == 0)
+        return 1;
+    unlink(config);
+    return 0;
+}
+
 /* The options of a cell's training; a run that was begun is resumed. */
 static int cell_options(struct protocol *p, const struct cell *c, struct options *o)
 {
-    char path[1200], number[32];
+    char number[32];
     int code = options_copy(p->o, COMMAND_TRAIN, o);
     if (code == EXIT_OK)
         code = option_assign(o, "method", c->method, SOURCE_FLAG);
@@ -93,9 +108,8 @@ static int cell_options(struct protocol *p, const struct cell *c, struct options
     snprintf(number, sizeof number, "%lld", (long long)c->seed);
     if (code == EXIT_OK)
         code = option_assign(o, "seed", number, SOURCE_FLAG);
-    snprintf(path, sizeof path, "%s/config.ini", c->path);
     if (code == EXIT_OK)
-        code = option_assign(o, access(path, F_OK) == 0 ? "resume" : "out", c->path, SOURCE_FLAG);
+        code = option_assign(o, can_resume(c) ? "resume" : "out", c->path, SOURCE_FLAG);
     return code == EXIT_OK ? code : complain(o->message, code);
 }
 

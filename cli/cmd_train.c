@@ -853,6 +853,8 @@ static int train(struct train *t)
         code = finish(t);
     if (code == EXIT_DATA && osr_ctx_status(t->ctx) == OSR_NAN)
         code = diverged(t);
+    if (code == EXIT_DEVICE && signals_pending() != 0) /* PoCL's compiler gives up on a signal */
+        code = signals_pending();
     return code == EXIT_OK ? t->save_failed : code;
 }
 

@@ -254,20 +254,19 @@ int cell_finish(struct cell *c, const struct results *r, char *message, size_t s
     heading(text, 512);
     used = strlen(text);
     used += (size_t)sprintf(text + used, r == NULL ? "\ndiverged\n" : "\n");
-    c->count = 0;
     for (int i = 0; r != NULL && i < r->count; i++) {
-        struct grid_score *s = &c->score[c->count++];
-        take(s, &r->row[i]);
-        used += (size_t)sprintf(text + used, "%s", s->name);
+        struct grid_score s;
+        take(&s, &r->row[i]);
+        used += (size_t)sprintf(text + used, "%s", s.name);
         for (int f = 0; f < GRID_FIGURES; f++)
-            used += (size_t)sprintf(text + used, ",%s", real_text(number, s->figure[f]));
+            used += (size_t)sprintf(text + used, ",%s", real_text(number, s.figure[f]));
         text[used++] = '\n';
     }
     snprintf(path, sizeof path, "%s/figures.csv", c->path);
     const int code = file_write(path, text, used, message, size);
     free(text);
     if (code == EXIT_OK)
-        c->state = r != NULL ? CELL_DONE : CELL_DIVERGED;
+        cell_load(c); /* the digits that a later call will see, too */
     return code;
 }
 

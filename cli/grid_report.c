@@ -79,8 +79,19 @@ static void grid_facts(FILE *f, const struct grid *g, const struct options *o,
         fprintf(f, "; %d seeds a trial, not 1", g->seeds);
     if (!tiny && data_is_jpeg(data))
         fputs("; images from JPEG files, not the original pixels", f);
-    if (p->always != NULL)
-        fprintf(f, "; published with: %s", p->always);
+}
+
+static void remarks(FILE *f, const char *method, const struct published_source *p)
+{
+    const char *before = ". Published with: ";
+    for (int i = 0; i < published_remark_count; i++) {
+        const struct published_remark *r = &published_remarks[i];
+        if (&published_sources[r->source] != p
+            || (r->method != NULL && strcmp(r->method, method) != 0))
+            continue;
+        fprintf(f, "%s%s", before, r->text);
+        before = "; ";
+    }
 }
 
 static int same_text(const char *a, const char *b)
@@ -146,16 +157,19 @@ static char *note_text(const struct grid *g, const struct options *o, const stru
     FILE *f = open_memstream(&text, &length);
     if (f == NULL)
         return NULL;
-    fprintf(f, "%s, %s. The runs here otherwise", p->name, method);
+    fprintf(f, "%s, %s. The settings here otherwise", p->name, method);
     grid_facts(f, g, o, p);
     setting_facts(f, g, run, method, p);
+    remarks(f, method, p);
     if (fclose(f) != 0) {
         free(text);
         return NULL;
     }
-    char *mark = strstr(text, "otherwise;"); /* the first fact follows a colon */
-    if (mark != NULL)
+    char *mark = strstr(text, "otherwise"); /* the first fact follows a colon */
+    if (mark != NULL && mark[9] == ';')
         mark[9] = ':';
+    else if (mark != NULL)
+        memcpy(mark, "the same ", 9);
     return text;
 }
 

@@ -7,7 +7,13 @@ struct published_source {
     const char *family;  /* of class lists, as --split has them */
     const char *recipe;  /* that comes nearest, as --recipe has it */
     int trials;
-    const char *always;  /* what this program never does as they did; NULL: nothing known */
+};
+
+/* What this program never does as they did. */
+struct published_remark {
+    int source;
+    const char *method;  /* NULL: all of them */
+    const char *text;
 };
 
 /* In per cent, means over the trials; accuracy 0: not given. */
@@ -20,5 +26,7 @@ struct published_figure {
 extern const struct published_source published_sources[];
 extern const struct published_figure published_figures[];
 extern const int published_count;
+extern const struct published_remark published_remarks[];
+extern const int published_remark_count;
 
 #endif
