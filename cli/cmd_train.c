@@ -3,7 +3,8 @@
  * A run's directory holds config.ini (the effective settings), metrics.jsonl (a line an epoch),
  * last.safetensors (weights, optimiser, place in the epoch: resumable), model.safetensors (the
  * result: calibrated, with its threshold), eval.json, scores.csv and confusion.csv; with --analyse
- * also analysis.jsonl (Jacobian norms, AUROC and more every N steps), analysis.csv and analysis.svg. */
+ * also analysis.jsonl (Jacobian norms, AUROC and more every N steps), analysis.csv and
+ * analysis.svg. */
 #define _POSIX_C_SOURCE 200809L
 #include "analysis.h"
 #include "augment.h"
@@ -826,6 +827,9 @@ static int train(struct train *t)
     int code = open_run(t);
     if (code == EXIT_OK)
         code = settle(t);
+    if (code == EXIT_OK && option_text(t->o, "recipe") != NULL)
+        message_note("recipe %s for %s data (osr help recipes); config.ini has every value",
+                     option_text(t->o, "recipe"), recipe_set(t->o));
     /* before a folder is read at that size, as eval does */
     option_preset_int(t->o, "size",
                       strncmp(option_text(t->o, "data"), "tinyimagenet:", 13) == 0 ? 64 : 32);

@@ -112,6 +112,24 @@ static int overruled(int row, const char *set, const char *method)
     return 0;
 }
 
+/* A setting as text, where it is unset what then holds. */
+static const char *effective(const struct options *run, const char *method, const char *key)
+{
+    const char *text = option_text(run, key);
+    const osr_method_row *m = osr_method_find(method);
+    if (text != NULL)
+        return text;
+    if (strcmp(key, "mean") == 0 || strcmp(key, "std") == 0)
+        return "that of the training images";
+    if (strcmp(key, "head") == 0)
+        return m->vgg32.head == OSR_VGG32_FLATTEN
+                       && strcmp(option_text(run, "network"), "vgg32") == 0
+                   ? "flatten" : "pool";
+    if (strcmp(key, "head-bias") == 0)
+        return m->vgg32.no_bias ? "no" : "yes";
+    return "unset";
+}
+
 /* The settings of a run that are not those of the recipe nearest to the published one. */
 static void setting_facts(FILE *f, const struct grid *g, const struct options *run,
                           const char *method, const struct published_source *p)
@@ -121,9 +139,9 @@ static void setting_facts(FILE *f, const struct grid *g, const struct options *r
         if (!recipe_fits(row, p->recipe, g->set, method) || strcmp(row->key, "method") == 0
             || overruled(i, g->set, method))
             continue;
-        const char *here = option_text(run, row->key);
-        if (here == NULL)
-            fprintf(f, "; %s as the images are, not %s", row->key, row->value);
+        const char *here = effective(run, method, row->key);
+        if (strcmp(row->key, "epochs") == 0 && option_int(run, "iterations") > 0)
+            fprintf(f, "; %s steps, not %s epochs", option_text(run, "iterations"), row->value);
         else if (!same_text(here, row->value))
             fprintf(f, "; %s %s, not %s", row->key, here, row->value);
     }
@@ -264,9 +282,12 @@ static void describe(struct report *r, const struct options *run, const char *me
     if (f == NULL)
         return;
     fprintf(f, "%s:", method);
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (option_text(run, keys[i]) != NULL && strcmp(option_text(run, keys[i]), "0") != 0)
-            fprintf(f, " %s %s,", keys[i], option_text(run, keys[i]));
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const char *value = option_text(run, keys[i]);
+        const int counts = strcmp(keys[i], "epochs") != 0 || option_int(run, "iterations") == 0;
+        if (value != NULL && counts && (strcmp(value, "0") != 0 || strcmp(keys[i], "val") == 0))
+            fprintf(f, " %s %s,", keys[i], value);
+    }
     if (fclose(f) == 0 && length > 0 && r->settings_count < GRID_METHODS) {
         text[length - 1] = '\0'; /* the last comma */
         r->settings[r->settings_count++] = text;
@@ -474,7 +495,8 @@ static void put_csv(FILE *f, const struct report *r)
     fputs(",note\n", f);
     for (int i = 0; i < r->rows; i++) {
         const struct report_row *row = &r->row[i];
-        const struct published_source *p = row->source >= 0 ? &published_sources[row->source] : NULL;
+        const struct published_source *p =
+            row->source >= 0 ? &published_sources[row->source] : NULL;
         put_field(f, p != NULL ? p->name : "here");
         fprintf(f, ",%s,%s,%d,%d", row->method, row->score, p != NULL ? p->trials : row->cells,
                 row->diverged);

@@ -574,7 +574,7 @@ static int read_first_word(struct options *o, int argc, char **argv)
         if (argc < 3)
             return EXIT_OK;
         o->action = ACTION_COMMAND_HELP;
-        if (strcmp(argv[2], "recipes") == 0) {
+        if (strcmp(argv[2], "recipes") == 0 || strcmp(argv[2], "recipe") == 0) {
             o->action = ACTION_RECIPE_HELP;
             return EXIT_OK;
         }

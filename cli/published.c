@@ -15,10 +15,9 @@ const struct published_remark published_remarks[] = {
     {CAC, "cac", "weights of the lowest anchor term on validation"},
     {CAC, "ce", "weights of the best accuracy on validation"},
     {DIFAIR, NULL, "training images shuffled 2000 at a time"},
-    {DIFAIR, "cac", "a CAC loss that counts the true class twice, scores that depend on the batch"}};
+    {DIFAIR, "cac", "a CAC loss that counts the true class twice; scores that depend on the batch"}};
 
-const int published_remark_count =
-    (int)(sizeof published_remarks / sizeof published_remarks[0]);
+const int published_remark_count = (int)(sizeof published_remarks / sizeof published_remarks[0]);
 
 /* In the order of the columns of the papers' tables. */
 #define SIX(method, score, source, m, ma, s, sa, c, ca, c10, c10a, c50, c50a, t, ta)               \

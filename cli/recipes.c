@@ -114,13 +114,14 @@ int recipe_apply(struct options *o)
 /* "  lr  0.01  tinyimagenet, method arpl [own choice]" */
 static void print_row(FILE *out, const struct recipe_row *row)
 {
-    const int limited = row->sets != NULL || row->methods != NULL;
+    const int length = (int)strlen(row->value);
     fprintf(out, "  %-14s %s", row->key, row->value);
-    if (limited)
-        fprintf(out, "%*s  %s%s%s%s", (int)strlen(row->value) < 36 ? 36 - (int)strlen(row->value) : 0,
-                "", row->sets != NULL ? row->sets : "",
-                row->sets != NULL && row->methods != NULL ? ", " : "",
-                row->methods != NULL ? "method " : "", row->methods != NULL ? row->methods : "");
+    if (row->sets != NULL || row->methods != NULL)
+        fprintf(out, "%*s", length < 34 ? 36 - length : 2, "");
+    if (row->sets != NULL)
+        fprintf(out, "%s%s", row->sets, row->methods != NULL ? ", " : "");
+    if (row->methods != NULL)
+        fprintf(out, "method %s", row->methods);
     if (row->source != NULL)
         fprintf(out, "\n  %14s [%s]", "", row->source);
     fputc('\n', out);
@@ -128,8 +129,9 @@ static void print_row(FILE *out, const struct recipe_row *row)
 
 void recipes_help(FILE *out)
 {
-    fputs("Presets of osr train and osr protocol: --recipe NAME. What is given by flag, environment\n"
-          "or --config goes before the preset's value, which goes before the method's default.\n"
+    fputs("Presets of osr train and osr protocol: --recipe NAME. What is given by flag,\n"
+          "environment or --config goes before the preset's value, and that before the method's\n"
+          "default; a run's config.ini has what held in the end.\n"
           "A value counts for the data sets and methods behind it, the last one that fits; \"other\"\n"
           "is every data set that no published figure is of.\n", out);
     for (int i = 0; i < recipe_count; i++) {
