@@ -672,6 +672,8 @@ static int bench_sweep(struct bench *all)
         struct bench b = {0};
         char what[32];
         b.o = all->o;
+        b.network = all->network;
+        b.side = all->side;
         b.batch = 8 << i;
         b.steps = all->steps < 5 ? all->steps : 5;
         snprintf(what, sizeof what, "batch %d", b.batch);

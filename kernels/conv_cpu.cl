@@ -78,45 +78,39 @@ static inline long conv_at(int4 l, int n, int y, int x)
     return (long)n * l.w + l.x + y * l.y + x * 8;
 }
 
-/* acc[o][p] = sum over channels and taps of x at point p times the weights of 16-block o. */
-#define CONV_TILE(NAME, OB)                                                                        \
-    static inline void NAME(__global const float *x, const long *xo, int4 xl,                      \
-                            __global const float *w, long wstep, int I, int2 tap_step,             \
-                            int2 taps, float16 (*out)[CONV_PX])                                    \
-    {                                                                                              \
-        float16 acc[OB][CONV_PX];                                                                  \
-        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \
-            CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) acc[o][p] = (float16)(0.0f);             \
-        for (int left = I; left > 0; left -= 8, x += xl.z) {                                       \
-            const int lanes = min(left, 8);                                                        \
-            for (int ty = 0; ty < taps.y; ++ty) {                                                  \
-                __global const float *xt = x + ty * tap_step.y * xl.y;                             \
-                _Pragma("unroll 1") for (int tx = 0; tx < taps.x; ++tx) {                          \
-                    if (lanes == 8)                                                                \
-                        CONV_UNROLL for (int i = 0; i < 8; ++i) CONV_STEP(OB, i)                   \
-                    else                                                                           \
-                        _Pragma("unroll 1") for (int i = 0; i < lanes; ++i) CONV_STEP(OB, i)       \
-                    xt += tap_step.x * 8;                                                          \
-                    w += 128;                                                                      \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
-        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \
-            CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) out[o][p] = acc[o][p];                   \
+/* out[o][p] = sum over channels and taps of x at point p times the weights of 16-block o < CONV_OB;
+ * wstep: from one block's to the next one's, 0 where there is only one. */
+static inline void conv_tile(__global const float *x, const long *xo, int4 xl,
+                             __global const float *w, long wstep, int I, int2 tap_step, int2 taps,
+                             float16 (*out)[CONV_PX])
+{
+    float16 acc[CONV_OB][CONV_PX];
+
+    CONV_UNROLL for (int o = 0; o < CONV_OB; ++o)
+        CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) acc[o][p] = (float16)(0.0f);
+    for (int left = I; left > 0; left -= 8, x += xl.z) {
+        const int lanes = min(left, 8);
+        for (int ty = 0; ty < taps.y; ++ty) {
+            __global const float *xt = x + ty * tap_step.y * xl.y;
+            _Pragma("unroll 1") for (int tx = 0; tx < taps.x; ++tx, xt += tap_step.x * 8, w += 128)
+            {
+                _Pragma("unroll 2") for (int i = 0; i < lanes; ++i)
+                {
+                    float16 wv[CONV_OB];
+                    CONV_UNROLL for (int o = 0; o < CONV_OB; ++o)
+                        wv[o] = CONV_LOAD16(w + o * wstep + i * 16);
+                    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p)
+                    {
+                        const float16 b = (float16)(xt[xo[p] + i]);
+                        CONV_UNROLL for (int o = 0; o < CONV_OB; ++o) acc[o][p] += wv[o] * b;
+                    }
+                }
+            }
+        }
     }
-#define CONV_STEP(OB, i)                                                                           \
-    {                                                                                              \
-        float16 wv[OB];                                                                            \
-        CONV_UNROLL for (int o = 0; o < OB; ++o) wv[o] = CONV_LOAD16(w + o * wstep + (i) * 16);    \
-        CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {                                            \
-            const float16 b = (float16)(xt[xo[p] + (i)]);                                          \
-            CONV_UNROLL for (int o = 0; o < OB; ++o) acc[o][p] += wv[o] * b;                       \
-        }                                                                                          \
-    }
-CONV_TILE(conv_tile1, 1)
-#if CONV_OB > 1
-CONV_TILE(conv_tile2, 2)
-#endif
+    CONV_UNROLL for (int o = 0; o < CONV_OB; ++o)
+        CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) out[o][p] = acc[o][p];
+}
 
 /* v with zeros in the lanes of 8-block cb at or beyond channel oc. */
 static inline float8 conv_mask(float8 v, int cb, int oc)
@@ -197,19 +191,12 @@ static inline void conv_run(__global const float *x, __global const float *w,
 
         conv_next(&t, j, m, points);
         for (int o = j->o0; o < j->o1; o += CONV_OB) {
-            __global const float *wo = w + o * wstep;
             float16 acc[CONV_OB][CONV_PX];
-#if CONV_OB > 1
-            if (o + 1 < j->o1)
-                conv_tile2(x, t.xo, j->xl, wo, wstep, j->I, j->tap_step, j->taps, acc);
-            else
-#endif
-                conv_tile1(x, t.xo, j->xl, wo, wstep, j->I, j->tap_step, j->taps, acc);
-            conv_store(y, j->yl, &t, live, o * 2, j->OBY, j->OC, j->after, acc[0]);
-#if CONV_OB > 1
-            if (o + 1 < j->o1)
-                conv_store(y, j->yl, &t, live, o * 2 + 2, j->OBY, j->OC, j->after, acc[1]);
-#endif
+
+            conv_tile(x, t.xo, j->xl, w + o * wstep, o + 1 < j->o1 ? wstep : 0, j->I, j->tap_step,
+                      j->taps, acc);
+            _Pragma("unroll 1") for (int b = 0; b < min(CONV_OB, j->o1 - o); ++b)
+                conv_store(y, j->yl, &t, live, (o + b) * 2, j->OBY, j->OC, j->after, acc[b]);
         }
     }
 }
@@ -289,45 +276,44 @@ typedef struct conv_chunk {
     int x[WGRAD_POINTS], dy[WGRAD_POINTS];
 } conv_chunk;
 
-/* A chunk of `points` points: part[o][i] (+)= sum over them of dy (16-block o) times x at FROM for
- * i < PX; upper[o]: distance from the lower to the upper 8 of block o; next: to the x wanted
- * next; add 0 overwrites. from, to: where inputs and results i lie, for FROM and TO. */
-#define CONV_GRAD(NAME, OB, PX, FROM, TO)                                                          \
+/* A chunk of `points` points: part[o][i] (+)= sum over them of dy (16-block o < CONV_OB) times x at
+ * FROM for i < PX; plane: of an 8-block of dy; upper[o]: distance from the lower to the upper 8 of
+ * block o; pair 0: there is only one block; next: to the x wanted next; add 0 overwrites. from, to:
+ * where inputs and results i lie, for FROM and TO. */
+#define CONV_GRAD(NAME, PX, FROM, TO)                                                              \
     static inline void NAME(__global const float *x, int next, const int *from, const int *to,     \
-                            __global const float *dy, int plane, const int *upper,                 \
+                            __global const float *dy, int plane, const int *upper, int pair,       \
                             const conv_chunk *k, int points, int add,                              \
                             __global float *part, long pstep)                                      \
     {                                                                                              \
-        float16 acc[OB][PX];                                                                       \
-        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \
+        const long second = pair ? 2L * plane : 0L;                                                \
+        float16 acc[CONV_OB][PX];                                                                  \
+        CONV_UNROLL for (int o = 0; o < CONV_OB; ++o)                                              \
             CONV_UNROLL for (int i = 0; i < PX; ++i) acc[o][i] = (float16)(0.0f);                  \
         _Pragma("unroll 1") for (int c = 0; c < points; ++c) {                                     \
             __global const float *xc = x + k->x[c];                                                \
             __global const float *dc = dy + k->dy[c];                                              \
-            float16 d[OB];                                                                         \
+            float16 d[CONV_OB];                                                                    \
             CONV_HINT(xc + next);                                                                  \
-            CONV_UNROLL for (int o = 0; o < OB; ++o) d[o] = (float16)(                             \
-                LOAD8(dc + o * 2 * plane), LOAD8(dc + o * 2 * plane + upper[o]));                  \
+            CONV_UNROLL for (int o = 0; o < CONV_OB; ++o) d[o] = (float16)(                        \
+                LOAD8(dc + o * second), LOAD8(dc + o * second + upper[o]));                        \
             CONV_UNROLL for (int i = 0; i < PX; ++i) {                                             \
                 const float16 b = (float16)(xc[FROM(i)]);                                          \
-                CONV_UNROLL for (int o = 0; o < OB; ++o) acc[o][i] += d[o] * b;                    \
+                CONV_UNROLL for (int o = 0; o < CONV_OB; ++o) acc[o][i] += d[o] * b;               \
             }                                                                                      \
         }                                                                                          \
-        CONV_UNROLL for (int o = 0; o < OB; ++o)                                                   \
-            CONV_UNROLL for (int i = 0; i < PX; ++i) {                                             \
-                __global float *p = part + o * pstep + TO(i) * 16;                                 \
-                CONV_STORE16(p, add ? CONV_LOAD16(p) + acc[o][i] : acc[o][i]);                     \
-            }                                                                                      \
+        CONV_UNROLL for (int o = 0; o < CONV_OB; ++o)                                              \
+            if (o == 0 || pair)                                                                    \
+                CONV_UNROLL for (int i = 0; i < PX; ++i) {                                         \
+                    __global float *p = part + o * pstep + TO(i) * 16;                             \
+                    CONV_STORE16(p, add ? CONV_LOAD16(p) + acc[o][i] : acc[o][i]);                 \
+                }                                                                                  \
     }
 #define CONV_SAME(i) (i)
 #define CONV_FROM(i) from[i]
 #define CONV_TO(i) to[i]
-CONV_GRAD(conv_grad1, 1, CONV_PX, CONV_SAME, CONV_SAME)
-CONV_GRAD(conv_narrow1, 1, CONV_NARROW, CONV_FROM, CONV_TO)
-#if CONV_OB > 1
-CONV_GRAD(conv_grad2, 2, CONV_PX, CONV_SAME, CONV_SAME)
-CONV_GRAD(conv_narrow2, 2, CONV_NARROW, CONV_FROM, CONV_TO)
-#endif
+CONV_GRAD(conv_grad, CONV_PX, CONV_SAME, CONV_SAME)
+CONV_GRAD(conv_narrow, CONV_NARROW, CONV_FROM, CONV_TO)
 
 /* Where the weight gradient of 8-block ib of inputs, 16-block o of outputs, one chunk works. */
 typedef struct conv_grads {
@@ -337,70 +323,36 @@ typedef struct conv_grads {
     long pstep;
 } conv_grads;
 
-/* The same where a pixel has few channels C: CONV_NARROW pairs of tap and channel at a time. */
-static inline void conv_narrow_grad(__global const float *x, __global const float *d,
-                                    __global float *part, const conv_grads *g, const conv_chunk *k,
-                                    int C, const int *upper, int pair)
+/* All taps and lanes of one chunk for 16-block o of outputs, and o + 1 where it exists: of one
+ * 8-block of inputs, or (C few channels in all) CONV_NARROW pairs of tap and channel at a time. */
+static inline void conv_block_grad(__global const float *x, __global const float *dy,
+                                   __global float *part, const conv_grads *g, const conv_chunk *k,
+                                   int o)
 {
-    const int z = g->dyl.z, pairs = g->K.x * g->K.y * C;
-    int from[CONV_NARROW], to[CONV_NARROW];
+    const int z = g->dyl.z, taps = g->K.x * g->K.y, few = g->C <= CONV_FEW;
+    const int jobs = few ? taps * g->C : taps * 8, each = few ? CONV_NARROW : CONV_PX;
 
     x += conv_at(g->xl, g->n, g->stride.y * g->r - g->pad.y, g->stride.x * g->c - g->pad.x);
-    for (int j = 0; j < pairs; j += CONV_NARROW) {
-        for (int i = 0; i < CONV_NARROW; ++i) {
-            const int q = min(j + i, pairs - 1), tap = q / C;
-            from[i] = tap / g->K.x * g->xl.y + tap % g->K.x * 8 + q % C;
-            to[i] = tap * 8 + q % C;
-        }
-#if CONV_OB > 1
-        if (pair)
-            conv_narrow2(x, g->xl.z, from, to, d, z, upper, k, g->points, g->add, part, g->pstep);
-        else
-            conv_narrow1(x, g->xl.z, from, to, d, z, upper, k, g->points, g->add, part, g->pstep);
-#else
-        conv_narrow1(x, g->xl.z, from, to, d, z, upper, k, g->points, g->add, part, g->pstep);
-        if (pair)
-            conv_narrow1(x, g->xl.z, from, to, d + 2 * z, z, upper + 1, k, g->points, g->add,
-                         part + g->pstep, g->pstep);
-#endif
-    }
-}
-
-/* All taps and lanes of one chunk for 16-block o of outputs, and o + 1 where it exists. */
-static inline void conv_block_grad(__global const float *x,
-                                   __global const float *dy, __global float *part,
-                                   const conv_grads *g, const conv_chunk *k, int o)
-{
-    const int4 xl = g->xl;
-    const int z = g->dyl.z, O = g->O;
-    const int upper[2] = {o * 16 + 8 < O ? z : 0, o * 16 + 24 < O ? z : 0};
-    __global const float *d = dy + (long)o * 2 * z + conv_at(g->dyl, g->n, g->r, g->c);
-
-    if (g->C <= CONV_FEW) {
-        conv_narrow_grad(x, d, part, g, k, g->C, upper, o * 16 + 16 < O);
-        return;
-    }
-    for (int ky = 0; ky < g->K.y; ++ky)
-        for (int kx = 0; kx < g->K.x; ++kx) {
-            const int y0 = g->stride.y * g->r + ky - g->pad.y;
-            const int x0 = g->stride.x * g->c + kx - g->pad.x;
-            __global const float *xt = x + conv_at(xl, g->n, y0, x0);
-
-            for (int i = 0; i < 8; i += CONV_PX, xt += CONV_PX, part += 16 * CONV_PX)
-#if CONV_OB > 1
-                if (o * 16 + 16 < O)
-                    conv_grad2(xt, xl.z, 0, 0, d, z, upper, k, g->points, g->add, part, g->pstep);
-                else
-                    conv_grad1(xt, xl.z, 0, 0, d, z, upper, k, g->points, g->add, part, g->pstep);
-#else
-            {
-                conv_grad1(xt, xl.z, 0, 0, d, z, upper, k, g->points, g->add, part, g->pstep);
-                if (o * 16 + 16 < O)
-                    conv_grad1(xt, xl.z, 0, 0, d + 2 * z, z, upper + 1, k, g->points, g->add,
-                               part + g->pstep, g->pstep);
+    dy += (long)o * 2 * z + conv_at(g->dyl, g->n, g->r, g->c);
+    for (int b = 0; b < 2 && (o + b) * 16 < g->O; b += CONV_OB, dy += 2 * z, part += g->pstep) {
+        const int c = (o + b) * 16, pair = c + 16 < g->O;
+        const int upper[2] = {c + 8 < g->O ? z : 0, c + 24 < g->O ? z : 0};
+        for (int j = 0; j < jobs; j += each) {
+            int from[CONV_NARROW], to[CONV_NARROW];
+            for (int i = 0; i < (few ? CONV_NARROW : 1); ++i) {
+                const int q = min(j + i, jobs - 1), tap = few ? q / g->C : q / 8;
+                const int lane = few ? q % g->C : q % 8;
+                from[i] = tap / g->K.x * g->xl.y + tap % g->K.x * 8 + lane;
+                to[i] = tap * 8 + lane;
             }
-#endif
+            if (few)
+                conv_narrow(x, g->xl.z, from, to, dy, z, upper, pair, k, g->points, g->add, part,
+                            g->pstep);
+            else
+                conv_grad(x + from[0], g->xl.z, from, to, dy, z, upper, pair, k, g->points, g->add,
+                          part + to[0] * 16, g->pstep);
         }
+    }
 }
 
 /* Adds to part, which begins at split s, all chunks of images n0 .. n1-1 for the 16-blocks o0 ..

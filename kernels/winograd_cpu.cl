@@ -230,31 +230,28 @@ static inline float16 wino_active(const wino_source *s, int y, int x, float16 sh
 WINO_INPUT(wino_input_local, __local)
 WINO_INPUT(wino_input_global, __global)
 
-/* m[o][t] = sum over c < C of v[t][c] times u[c] of 16-block o, for WINO_PX tiles. */
-#define WINO_PRODUCT(NAME, OB)                                                                     \
-    static inline void NAME(__local const float *v, int vstep,                                     \
-                            __global const float *u, long ustep, int C,                            \
-                            __local float *m)                                                      \
-    {                                                                                              \
-        float16 acc[OB][WINO_PX];                                                                  \
-        WINO_UNROLL for (int o = 0; o < OB; ++o)                                                   \
-            WINO_UNROLL for (int t = 0; t < WINO_PX; ++t) acc[o][t] = (float16)(0.0f);             \
-        _Pragma("unroll 4") for (int c = 0; c < C; ++c) {                                          \
-            float16 w[OB];                                                                         \
-            WINO_UNROLL for (int o = 0; o < OB; ++o) w[o] = WINO_LOAD16(u + o * ustep + c * 16);   \
-            WINO_UNROLL for (int t = 0; t < WINO_PX; ++t) {                                        \
-                const float16 b = (float16)(v[t * vstep + c]);                                     \
-                WINO_UNROLL for (int o = 0; o < OB; ++o) acc[o][t] += w[o] * b;                    \
-            }                                                                                      \
-        }                                                                                          \
-        WINO_UNROLL for (int t = 0; t < WINO_PX; ++t)                                              \
-            WINO_UNROLL for (int o = 0; o < OB; ++o)                                               \
-                *(__local float16 *)(m + t * 32 + o * 16) = acc[o][t];                             \
+/* m[t][o] = sum over c < C of v[t][c] times u[c] of 16-block o < WINO_OB, for WINO_PX tiles. */
+static inline void wino_product(__local const float *v, int vstep, __global const float *u,
+                                long ustep, int C, __local float *m)
+{
+    float16 acc[WINO_OB][WINO_PX];
+
+    WINO_UNROLL for (int o = 0; o < WINO_OB; ++o)
+        WINO_UNROLL for (int t = 0; t < WINO_PX; ++t) acc[o][t] = (float16)(0.0f);
+    _Pragma("unroll 4") for (int c = 0; c < C; ++c)
+    {
+        float16 w[WINO_OB];
+        WINO_UNROLL for (int o = 0; o < WINO_OB; ++o) w[o] = WINO_LOAD16(u + o * ustep + c * 16);
+        WINO_UNROLL for (int t = 0; t < WINO_PX; ++t)
+        {
+            const float16 b = (float16)(v[t * vstep + c]);
+            WINO_UNROLL for (int o = 0; o < WINO_OB; ++o) acc[o][t] += w[o] * b;
+        }
     }
-WINO_PRODUCT(wino_product1, 1)
-#if WINO_OB > 1
-WINO_PRODUCT(wino_product2, 2)
-#endif
+    WINO_UNROLL for (int t = 0; t < WINO_PX; ++t)
+        WINO_UNROLL for (int o = 0; o < WINO_OB; ++o)
+            *(__local float16 *)(m + t * 32 + o * 16) = acc[o][t];
+}
 
 /* Batch statistics of 16 channels of what a work-group puts out: sums about the first value. */
 typedef struct wino_sums {
@@ -337,22 +334,14 @@ static inline void wino_output(__local const float *m, int step,
         sums->count += (float)(min(h, 4) * min(v, 4));
 }
 
-/* m[t][32] = V U for one point and one 16-block of outputs, or two (pair), of `used` tiles. */
+/* m[t][32] = V U for one point and two 16-blocks of outputs, of `used` tiles; pair 0: there is only
+ * the first, what the second becomes does not matter. */
 static inline void wino_products(__local const float *v, int C16, __global const float *u,
                                  long ustep, int C, int used, int pair, __local float *m)
 {
-    for (int t = 0; t < used; t += WINO_PX, v += WINO_PX * C16, m += WINO_PX * 32) {
-#if WINO_OB > 1
-        if (pair)
-            wino_product2(v, C16, u, ustep, C, m);
-        else
-            wino_product1(v, C16, u, ustep, C, m);
-#else
-        wino_product1(v, C16, u, ustep, C, m);
-        if (pair)
-            wino_product1(v, C16, u + ustep, ustep, C, m + 16);
-#endif
-    }
+    for (int b = 0; b < 1 + pair; b += WINO_OB)
+        for (int t = 0; t < used; t += WINO_PX)
+            wino_product(v + t * C16, C16, u + b * ustep, pair ? ustep : 0, C, m + t * 32 + b * 16);
 }
 
 /* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of
@@ -407,11 +396,8 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
             wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
             w = first;
             for (int t = 0; t < live; ++t, w = wino_next(w, grid))
-                if (stats)
-                    wino_output(mb + t * 32, mk, y, yl, w, HW, b * 2, OC, coef, 0, slope, 1, &sums);
-                else
-                    wino_output(mb + t * 32, mk, y, yl, w, HW, b * 2, OC, coef, after, slope, 0,
-                                &sums);
+                wino_output(mb + t * 32, mk, y, yl, w, HW, b * 2, OC, coef, after, slope, stats,
+                            &sums);
             if (stats)
                 wino_sums_put(&sums, part, (int)get_group_id(0), (int)get_num_groups(0), b * 2, OC);
         }
@@ -462,10 +448,10 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
 #define WINO2_OCOL(b) ((b) < 5 ? 1 : 4)
 #define WINO2_FILTER(k) ((k) < 25 ? (k) : (k) < 65 ? 25 + ((k) - 25) / 4 : 35)
 
-/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x, act: activated,
- * from pad above and left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and
+/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x, activated, from
+ * pad above and left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and
  * left of (4y, 4x). */
-static inline void wino2_input(const wino_source *s, wino_tile w, int2 pad, int transpose, int act,
+static inline void wino2_input(const wino_source *s, wino_tile w, int2 pad, int transpose,
                                __local float *out, int step)
 {
     const int2 at = (int2)(w.x, w.y) * (transpose ? 4 : 8) - (transpose ? 1 - pad : pad);
@@ -483,8 +469,7 @@ static inline void wino2_input(const wino_source *s, wino_tile w, int2 pad, int 
             WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = pad.y ? d[i] : d[i + 1];
         } else {
             WINO_UNROLL for (int i = 0; i < 9; ++i) d[i] =
-                act ? wino_active(s, at.y + i, x, shift * wino_inside(at.y + i, s->HW.y))
-                    : wino_value(s, at.y + i, x);
+                wino_active(s, at.y + i, x, shift * wino_inside(at.y + i, s->HW.y));
             WINO2_B(e, d[0], d[2], d[4], d[6], d[8]);
             WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = d[2 * i + 1];
         }
@@ -614,10 +599,10 @@ OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const 
             if (c + 2 < IB)
                 wino_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, isize, 0);
             wino_source_at(&s, w.n, c / 2);
-            if (cstep >= 0)
-                wino2_input(&s, w, pad, 0, 1, v + t * C16 + c * 8, vk);
+            if (transpose)
+                wino2_input(&s, w, pad, 1, v + t * C16 + c * 8, vk);
             else
-                wino2_input(&s, w, pad, transpose, 0, v + t * C16 + c * 8, vk);
+                wino2_input(&s, w, pad, 0, v + t * C16 + c * 8, vk);
             if (t + 1 < live)
                 w = wino_next(w, grid);
         }
@@ -762,32 +747,6 @@ OSR_KERNEL wino_wgrad_tiles(__global const float *restrict x, int4 xl,
     }
 }
 
-/* du[o][i] (+)= sum over T rows of d (16-block o) times v (lane i), WINO_PX lanes. */
-#define WINO_OUTER(NAME, OB)                                                                       \
-    static inline void NAME(__global const float *v, __global const float *d, int T, int add,      \
-                            __global float *du, int row)                                           \
-    {                                                                                              \
-        float16 acc[OB][WINO_PX];                                                                  \
-        WINO_UNROLL for (int o = 0; o < OB; ++o)                                                   \
-            WINO_UNROLL for (int i = 0; i < WINO_PX; ++i) acc[o][i] =                              \
-                add ? WINO_LOAD16(du + i * row + o * 16) : (float16)(0.0f);                        \
-        _Pragma("unroll 2") for (int t = 0; t < T; ++t) {                                          \
-            float16 w[OB];                                                                         \
-            WINO_UNROLL for (int o = 0; o < OB; ++o) w[o] = WINO_LOAD16(d + (o * T + t) * 16);     \
-            WINO_UNROLL for (int i = 0; i < WINO_PX; ++i) {                                        \
-                const float16 b = (float16)(v[t * 16 + i]);                                        \
-                WINO_UNROLL for (int o = 0; o < OB; ++o) acc[o][i] += w[o] * b;                    \
-            }                                                                                      \
-        }                                                                                          \
-        WINO_UNROLL for (int o = 0; o < OB; ++o)                                                   \
-            WINO_UNROLL for (int i = 0; i < WINO_PX; ++i)                                          \
-                WINO_STORE16(du + i * row + o * 16, acc[o][i]);                                    \
-    }
-WINO_OUTER(wino_outer1, 1)
-#if WINO_OB > 1
-WINO_OUTER(wino_outer2, 2)
-#endif
-
 /* du [C16][O16] (+)= V' D of one filter value, lanes i0 .. i1-1, T rows. */
 static inline void wino_outer(__global const float *v, __global const float *d, int i0, int i1,
                               int O16, int T, int add, __global float *du)
@@ -795,12 +754,27 @@ static inline void wino_outer(__global const float *v, __global const float *d, 
     for (int o = 0; o < O16; o += 16 * WINO_OB)
         for (int i = i0; i < i1; i += WINO_PX) {
             __global const float *vi = v + (size_t)(i / 16) * T * 16 + i % 16;
-#if WINO_OB > 1
-            if (o + 16 < O16)
-                wino_outer2(vi, d + (size_t)o * T, T, add, du + i * O16 + o, O16);
-            else
-#endif
-                wino_outer1(vi, d + (size_t)o * T, T, add, du + i * O16 + o, O16);
+            __global const float *di = d + (size_t)o * T;
+            __global float *out = du + i * O16 + o;
+            const int pair = o + 16 < O16 ? 1 : 0, dstep = pair * T * 16;
+            float16 acc[WINO_OB][WINO_PX];
+            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)
+                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k) acc[b][k] =
+                    add ? WINO_LOAD16(out + k * O16 + b * pair * 16) : (float16)(0.0f);
+            _Pragma("unroll 2") for (int t = 0; t < T; ++t)
+            {
+                float16 w[WINO_OB];
+                WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)
+                    w[b] = WINO_LOAD16(di + b * dstep + t * 16);
+                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)
+                {
+                    const float16 x = (float16)(vi[t * 16 + k]);
+                    WINO_UNROLL for (int b = 0; b < WINO_OB; ++b) acc[b][k] += w[b] * x;
+                }
+            }
+            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)
+                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)
+                    WINO_STORE16(out + k * O16 + b * pair * 16, acc[b][k]);
         }
 }
 

@@ -281,6 +281,27 @@ static size_t sub_buffer_alignment(cl_context context, cl_device_id *device)
     return bits / 8 ? bits / 8 : 1;
 }
 
+static guarded **find_guarded(cl_mem buffer)
+{
+    guarded **at = &guards;
+    while (*at && (*at)->buffer != buffer) at = &(*at)->next;
+    return at;
+}
+
+/* A driver that let go of a buffer only after its release left an entry behind; the address of the
+ * buffer is another one's now. */
+static void forget_guarded(cl_mem buffer)
+{
+    guarded **at, *entry;
+    pthread_mutex_lock(&mutex);
+    at = find_guarded(buffer);
+    entry = *at;
+    if (entry) *at = entry->next;
+    pthread_mutex_unlock(&mutex);
+    if (entry) next.clReleaseMemObject(entry->parent);
+    free(entry);
+}
+
 /* The flags that bar the host are left out, or the guards could not be read. */
 static cl_mem create_guarded(cl_context context, cl_mem_flags flags, size_t size,
                              unsigned char *image, size_t before, cl_int *status)
@@ -306,6 +327,7 @@ static cl_mem create_guarded(cl_context context, cl_mem_flags flags, size_t size
     entry->context = context;
     entry->before = before;
     entry->size = size;
+    forget_guarded(entry->buffer);
     pthread_mutex_lock(&mutex);
     entry->next = guards;
     guards = entry;
@@ -322,7 +344,9 @@ static cl_mem CL_API_CALL buffer_create(cl_context context, cl_mem_flags flags, 
     cl_int ignored;
     if (!status) status = &ignored;
     if ((!use_guard && !use_poison) || !size || (flags & CL_MEM_USE_HOST_PTR)) {
-        return next.clCreateBuffer(context, flags, size, host, status);
+        buffer = next.clCreateBuffer(context, flags, size, host, status);
+        forget_guarded(buffer);
+        return buffer;
     }
     if (use_guard) {
         align = sub_buffer_alignment(context, NULL);
@@ -344,13 +368,6 @@ static cl_mem CL_API_CALL buffer_create(cl_context context, cl_mem_flags flags, 
     }
     free(image);
     return buffer;
-}
-
-static guarded **find_guarded(cl_mem buffer)
-{
-    guarded **at = &guards;
-    while (*at && (*at)->buffer != buffer) at = &(*at)->next;
-    return at;
 }
 
 /* OpenCL has no part of a part: the region is taken from the parent instead. */
@@ -392,15 +409,29 @@ static void check_guard(const guarded *entry, cl_command_queue queue, size_t off
     free(bytes);
 }
 
-/* A kernel that writes past its buffer may still be queued, so every queue is drained first. */
-static void check_guards(const guarded *entry)
+/* References to a buffer, once what was queued has run: a driver may let go of the last command's a
+ * moment after it is done. */
+static cl_uint settled_references(cl_mem buffer)
 {
-    cl_device_id device;
-    cl_command_queue queue;
+    const struct timespec moment = {0, 1000000};
+    cl_uint references = 0;
     size_t i;
     for (i = 0; i < sizeof queues / sizeof queues[0]; i++) {
         if (queues[i]) next.clFinish(queues[i]);
     }
+    for (i = 0; i < 1000 && references != 1; i++) {
+        if (i > 0) nanosleep(&moment, NULL);
+        next.clGetMemObjectInfo(buffer, CL_MEM_REFERENCE_COUNT, sizeof references, &references,
+                                NULL);
+    }
+    return references;
+}
+
+/* Nothing is queued any more that could write past the buffer. */
+static void check_guards(const guarded *entry)
+{
+    cl_device_id device;
+    cl_command_queue queue;
     sub_buffer_alignment(entry->context, &device);
     queue = next.clCreateCommandQueue(entry->context, device, 0, NULL);
     check_guard(entry, queue, 0, entry->before, -(long)entry->before);
@@ -417,8 +448,7 @@ static cl_int CL_API_CALL buffer_release(cl_mem buffer)
     at = find_guarded(buffer);
     entry = *at;
     if (entry) {
-        next.clGetMemObjectInfo(buffer, CL_MEM_REFERENCE_COUNT, sizeof references, &references,
-                                NULL);
+        references = settled_references(buffer);
         if (references == 1) {
             check_guards(entry);
             *at = entry->next;

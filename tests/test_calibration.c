@@ -261,6 +261,8 @@ static void check_losses(tiny *t, const struct all *a, const osr_outputs *out)
     const osr_method_numbers numbers = t->model->desc.numbers;
     CHECK(osr_model_score(t->model, NULL, out, TINY_BATCH, NULL, classes) == OSR_OK);
     t->model->desc.numbers.margin = t->model->desc.numbers.smoothing = 0.0f;
+    if (t->model->desc.method->loss >= OSR_LOSS_CENTER) /* the second term of learned points */
+        t->model->desc.numbers.lambda = 0.0f;
     for (int i = 0; i < TINY_BATCH; i++) {
         const float *row = a->losses + i * TINY_CLASSES;
         for (int32_t k = 0; k < TINY_CLASSES; k++) {
