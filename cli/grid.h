@@ -1,5 +1,5 @@
-/* grid.h - the cells of osr protocol: which there are, what came out of them, and their table beside
- * published figures. */
+/* grid.h - the cells of osr protocol: which there are, what came out of them, and their table
+ * beside published figures. */
 #ifndef CLI_GRID_H
 #define CLI_GRID_H
 

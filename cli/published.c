@@ -15,7 +15,7 @@ const struct published_remark published_remarks[] = {
     {CAC, "cac", "weights of the lowest anchor term on validation"},
     {CAC, "ce", "weights of the best accuracy on validation"},
     {DIFAIR, NULL, "training images shuffled 2000 at a time"},
-    {DIFAIR, "cac", "a CAC loss that counts the true class twice; scores that depend on the batch"}};
+    {DIFAIR, "cac", "a loss that counts the true class twice, scores that depend on the batch"}};
 
 const int published_remark_count = (int)(sizeof published_remarks / sizeof published_remarks[0]);
 

@@ -132,8 +132,8 @@ void recipes_help(FILE *out)
     fputs("Presets of osr train and osr protocol: --recipe NAME. What is given by flag,\n"
           "environment or --config goes before the preset's value, and that before the method's\n"
           "default; a run's config.ini has what held in the end.\n"
-          "A value counts for the data sets and methods behind it, the last one that fits; \"other\"\n"
-          "is every data set that no published figure is of.\n", out);
+          "A value counts for the data sets and methods behind it, the last one that fits;\n"
+          "\"other\" is every data set that no published figure is of.\n", out);
     for (int i = 0; i < recipe_count; i++) {
         const struct recipe *r = &recipe_table[i];
         fprintf(out, "\n%s - %s\n  from: %s\n", r->name, r->summary, r->source);

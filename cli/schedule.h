@@ -33,8 +33,8 @@ void schedule_plan(struct schedule *s, const struct options *o, uint64_t batches
  *   e <= W  m + e (t(W / T) - m) / W
  *   after   t(((e - 1) mod T) / T);  DIFAIR: lr ((1 - m) (1 + cos(pi u)) / 2 + m)
  *
- * sgvaze/osr_closed_set_all_you_need, utils/schedulers.py; qchristoffel/DIFAIR, utils/schedulers.py,
- * where m is an absolute rate in the warm-up and a share of lr afterwards. */
+ * utils/schedulers.py of sgvaze/osr_closed_set_all_you_need and of qchristoffel/DIFAIR, where m is
+ * an absolute rate in the warm-up and a share of lr afterwards. */
 double schedule_rate(const struct schedule *s, uint64_t step);
 
 /* The first step of the stage that a step belongs to. */

@@ -15,8 +15,8 @@
 enum { TEXT = 1 << 17 };
 
 #define IMAGES "--data glyphs:240,100 --size 16 --batch 32"
-#define GRID "protocol " IMAGES " --split neal --split-set mnist --methods ce,cac --trials 0-1 "       \
-             "--epochs 1"
+#define GRID                                                                                       \
+    "protocol " IMAGES " --split neal --split-set mnist --methods ce,cac --trials 0-1 --epochs 1"
 
 static char out[TEXT], err[TEXT], text[TEXT]; /* of the last command; of a file */
 static char command[4096];
@@ -218,8 +218,8 @@ static void write_digits(void)
     int count[2][10] = {{0}};
     if (!CHECK(data_open("glyphs:240,100", 3, 0, 0, &data, message, sizeof message) == EXIT_OK))
         return;
-    CHECK(shell("for i in 0 1 2 3 4 5 6 7 8 9; do mkdir -p digits-mnist/train/$i digits-mnist/test/$i; "
-                "done") == 0);
+    CHECK(shell("for i in 0 1 2 3 4 5 6 7 8 9; do mkdir -p digits-mnist/train/$i "
+                "digits-mnist/test/$i; done") == 0);
     const struct data_set *set = &data.train;
     const size_t image = (size_t)set->width * (size_t)set->height * (size_t)set->channels;
     for (size_t i = 0; i < set->count; i++) {
@@ -266,7 +266,7 @@ static void papers(void)
 /* A second stage with the same rate: without momentum nothing changes, with momentum it does. */
 static void stages(void)
 {
-    EXPECT(0, "train " IMAGES " --epochs 4 --second-stage 0.5 --select best --bootstrap 0 --out two");
+    EXPECT(0, "train " IMAGES " --epochs 4 --second-stage 0.5 --select best --out two");
     SAYS("second stage: learning rate 0.001");
     slurp("two/metrics.jsonl", text);
     says(text, "\"epoch\":2,\"step\":8,\"lr\":0.00999999978,", __LINE__);
@@ -290,7 +290,8 @@ static void settings(void)
     CHECK(figure("n_known") == 60.0 && figure("n_unknown") == 40.0);
     EXPECT(0, "eval six --json --bootstrap 0 --test-set balanced");
     CHECK(figure("n_known") == 40.0 && figure("n_unknown") == 40.0);
-    EXPECT(0, "train --recipe quick " IMAGES " --epochs 1 --mean 0.25 --std 0.5 --json --out quick");
+    EXPECT(0, "train --recipe quick " IMAGES " --epochs 1 --mean 0.25 --std 0.5 --out quick");
+    SAYS("recipe quick for other data");
     slurp("quick/config.ini", text);
     says(text, "schedule = cosine\n", __LINE__);
     says(text, "epochs = 1\n", __LINE__);
