@@ -15,6 +15,7 @@
 #include "signals.h"
 #include "train.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,12 +50,29 @@ static void default_path(const struct options *o, char *path, size_t size)
              strcmp(set, "other") == 0 ? data : set, families[option_choice(o, "split") + 1]);
 }
 
+/* Is there a run in the grid's directory? Until then its settings may change: a wrong path must not
+ * take the directory. */
+static int has_runs(const struct protocol *p)
+{
+    DIR *d = opendir(p->dir.path);
+    struct dirent *entry;
+    char path[1400];
+    int found = 0;
+    while (d != NULL && !found && (entry = readdir(d)) != NULL) {
+        snprintf(path, sizeof path, "%s/%s/config.ini", p->dir.path, entry->d_name);
+        found = entry->d_name[0] != '.' && access(path, F_OK) == 0;
+    }
+    if (d != NULL)
+        closedir(d);
+    return found;
+}
+
 /* grid.ini: written for a new grid, compared for one that goes on. */
 static int own_directory(struct protocol *p)
 {
     char path[1200], text[2048];
     run_file(&p->dir, "grid.ini", path, sizeof path);
-    if (access(path, F_OK) == 0) {
+    if (access(path, F_OK) == 0 && has_runs(p)) {
         const int code = options_compare(p->o, path, free_keys);
         if (code == EXIT_USAGE) {
             snprintf(text, sizeof text, "%s holds another grid: %s", p->dir.path, p->o->message);

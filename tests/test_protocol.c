@@ -186,6 +186,18 @@ static void another(void)
     SHOWS("1 of 1 cells done");
 }
 
+/* A grid of which nothing has run yet does not keep its directory from the right command. */
+static void mistaken(void)
+{
+    EXPECT(3, "protocol --data idx:nosuch --methods ce --epochs 1 --out typo");
+    SAYS("nosuch");
+    EXPECT(2, "protocol " IMAGES " --known 0,1 --split neal --methods ce --epochs 1 --out typo");
+    SAYS("--known and --split exclude each other");
+    EXPECT(0, "protocol " IMAGES " --known 0,1 --methods ce --seeds 1,4 --epochs 1 --out typo");
+    SHOWS("seeds 1, 4: 2 of 2 cells done");
+    CHECK(exists("typo/ce-seed4/figures.csv"));
+}
+
 static void diverged(void)
 {
     EXPECT(7, "protocol " IMAGES " --methods ce,cac --epochs 2 --lr 1000 --out wild");
@@ -311,8 +323,9 @@ int main(void)
         const char *name;
         void (*run)(void);
     } parts[] = {{"refusals", refusals}, {"stopped", stopped}, {"table", table},
-                 {"another", another}, {"diverged", diverged}, {"full_disk", full_disk},
-                 {"papers", papers}, {"stages", stages}, {"settings", settings}};
+                 {"another", another}, {"mistaken", mistaken}, {"diverged", diverged},
+                 {"full_disk", full_disk}, {"papers", papers}, {"stages", stages},
+                 {"settings", settings}};
     char work[] = "/tmp/osr-protocol-XXXXXX";
     if (getenv("OSR_PROGRAM") == NULL)
         return test_skip("OSR_PROGRAM does not name the program");

@@ -9,6 +9,7 @@
 #include "exit_codes.h"
 #include "grid.h"
 #include "options.h"
+#include "progress.h"
 #include "published.h"
 #include "recipes.h"
 #include "schedule.h"
@@ -246,6 +247,25 @@ static void stages(void)
 
 /* ---- grids ---- */
 
+/* The line of a cell of a grid, and how long the rest takes: half of an epoch in 10 s. */
+static void progress(void)
+{
+    struct progress p;
+    char text[256];
+    progress_start(&p, "epoch", 0, 2, 10);
+    p.step = 5;
+    progress_within("3/5 ce", 2, 0.0);
+    progress_text(&p, p.started + 10.0, text, sizeof text);
+    CHECK(strncmp(text, "3/5 ce  epoch 1/2  5/10", 23) == 0);
+    CHECK(strstr(text, "eta 0:30, grid 1:50") != NULL);
+    progress_within("3/5 ce", 2, 5.0);
+    progress_text(&p, p.started + 10.0, text, sizeof text);
+    CHECK(strstr(text, "eta 0:30, grid 0:40") != NULL);
+    progress_within(NULL, 0, 0.0);
+    progress_text(&p, p.started + 10.0, text, sizeof text);
+    CHECK(strncmp(text, "epoch 1/2", 9) == 0 && strstr(text, "grid") == NULL);
+}
+
 static void numbers(const char *text, int code, const char *wanted)
 {
     int64_t out[8];
@@ -364,6 +384,7 @@ int main(void)
     help();
     published_rates();
     stages();
+    progress();
     lists();
     moments();
     cells();
