@@ -178,7 +178,9 @@ static int eval(struct options *o, struct job *j)
     if (code != EXIT_OK)
         return code;
     code = results_compute(j->model, &j->data.test, j->unknown, &j->split,
-                           (int)option_int(o, "batch"), all ? NULL : row, 1, &j->origin, &r);
+                           (int)option_int(o, "batch"), all ? NULL : row, 1,
+                           option_choice(o, "test-set") == 1 ? option_int(o, "seed") : -1,
+                           &j->origin, &r);
     if (code == EXIT_OK)
         code = results_intervals(&r, (int)option_int(o, "bootstrap"),
                                  (uint64_t)option_int(o, "seed"));

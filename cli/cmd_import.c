@@ -143,26 +143,11 @@ static int read_classes(struct import *m)
 /* "0.5,0.4,0.3", one number a channel. */
 static int read_numbers(const struct options *o, const char *key, int channels, float *values)
 {
-    const char *at = option_text(o, key);
-    char number[64];
-    double v;
-    if (at == NULL) {
-        message_error("import needs --%s: the %s of the pixels in 0..1 that the weights were "
-                      "trained with, by channel", key, key);
-        return EXIT_USAGE;
-    }
-    for (int i = 0; i < channels; ++i) {
-        const size_t n = strcspn(at, ",");
-        snprintf(number, sizeof number, "%.*s", n < sizeof number ? (int)n : 0, at);
-        if (real_parse(number, &v) != 0 || at[n] != (i + 1 < channels ? ',' : '\0')) {
-            message_error("--%s: %d numbers by commas are needed, not \"%s\"", key, channels,
-                          option_text(o, key));
-            return EXIT_USAGE;
-        }
-        values[i] = (float)v;
-        at += n + 1;
-    }
-    return EXIT_OK;
+    if (option_set(o, key))
+        return channel_numbers(o, key, channels, values);
+    message_error("import needs --%s: the %s of the pixels in 0..1 that the weights were "
+                  "trained with, by channel", key, key);
+    return EXIT_USAGE;
 }
 
 static void take_real(const struct options *o, const char *key, float *value)

@@ -3,7 +3,8 @@
  * A run's directory holds config.ini (the effective settings), metrics.jsonl (a line an epoch),
  * last.safetensors (weights, optimiser, place in the epoch: resumable), model.safetensors (the
  * result: calibrated, with its threshold), eval.json, scores.csv and confusion.csv; with --analyse
- * also analysis.jsonl (Jacobian norms, AUROC and more every N steps), analysis.csv and analysis.svg. */
+ * also analysis.jsonl (Jacobian norms, AUROC and more every N steps), analysis.csv and
+ * analysis.svg. */
 #define _POSIX_C_SOURCE 200809L
 #include "analysis.h"
 #include "augment.h"
@@ -12,12 +13,18 @@
 #include "networks.h"
 #include "output.h"
 #include "progress.h"
+#include "recipes.h"
 #include "run_dir.h"
+#include "schedule.h"
 #include "signals.h"
+#include "train.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The lowest validation loss before any: above all, and finite as every value in a file is. */
+#define NOT_YET 1e30
 
 /* Where training is; all of it is in a checkpoint. */
 struct place {
@@ -28,6 +35,7 @@ struct place {
 
 struct train {
     struct options *o;
+    const struct train_caller *caller; /* NULL: osr train itself */
     struct run_dir run;
     int resumed;
     osr_ctx *ctx;
@@ -45,7 +53,7 @@ struct train {
     uint32_t *order, *picked; /* [train.count], of a batch: in the data set */
     int batch;
     struct place at;
-    osr_schedule schedule;
+    struct schedule schedule;
     osr_optimiser_desc optimiser;
     int save_failed; /* exit code of the last checkpoint that could not be written */
     struct analysed analysed; /* of --analyse */
@@ -83,7 +91,9 @@ static void preset_method(struct options *o, const osr_method_row *m,
     option_preset(o, "schedule", schedules[r->schedule]);
     option_preset_int(o, "warmup-steps", r->warmup);
     option_preset_int(o, "restarts", 0);
-    option_preset_real(o, "lr-min", 0.0);
+    option_preset_real(o, "lr-min", option_choice(o, "schedule") < SCHEDULE_VAZE
+                                        ? 0.0 : 0.001 * option_real(o, "lr"));
+    option_preset_real(o, "second-lr", 0.1 * option_real(o, "lr"));
     option_preset_real(o, "lr-factor", 0.1);
     option_preset_int(o, "lr-period", 30);
     preset_float(o, "dropout", network->residual ? 0.0f : v->dropout);
@@ -124,6 +134,16 @@ static int choose_method(struct train *t)
     return network_variant(t->o, t->network, t->method, 1, 32, &v); /* sizes come with the data */
 }
 
+/* --epochs and --iterations both, where one does not go before the other. */
+static int check_length(const struct options *o)
+{
+    const enum option_source a = option_source(o, "epochs"), b = option_source(o, "iterations");
+    if (option_int(o, "iterations") == 0 || a != b || a <= SOURCE_FILE)
+        return EXIT_OK;
+    message_error("--epochs and --iterations exclude each other");
+    return EXIT_USAGE;
+}
+
 /* Is the score one of those that the method's models can be read with? */
 static int check_score(const struct train *t)
 {
@@ -136,6 +156,28 @@ static int check_score(const struct train *t)
         message_error("score %s needs %s, which method %s does not give", name, lacks,
                       t->method->name);
     return row == NULL || lacks != NULL ? EXIT_USAGE : EXIT_OK;
+}
+
+static int choose_augmentation(struct train *t)
+{
+    char message[512];
+    const int code =
+        augment_parse(option_text(t->o, "augment"), &t->augment, message, sizeof message);
+    return code == EXIT_OK ? code : complain(message, code);
+}
+
+/* All that needs no data. */
+static int settle(struct train *t)
+{
+    int code = recipe_apply(t->o);
+    if (code != EXIT_OK)
+        return complain(t->o->message, code);
+    code = check_length(t->o);
+    if (code == EXIT_OK)
+        code = choose_method(t);
+    if (code == EXIT_OK)
+        code = check_score(t);
+    return code == EXIT_OK ? choose_augmentation(t) : code;
 }
 
 static osr_method_numbers numbers_of(const struct train *t)
@@ -233,14 +275,6 @@ static int open_data(struct train *t)
     return EXIT_OK;
 }
 
-static int choose_augmentation(struct train *t)
-{
-    char message[512];
-    const int code =
-        augment_parse(option_text(t->o, "augment"), &t->augment, message, sizeof message);
-    return code == EXIT_OK ? code : complain(message, code);
-}
-
 /* The training set to the device. */
 static int place_images(struct train *t)
 {
@@ -258,6 +292,26 @@ static int place_images(struct train *t)
 
 /* ---- model ---- */
 
+/* --mean and --std, or those of the training images. */
+static int normalisation(const struct train *t, int channels, float *mean, float *std)
+{
+    double own_mean[3], own_std[3];
+    int code = EXIT_OK;
+    data_moments(&t->data.train, t->train.index, t->train.count, channels, own_mean, own_std);
+    for (int c = 0; c < channels; ++c) {
+        mean[c] = (float)own_mean[c];
+        std[c] = (float)(own_std[c] > 0.01 ? own_std[c] : 0.01);
+    }
+    if (option_set(t->o, "mean"))
+        code = channel_numbers(t->o, "mean", channels, mean);
+    if (code == EXIT_OK && option_set(t->o, "std"))
+        code = channel_numbers(t->o, "std", channels, std);
+    for (int c = 0; c < channels && code == EXIT_OK; ++c)
+        if (!(std[c] > 0.0f))
+            code = complain("--std: what pixels are divided by has to be above 0", EXIT_USAGE);
+    return code;
+}
+
 static int make_model(struct train *t)
 {
     const struct options *o = t->o;
@@ -265,7 +319,6 @@ static int make_model(struct train *t)
     osr_layer layers[OSR_NETWORK_LAYERS];
     osr_vgg32_desc v;
     osr_model_desc d = {0};
-    double mean[3], std[3];
     d.method = t->method;
     d.numbers = numbers_of(t);
     d.classes = t->split.known_count;
@@ -274,9 +327,8 @@ static int make_model(struct train *t)
     for (int k = 0; k < d.classes && k < 4096; ++k)
         names[k] = t->data.train.class_names[t->split.known[k]];
     d.class_names = names;
-    const int code = network_variant(o, t->network, t->method,
-                                     osr_method_width(t->method, &d.numbers, d.classes), d.height,
-                                     &v);
+    int code = network_variant(o, t->network, t->method,
+                               osr_method_width(t->method, &d.numbers, d.classes), d.height, &v);
     if (code != EXIT_OK)
         return code;
     v.dropout = (float)option_real(o, "dropout");
@@ -286,11 +338,9 @@ static int make_model(struct train *t)
     d.layers = layers;
     d.net_name = t->network->name;
     d.score = option_text(o, "score");
-    data_moments(&t->data.train, t->train.index, t->train.count, d.channels, mean, std);
-    for (int c = 0; c < d.channels; ++c) {
-        d.mean[c] = (float)mean[c];
-        d.std[c] = (float)(std[c] > 0.01 ? std[c] : 0.01);
-    }
+    code = normalisation(t, d.channels, d.mean, d.std);
+    if (code != EXIT_OK)
+        return code;
     return osr_model_create(t->ctx, &d, &t->model) == OSR_OK ? EXIT_OK : session_fail(t->ctx);
 }
 
@@ -412,19 +462,7 @@ static uint64_t batches_of(const struct train *t)
 static void plan_steps(struct train *t)
 {
     const struct options *o = t->o;
-    const uint64_t all = batches_of(t) * (uint64_t)option_int(o, "epochs");
-    osr_schedule *s = &t->schedule;
-    s->kind = (osr_schedule_kind)option_choice(o, "schedule");
-    s->lr = (float)option_real(o, "lr");
-    s->lr_min = (float)option_real(o, "lr-min");
-    s->gamma = (float)option_real(o, "lr-factor");
-    s->warmup = (uint32_t)option_int(o, "warmup-steps");
-    s->total = (uint32_t)all;
-    if (s->kind == OSR_STEP)
-        s->period = (uint32_t)(batches_of(t) * (uint64_t)option_int(o, "lr-period"));
-    else if (s->kind == OSR_COSINE && all > s->warmup)
-        s->period = (uint32_t)((all - s->warmup + (uint64_t)option_int(o, "restarts"))
-                               / ((uint64_t)option_int(o, "restarts") + 1));
+    schedule_plan(&t->schedule, o, batches_of(t));
     t->optimiser.kind = (osr_optimiser_kind)option_choice(o, "optimiser");
     t->optimiser.momentum = (float)option_real(o, "momentum");
     t->optimiser.weight_decay = (float)option_real(o, "weight-decay");
@@ -453,8 +491,8 @@ static int train_batch(struct train *t)
         t->picked[i] = t->train.index[at];
         t->feed.labels[i] = t->train.label[at];
     }
-    t->optimiser.lr = osr_schedule_lr(&t->schedule, (uint32_t)t->at.step);
-    t->optimiser.step = (uint32_t)t->at.step + 1;
+    t->optimiser.lr = (float)schedule_rate(&t->schedule, t->at.step);
+    t->optimiser.step = (uint32_t)(t->at.step - schedule_stage(&t->schedule, t->at.step)) + 1;
     osr_ctx_set_step(t->ctx, (uint32_t)t->at.step);
     images = osr_augment(t->ctx, t->images, t->picked, n, &t->augment);
     if (osr_model_train_on(t->model, images, t->feed.labels, &t->optimiser, &loss, &correct)
@@ -520,10 +558,37 @@ static int stop(struct train *t)
     t->save_failed = EXIT_OK;
     const int code = save_checkpoint(t);
     if (code == EXIT_OK && t->save_failed == EXIT_OK)
-        message_note("stopped at epoch %llu, batch %llu; go on with: osr train --resume %s",
-                     (unsigned long long)t->at.epoch + 1, (unsigned long long)t->at.batch,
-                     t->run.path);
+        message_note("stopped at epoch %llu, batch %llu%s%s", (unsigned long long)t->at.epoch + 1,
+                     (unsigned long long)t->at.batch,
+                     t->caller == NULL ? "; go on with: osr train --resume " : "",
+                     t->caller == NULL ? t->run.path : "");
     return code != EXIT_OK ? code : signals_pending();
+}
+
+/* The model of best.safetensors in place of the present one, its moments at zero. */
+static int take_best(struct train *t)
+{
+    struct origin origin;
+    char path[1200];
+    osr_model_destroy(t->model);
+    t->model = NULL;
+    const int code = session_model(
+        t->ctx, run_file(&t->run, "best.safetensors", path, sizeof path), &t->model, &origin);
+    t->feed.model = t->model;
+    return code;
+}
+
+/* The second stage goes on from the best weights, and looks for the best ones anew. */
+static int start_second_stage(struct train *t)
+{
+    int code = EXIT_OK;
+    if (option_choice(t->o, "select") == 0 || t->validation.count == 0)
+        code = save_best(t, 0.0);
+    if (code == EXIT_OK)
+        code = take_best(t);
+    t->at.best = NOT_YET;
+    message_note("second stage: learning rate %g", t->schedule.second_lr);
+    return code;
 }
 
 static int end_epoch(struct train *t, struct progress *p)
@@ -543,6 +608,8 @@ static int end_epoch(struct train *t, struct progress *p)
     t->at.epoch++;
     t->at.batch = 0;
     t->at.loss = t->at.correct = t->at.images = 0.0;
+    if (code == EXIT_OK && t->schedule.second > 0 && t->at.epoch == t->schedule.second)
+        code = start_second_stage(t);
     return code == EXIT_OK ? save_checkpoint(t) : code;
 }
 
@@ -620,10 +687,11 @@ static int analyse_end(struct train *t)
 
 static int run_epochs(struct train *t)
 {
-    const uint64_t epochs = (uint64_t)option_int(t->o, "epochs"), batches = batches_of(t);
+    const uint64_t epochs = t->schedule.epochs;
     struct progress p;
-    progress_start(&p, "epoch", (int)t->at.epoch, (int)epochs, (long)batches);
+    progress_start(&p, "epoch", (int)t->at.epoch, (int)epochs, (long)batches_of(t));
     while (t->at.epoch < epochs) {
+        const uint64_t batches = schedule_batches(&t->schedule, t->at.epoch);
         epoch_permutation((uint64_t)t->origin.seed, t->at.epoch, (uint32_t)t->train.count,
                           t->order);
         while (t->at.batch < batches) {
@@ -682,7 +750,8 @@ static int evaluate(struct train *t)
     struct results r;
     const struct data_set *test = &t->data.test, *other = t->other.count > 0 ? &t->other : test;
     int code =
-        results_compute(t->model, test, other, &t->split, t->batch, NULL, 0, &t->origin, &r);
+        results_compute(t->model, test, other, &t->split, t->batch, NULL, 0,
+                        option_choice(t->o, "test-set") == 1 ? t->origin.seed : -1, &t->origin, &r);
     if (code == EXIT_OK)
         code = results_intervals(&r, (int)option_int(t->o, "bootstrap"), (uint64_t)t->origin.seed);
     if (code == EXIT_OK)
@@ -691,7 +760,9 @@ static int evaluate(struct train *t)
         code = write_text(t, "scores.csv", results_csv(&r));
     if (code == EXIT_OK && r.confusion.unknown > 0)
         code = write_text(t, "confusion.csv", confusion_csv(&r.confusion));
-    if (code == EXIT_OK && option_flag(t->o, "json")) {
+    if (code == EXIT_OK && t->caller != NULL) {
+        code = t->caller->results(t->caller->user, &r);
+    } else if (code == EXIT_OK && option_flag(t->o, "json")) {
         char *text = results_json(&r, 1);
         if (text != NULL)
             printf("%s\n", text);
@@ -708,14 +779,8 @@ static int finish(struct train *t)
 {
     char path[1200];
     int code = EXIT_OK;
-    if (option_choice(t->o, "select") == 1 && t->validation.count > 0) {
-        struct origin origin;
-        osr_model_destroy(t->model);
-        t->model = NULL;
-        code = session_model(t->ctx, run_file(&t->run, "best.safetensors", path, sizeof path),
-                             &t->model, &origin);
-        t->feed.model = t->model;
-    }
+    if (option_choice(t->o, "select") == 1 && t->validation.count > 0)
+        code = take_best(t);
     if (code == EXIT_OK)
         code = calibrate(t);
     if (code == EXIT_OK)
@@ -752,7 +817,7 @@ static int start_new(struct train *t)
     code = run_create(&t->run, option_text(t->o, "out"), t->origin.data, t->method->name);
     if (code != EXIT_OK)
         return complain(t->run.message, code);
-    t->at.best = 1e30; /* above any loss, and finite as every value in a file is */
+    t->at.best = NOT_YET;
     code = save_checkpoint(t); /* config.ini makes it a run, so that comes last */
     return code == EXIT_OK ? write_config(t) : code;
 }
@@ -761,11 +826,10 @@ static int train(struct train *t)
 {
     int code = open_run(t);
     if (code == EXIT_OK)
-        code = choose_method(t);
-    if (code == EXIT_OK)
-        code = check_score(t);
-    if (code == EXIT_OK)
-        code = choose_augmentation(t);
+        code = settle(t);
+    if (code == EXIT_OK && option_text(t->o, "recipe") != NULL)
+        message_note("recipe %s for %s data (osr help recipes); config.ini has every value",
+                     option_text(t->o, "recipe"), recipe_set(t->o));
     /* before a folder is read at that size, as eval does */
     option_preset_int(t->o, "size",
                       strncmp(option_text(t->o, "data"), "tinyimagenet:", 13) == 0 ? 64 : 32);
@@ -793,15 +857,17 @@ static int train(struct train *t)
         code = finish(t);
     if (code == EXIT_DATA && osr_ctx_status(t->ctx) == OSR_NAN)
         code = diverged(t);
+    if (code == EXIT_DEVICE && signals_pending() != 0) /* PoCL's compiler gives up on a signal */
+        code = signals_pending();
     return code == EXIT_OK ? t->save_failed : code;
 }
 
-int cmd_train(struct options *o)
+int train_run(struct options *o, const struct train_caller *caller)
 {
     struct train t = {0};
     t.o = o;
+    t.caller = caller;
     t.run.lock = -1;
-    signals_install();
     const int code = train(&t);
     status_line_end();
     feed_end(&t.feed);
@@ -820,4 +886,17 @@ int cmd_train(struct options *o)
     data_set_free(&t.other);
     data_close(&t.data);
     return code;
+}
+
+int train_check(struct options *o)
+{
+    struct train t = {0};
+    t.o = o;
+    return settle(&t);
+}
+
+int cmd_train(struct options *o)
+{
+    signals_install();
+    return train_run(o, NULL);
 }

@@ -389,7 +389,7 @@ static unsigned wanted_rows(const osr_model *model, const osr_score_row *row, in
 
 int results_compute(osr_model *model, const struct data_set *test, const struct data_set *other,
                     const struct class_split *split, int batch, const osr_score_row *row, int slow,
-                    const struct origin *origin, struct results *r)
+                    int64_t balance, const struct origin *origin, struct results *r)
 {
     const osr_score_row *rows[RESULT_MOST];
     struct outputs known = {0}, unknown = {0};
@@ -405,6 +405,10 @@ int results_compute(osr_model *model, const struct data_set *test, const struct 
     int code = subset_known(test, split, &r->known_images, message, sizeof message);
     if (code == EXIT_OK)
         code = subset_unknown(other, split, &r->unknown_images, message, sizeof message);
+    r->balanced = balance >= 0;
+    if (code == EXIT_OK && r->balanced)
+        code = subset_balance(&r->known_images, &r->unknown_images, (uint64_t)balance, message,
+                              sizeof message);
     if (code != EXIT_OK) {
         message_error("%s", message);
         return code;
@@ -540,6 +544,7 @@ static void result_json(struct json *j, const struct results *r, const struct re
     json_real(j, "openness", x->unknown > 0 ? m->openness : NAN);
     json_integer(j, "n_known", (int64_t)x->known);
     json_integer(j, "n_unknown", (int64_t)x->unknown);
+    json_text(j, "test_set", r->balanced ? "balanced" : "full");
     json_text(j, "score", x->row->name);
     json_text(j, "method", d->method->name);
     json_text(j, "net", d->net_name);
@@ -587,9 +592,9 @@ int results_table(const struct results *r)
     struct table t;
     char data[ORIGIN_TEXT];
     const osr_model_desc *d = osr_model_get_desc(r->model);
-    printf("%s on %s, %s: %zu known and %zu unknown test images, seed %ld\n%s\n", d->method->name,
-           origin_data(&r->origin, data), r->origin.split, r->row[0].known, r->row[0].unknown,
-           r->origin.seed, r->device);
+    printf("%s on %s, %s: %zu known and %zu unknown test images%s, seed %ld\n%s\n",
+           d->method->name, origin_data(&r->origin, data), r->origin.split, r->row[0].known,
+           r->row[0].unknown, r->balanced ? " (balanced)" : "", r->origin.seed, r->device);
     table_start(&t, 10);
     for (int i = 0; i < 10; ++i)
         table_cell(&t, "%s", heads[i]);

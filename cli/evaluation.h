@@ -79,6 +79,7 @@ struct results {
     char device[512];
     int resamples; /* of the intervals; 0: there are none but the AUROC's */
     uint64_t seed;
+    int balanced; /* as many known as unknown images, drawn */
     const struct data_set *other; /* the images of unknown classes */
     struct confusion confusion;   /* of the model's own score; 0 classes where it is not in row */
     /* for scores.csv */
@@ -89,10 +90,11 @@ struct results {
 
 /* Scores the images of the known classes of `test` and of the unknown ones of `other` (which may
  * be the same set, and has to outlive r) under `row`, or under every score that the model has
- * (NULL), those that take several passes an image only with `slow`. */
+ * (NULL), those that take several passes an image only with `slow`. balance: the seed by which the
+ * larger of both sets is cut to the size of the smaller, -1: both as they are. */
 int results_compute(osr_model *model, const struct data_set *test, const struct data_set *other,
                     const struct class_split *split, int batch, const osr_score_row *row, int slow,
-                    const struct origin *origin, struct results *r);
+                    int64_t balance, const struct origin *origin, struct results *r);
 void results_free(struct results *r);
 
 /* The intervals, from so many resamples (0: none but the AUROC's). An exit code. */

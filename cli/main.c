@@ -2,13 +2,14 @@
 #include "exit_codes.h"
 #include "options.h"
 #include "output.h"
+#include "recipes.h"
 #include "session.h"
 
 #include <stdio.h>
 
 static command_function *const functions[COMMAND_COUNT] = {
-    cmd_devices, cmd_selftest, cmd_train,    cmd_eval,  cmd_calibrate,
-    cmd_predict, cmd_jacobian, cmd_represent, cmd_bench, cmd_inspect, cmd_import,
+    cmd_devices, cmd_selftest,  cmd_train, cmd_protocol, cmd_eval,   cmd_calibrate, cmd_predict,
+    cmd_jacobian, cmd_represent, cmd_bench, cmd_inspect,  cmd_import,
 };
 
 int main(int argc, char **argv)
@@ -22,6 +23,8 @@ int main(int argc, char **argv)
         options_help(stdout);
     } else if (o.action == ACTION_COMMAND_HELP) {
         options_command_help(stdout, o.command);
+    } else if (o.action == ACTION_RECIPE_HELP) {
+        recipes_help(stdout);
     } else if (o.action == ACTION_VERSION) {
         printf("osr %s\n", osr_version());
     } else {

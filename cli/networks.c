@@ -3,6 +3,9 @@
 #include "exit_codes.h"
 #include "output.h"
 
+#include <stdio.h>
+#include <string.h>
+
 static void unknown_name(const char *what, const char *name, const char *const *names, int count)
 {
     const char *near = nearest_name(name, names, (size_t)count);
@@ -56,5 +59,24 @@ int network_variant(const struct options *o, const osr_network_row *network,
         v->head = option_choice(o, "head") == 0 ? OSR_VGG32_FLATTEN : OSR_VGG32_GAP;
     if (option_set(o, "head-bias"))
         v->no_bias = option_choice(o, "head-bias") == 1;
+    return EXIT_OK;
+}
+
+int channel_numbers(const struct options *o, const char *key, int channels, float *values)
+{
+    const char *at = option_text(o, key);
+    char number[64];
+    double v;
+    for (int i = 0; i < channels; ++i) {
+        const size_t n = strcspn(at, ",");
+        snprintf(number, sizeof number, "%.*s", n < sizeof number ? (int)n : 0, at);
+        if (real_parse(number, &v) != 0 || at[n] != (i + 1 < channels ? ',' : '\0')) {
+            message_error("--%s: %d numbers by commas are needed, not \"%s\"", key, channels,
+                          option_text(o, key));
+            return EXIT_USAGE;
+        }
+        values[i] = (float)v;
+        at += n + 1;
+    }
     return EXIT_OK;
 }

@@ -1,5 +1,5 @@
 /* networks.h - the network that the options ask for: --network, --head, --head-bias, and what a
- * command adds to them. */
+ * command adds to them; --mean and --std. */
 #ifndef CLI_NETWORKS_H
 #define CLI_NETWORKS_H
 
@@ -16,5 +16,8 @@ const osr_method_row *method_choose(const struct options *o);
  * rows; --head and --head-bias applied. Prints the error. An exit code. */
 int network_variant(const struct options *o, const osr_network_row *network,
                     const osr_method_row *method, int out, int side, osr_vgg32_desc *variant);
+
+/* The numbers by commas of an option, one a channel. Prints the error. An exit code. */
+int channel_numbers(const struct options *o, const char *key, int channels, float *values);
 
 #endif

@@ -141,7 +141,12 @@ int option_set(const struct options *o, const char *key)
 
 int option_given(const struct options *o, const char *key)
 {
-    return value_of(o, key)->source > SOURCE_DEFAULT;
+    return value_of(o, key)->source > SOURCE_RECIPE;
+}
+
+int option_exists(const struct options *o, const char *key)
+{
+    return find_row(o->command, key) >= 0;
 }
 
 enum option_source option_source(const struct options *o, const char *key)
@@ -255,6 +260,11 @@ int option_preset(struct options *o, const char *key, const char *text)
     if (v->source > SOURCE_DEFAULT)
         return EXIT_OK;
     return store(o, (int)(v - o->values), text, SOURCE_DEFAULT, "");
+}
+
+int option_assign(struct options *o, const char *key, const char *text, enum option_source source)
+{
+    return store(o, (int)(value_of(o, key) - o->values), text, source, "");
 }
 
 int option_preset_real(struct options *o, const char *key, double value)
@@ -378,28 +388,94 @@ int options_read_file(struct options *o, const char *path)
     return s.code;
 }
 
+int options_copy(const struct options *from, enum command_id command, struct options *out)
+{
+    memset(out, 0, sizeof *out);
+    out->command = command;
+    out->values = calloc((size_t)option_count, sizeof *out->values);
+    if (!out->values)
+        return fail(out, EXIT_MEMORY, "out of memory");
+    const int code = read_defaults(out);
+    for (int i = 0; code == EXIT_OK && i < option_count; i++) {
+        const unsigned both = 1u << from->command | 1u << command;
+        if ((option_table[i].commands & both) != both || !from->values[i].text)
+            continue;
+        if (store(out, i, from->values[i].text, from->values[i].source, ""))
+            return EXIT_MEMORY;
+    }
+    return code;
+}
+
+/* The values of a file, in a set of their own. */
+static int read_own(struct options *o, const char *path, int defaults, struct options *own)
+{
+    int code = EXIT_OK;
+    memset(own, 0, sizeof *own);
+    own->command = o->command;
+    own->values = calloc((size_t)option_count, sizeof *own->values);
+    if (!own->values)
+        return fail(o, EXIT_MEMORY, "out of memory");
+    if (defaults)
+        code = read_defaults(own);
+    if (code == EXIT_OK)
+        code = options_read_file(own, path);
+    return code == EXIT_OK ? code : fail(o, code, "%s", own->message);
+}
+
+static int is_among(const char *key, const char *const *keys)
+{
+    while (*keys && strcmp(*keys, key) != 0)
+        keys++;
+    return *keys != NULL;
+}
+
+/* Text of a value that was given, else NULL. */
+static const char *given_text(const struct options *o, int row)
+{
+    return o->values[row].source > SOURCE_RECIPE ? o->values[row].text : NULL;
+}
+
+/* Do two values of a row mean the same? */
+static int same_value(int row, const struct option_value *a, const struct option_value *b)
+{
+    if (option_table[row].type == OPTION_TEXT)
+        return strcmp(a->text, b->text) == 0;
+    return a->integer == b->integer && !(a->real < b->real) && !(a->real > b->real);
+}
+
+int options_compare(struct options *o, const char *path, const char *const *except)
+{
+    struct options own;
+    char list[384] = "";
+    int code = read_own(o, path, 0, &own);
+    for (int i = 0; code == EXIT_OK && i < option_count; i++) {
+        const struct option_row *row = &option_table[i];
+        if (!(row->commands >> o->command & 1) || (row->traits & OPTION_TRANSIENT)
+            || is_among(row->key, except))
+            continue;
+        const char *there = given_text(&own, i), *here = given_text(o, i);
+        const size_t used = strlen(list);
+        if (there && here ? same_value(i, &own.values[i], &o->values[i]) : there == here)
+            continue;
+        snprintf(list + used, sizeof list - used, "%s%s (%.80s there, %.80s here)",
+                 used ? ", " : "", row->key, there ? there : "unset", here ? here : "unset");
+    }
+    options_free(&own);
+    return code == EXIT_OK && *list ? fail(o, EXIT_USAGE, "%s", list) : code;
+}
+
 /* The run's own values, read into a second set, are compared with those asked for. */
 int options_resume(struct options *o, const char *path)
 {
-    struct options own = {0};
+    struct options own;
     char keys[256] = "";
-    int code = EXIT_MEMORY;
-    own.command = o->command;
-    own.values = calloc((size_t)option_count, sizeof *own.values);
-    if (own.values)
-        code = read_defaults(&own);
-    if (code == EXIT_OK)
-        code = options_read_file(&own, path);
-    if (code)
-        fail(o, code, "%s", own.values ? own.message : "out of memory");
+    int code = read_own(o, path, 1, &own);
     for (int i = 0; code == EXIT_OK && i < option_count; i++) {
         const struct option_value *asked = &o->values[i], *was = &own.values[i];
         size_t used = strlen(keys);
         if (!(option_table[i].traits & OPTION_FIXED) || asked->source <= SOURCE_DEFAULT)
             continue;
-        if (!was->text || asked->integer != was->integer || asked->real < was->real ||
-            asked->real > was->real ||
-            (option_table[i].type == OPTION_TEXT && strcmp(asked->text, was->text) != 0))
+        if (!was->text || !same_value(i, asked, was))
             snprintf(keys + used, sizeof keys - used, " --%s", option_table[i].key);
     }
     options_free(&own);
@@ -498,6 +574,10 @@ static int read_first_word(struct options *o, int argc, char **argv)
         if (argc < 3)
             return EXIT_OK;
         o->action = ACTION_COMMAND_HELP;
+        if (strcmp(argv[2], "recipes") == 0 || strcmp(argv[2], "recipe") == 0) {
+            o->action = ACTION_RECIPE_HELP;
+            return EXIT_OK;
+        }
         return find_command(o, argv[2]);
     }
     o->action = ACTION_RUN;
@@ -609,7 +689,7 @@ static void put_value(struct text_buffer *b, const char *value)
     put(b, "\n", 1);
 }
 
-char *options_write(struct options *o, const char *comment)
+static char *write_from(struct options *o, enum option_source lowest, const char *comment)
 {
     struct text_buffer b = {0};
     while (comment && *comment) {
@@ -623,7 +703,7 @@ char *options_write(struct options *o, const char *comment)
     for (int i = 0; i < option_count; i++) {
         const struct option_row *row = &option_table[i];
         const struct option_value *v = &o->values[i];
-        if (v->source == SOURCE_UNSET || (row->traits & OPTION_TRANSIENT))
+        if (v->source < lowest || (row->traits & OPTION_TRANSIENT))
             continue;
         if (!ini_keeps(v->text)) {
             fail(o, EXIT_USAGE, "--%s '%.80s' cannot be kept in config.ini", row->key, v->text);
@@ -639,6 +719,16 @@ char *options_write(struct options *o, const char *comment)
     fail(o, EXIT_MEMORY, "out of memory");
     free(b.text);
     return NULL;
+}
+
+char *options_write(struct options *o, const char *comment)
+{
+    return write_from(o, SOURCE_DEFAULT, comment);
+}
+
+char *options_write_given(struct options *o, const char *comment)
+{
+    return write_from(o, SOURCE_RECIPE + 1, comment);
 }
 
 /* ---- help ---- */
@@ -723,5 +813,6 @@ void options_help(FILE *out)
         fprintf(out, "  %-10s %s\n", command_table[i].name, command_table[i].summary);
     fputs("\nStatus: 0 ok, 1 internal error, 2 usage, 3 bad data, 4 no device, 5 memory, 6 I/O,\n"
           "7 diverged, 8 required figure not reached, 130 or 143 interrupted.\n"
-          "First steps: osr devices, then osr train (drawn glyphs, no files needed).\n", out);
+          "First steps: osr devices, then osr train (drawn glyphs, no files needed).\n"
+          "osr help recipes prints the presets of --recipe and where they are from.\n", out);
 }

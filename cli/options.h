@@ -1,8 +1,9 @@
 /* options.h - the commands and options of the program, from one table.
  *
  * A value comes from, highest first: the command line (--key value, --key=value, --flag), the
- * environment (OSR_KEY, '-' written '_'), an INI file (--config), the default of the table. An
- * option without any of these is unset; option_given and option_source tell. */
+ * environment (OSR_KEY, '-' written '_'), an INI file (--config), a preset by name (--recipe), the
+ * default of the table. An option without any of these is unset; option_given and option_source
+ * tell. */
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
@@ -11,10 +12,9 @@
 #include <stdio.h>
 
 enum command_id {
-    COMMAND_DEVICES, COMMAND_SELFTEST, COMMAND_TRAIN, COMMAND_EVAL, COMMAND_CALIBRATE,
-    COMMAND_PREDICT, COMMAND_JACOBIAN, COMMAND_REPRESENT, COMMAND_BENCH, COMMAND_INSPECT,
-    COMMAND_IMPORT,
-    COMMAND_COUNT
+    COMMAND_DEVICES, COMMAND_SELFTEST, COMMAND_TRAIN, COMMAND_PROTOCOL, COMMAND_EVAL,
+    COMMAND_CALIBRATE, COMMAND_PREDICT, COMMAND_JACOBIAN, COMMAND_REPRESENT, COMMAND_BENCH,
+    COMMAND_INSPECT, COMMAND_IMPORT, COMMAND_COUNT
 };
 
 struct command_row {
@@ -42,9 +42,13 @@ struct option_row {
     const char *help;
 };
 
-enum option_source { SOURCE_UNSET, SOURCE_DEFAULT, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG };
+enum option_source {
+    SOURCE_UNSET, SOURCE_DEFAULT, SOURCE_RECIPE, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG
+};
 
-enum option_action { ACTION_RUN, ACTION_HELP, ACTION_COMMAND_HELP, ACTION_VERSION };
+enum option_action {
+    ACTION_RUN, ACTION_HELP, ACTION_COMMAND_HELP, ACTION_RECIPE_HELP, ACTION_VERSION
+};
 
 struct option_value {
     char *text;
@@ -82,6 +86,16 @@ int option_set(const struct options *o, const char *key);    /* has a value, if 
 int option_given(const struct options *o, const char *key);  /* by flag, environment or file */
 enum option_source option_source(const struct options *o, const char *key);
 
+/* Gives a value as if it came from source; a higher source keeps its own. As option_preset where
+ * the value is not good. */
+int option_assign(struct options *o, const char *key, const char *text, enum option_source source);
+
+/* Does the command have this option? */
+int option_exists(const struct options *o, const char *key);
+
+/* The values and sources of all options that `command` has, too. options_free in any case. */
+int options_copy(const struct options *from, enum command_id command, struct options *out);
+
 /* Fills in a default that depends on other options (a method's learning rate). No effect on an
  * option that was given. Same checks and message as for the user's values. */
 int option_preset(struct options *o, const char *key, const char *text);
@@ -93,6 +107,9 @@ int option_preset_int(struct options *o, const char *key, int64_t value);
  * with message when memory ends or a value cannot be kept in an INI file (" ;", line breaks). */
 char *options_write(struct options *o, const char *comment);
 
+/* The same of the options that were given, without defaults and presets. */
+char *options_write_given(struct options *o, const char *comment);
+
 /* Reads INI text of a file as SOURCE_FILE. Keys of other commands are skipped, unknown ones are
  * errors. Exit code. */
 int options_read_file(struct options *o, const char *path);
@@ -100,6 +117,11 @@ int options_read_file(struct options *o, const char *path);
 /* As options_read_file, for the config.ini of a run that is resumed: EXIT_USAGE, naming the keys,
  * when a flag or the environment asks for another value of a fixed option. */
 int options_resume(struct options *o, const char *path);
+
+/* For a file of options_write_given: EXIT_USAGE with what differs, "epochs (5 there, 3 here)", in
+ * message, when other values were given then, those of the keys in `except` (NULL at its end) left
+ * aside. */
+int options_compare(struct options *o, const char *path, const char *const *except);
 
 void options_help(FILE *out);                              /* osr --help */
 void options_command_help(FILE *out, enum command_id id);  /* osr help COMMAND */

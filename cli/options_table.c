@@ -4,7 +4,9 @@
 
 #define DEVICES (1u << COMMAND_DEVICES)
 #define SELFTEST (1u << COMMAND_SELFTEST)
-#define TRAIN (1u << COMMAND_TRAIN)
+#define TRAIN_ONLY (1u << COMMAND_TRAIN)
+#define PROTOCOL (1u << COMMAND_PROTOCOL)
+#define TRAIN (TRAIN_ONLY | PROTOCOL) /* what a cell of a grid takes from the grid */
 #define EVAL (1u << COMMAND_EVAL)
 #define CALIBRATE (1u << COMMAND_CALIBRATE)
 #define PREDICT (1u << COMMAND_PREDICT)
@@ -21,6 +23,8 @@ const struct command_row command_table[COMMAND_COUNT] = {
     {"devices", "", 0, 0, "list the OpenCL devices and what speaks against using them"},
     {"selftest", "", 0, 0, "compare every operation of a device with a reference"},
     {"train", "", 0, 0, "train a model on the known classes and evaluate it"},
+    {"protocol", "", 0, 0,
+     "train methods on the trials of a protocol; a table of means beside published figures"},
     {"eval", "RUN|MODEL", 1, 1, "measure how known and unknown images are told apart"},
     {"calibrate", "MODEL", 1, 1, "choose the threshold of a model from images of known classes"},
     {"predict", "MODEL IMAGE|DIR...", 2, 1 << 20, "class or \"unknown\" for each image"},
@@ -39,6 +43,15 @@ const struct command_row command_table[COMMAND_COUNT] = {
 #define AUGMENT_HELP(id, name, form, help) "; " form " (" help ")"
 
 const struct option_row option_table[] = {
+    /* grid */
+    {"methods", 0, OPTION_TEXT, NULL, NULL, NULL, PROTOCOL, 0,
+     "training methods by commas, as --method of osr train has them: ce,cac"},
+    {"trials", 0, OPTION_TEXT, "0-4", NULL, NULL, PROTOCOL, 0, "trials of --split: 0-4 or 0,3"},
+    {"seeds", 0, OPTION_TEXT, NULL, NULL, NULL, PROTOCOL, 0,
+     "seeds of every trial, as 0-2; unset: that of --seed"},
+    {"recipe", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
+     "preset of a paper, weaker than all that is given: cac, vaze, difair, movr, movr-resnet18, "
+     "arpl or quick; osr help recipes prints their values"},
     /* data */
     {"data", 0, OPTION_TEXT, "glyphs", NULL, NULL, TRAIN, FIX,
      "images: glyphs (drawn, no files needed), idx:DIR (MNIST files), folder:DIR (train/CLASS/*), "
@@ -63,7 +76,7 @@ const struct option_row option_table[] = {
      "published list of known classes instead of --known"},
     {"split-set", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
      "data set whose published list is used; unset: guessed from the data"},
-    {"trial", 0, OPTION_INTEGER, "0", NULL, "[0,4]", TRAIN, FIX, "trial of --split"},
+    {"trial", 0, OPTION_INTEGER, "0", NULL, "[0,4]", TRAIN_ONLY, FIX, "trial of --split"},
     {"val", 0, OPTION_REAL, "0.1", NULL, "[0,0.9]", TRAIN, FIX,
      "share of each known class's training images kept for validation"},
     {"size", 0, OPTION_INTEGER, NULL, "pixels", "[8,1024]", TRAIN | INSPECT, FIX,
@@ -77,12 +90,19 @@ const struct option_row option_table[] = {
      "what was taken from the pixels in 0..1, by channel: 0.49,0.48,0.45"},
     {"std", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
      "what they were then divided by, by channel"},
+    {"mean", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
+     "what is taken from the pixels in 0..1, by channel: 0.49,0.48,0.45; unset: the mean of the "
+     "training images of the known classes"},
+    {"std", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
+     "what they are then divided by, by channel; unset: the standard deviation of those images"},
+    {"test-set", 0, OPTION_CHOICE, "full", NULL, "full|balanced", TRAIN | EVAL, 0,
+     "test images: all of them, or as many known as unknown, drawn by --seed"},
     {"classes", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
      "names of the known classes by commas, @FILE with a name a line, or their number"},
     /* model */
     {"network", 0, OPTION_TEXT, "vgg32", NULL, NULL, TRAIN | BENCH | IMPORT, FIX,
      "network: vgg32, wrn-16-4 or resnet-18"},
-    {"method", 0, OPTION_TEXT, "cac", NULL, NULL, TRAIN | IMPORT, FIX,
+    {"method", 0, OPTION_TEXT, "cac", NULL, NULL, TRAIN_ONLY | IMPORT, FIX,
      "training method: ce, cac, difair, movr, ovr, center, gcpl, rpl or arpl"},
     {"head", 0, OPTION_CHOICE, NULL, NULL, "flatten|pool", TRAIN | IMPORT, FIX,
      "before the linear layer: the last map as it is, or its mean; unset: that of the method"},
@@ -129,6 +149,13 @@ const struct option_row option_table[] = {
     /* training */
     {"epochs", 0, OPTION_INTEGER, "6", "epochs", "[1,100000]", TRAIN, 0,
      "passes through the training images"},
+    {"iterations", 0, OPTION_INTEGER, "0", "steps", "[0,4000000000]", TRAIN, 0,
+     "steps instead of --epochs; 0: by epochs"},
+    {"second-stage", 0, OPTION_REAL, "0", NULL, "[0,1)", TRAIN, FIX,
+     "share of the epochs, at the end, that go on from the best weights (--select last: from the "
+     "last) with --second-lr and without the momentum of before"},
+    {"second-lr", 0, OPTION_REAL, NULL, NULL, "(0,1000]", TRAIN, FIX,
+     "learning rate of the second stage; unset: a tenth of --lr"},
     {"batch", 0, OPTION_INTEGER, "64", "images", "[1,65536]",
      TRAIN | EVAL | CALIBRATE | JACOBIAN | REPRESENT | BENCH, FIX, "images of one step"},
     {"optimiser", 0, OPTION_CHOICE, NULL, NULL, "sgd|adam", TRAIN, FIX, "how weights are updated"},
@@ -138,12 +165,16 @@ const struct option_row option_table[] = {
     {"weight-decay", 0, OPTION_REAL, NULL, NULL, "[0,1]", TRAIN, FIX, "pull of weights to 0"},
     {"decay", 0, OPTION_CHOICE, NULL, NULL, "coupled|decoupled", TRAIN, FIX,
      "weight decay through the gradient or beside it"},
-    {"schedule", 0, OPTION_CHOICE, NULL, NULL, "constant|step|cosine", TRAIN, FIX,
-     "course of the learning rate"},
+    {"schedule", 0, OPTION_CHOICE, NULL, NULL, "constant|step|cosine|vaze|difair",
+     TRAIN, FIX,
+     "course of the learning rate; vaze, difair: cosine with warm restarts as in those programs, "
+     "by whole epochs, with --warmup-epochs"},
     {"warmup-steps", 0, OPTION_INTEGER, NULL, "steps", "[0,100000000]", TRAIN, FIX,
      "steps of the linear rise of the learning rate at the start"},
+    {"warmup-epochs", 0, OPTION_INTEGER, "0", "epochs", "[0,100000]", TRAIN, FIX,
+     "epochs of the rise of the schedules vaze and difair, at most half a cycle"},
     {"restarts", 0, OPTION_INTEGER, NULL, NULL, "[0,1000]", TRAIN, FIX,
-     "warm restarts of the cosine schedule"},
+     "warm restarts of the cosine schedules"},
     {"lr-period", 0, OPTION_INTEGER, NULL, "epochs", "[1,100000]", TRAIN, FIX,
      "epochs after which the step schedule multiplies the rate, again and again"},
     {"lr-factor", 0, OPTION_REAL, NULL, NULL, "(0,1]", TRAIN, FIX, "factor of the step schedule"},
@@ -218,11 +249,13 @@ const struct option_row option_table[] = {
      FIX, "convolutions: auto (Winograd where it is faster), or one of them wherever it can be"},
     {"png", 0, OPTION_TEXT, NULL, NULL, NULL, INSPECT, NOW,
      "file to write: in each row a training image, then what --augment makes of it"},
-    {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
+    {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, PROTOCOL, NOW,
+     "directory of the grid, gone on with where it is there; unset: runs/protocol-DATA-SPLIT"},
+    {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, TRAIN_ONLY, NOW,
      "directory of the run; unset: runs/DATA-METHOD-N"},
     {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, JACOBIAN | REPRESENT, NOW,
      "folder for JSON, CSV and pictures (SVG); made where it does not exist"},
-    {"resume", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, NOW,
+    {"resume", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN_ONLY, NOW,
      "continue the run in this directory with its own settings"},
     {"config", 'c', OPTION_TEXT, NULL, NULL, NULL, ALL & ~(DEVICES | INSPECT), NOW,
      "INI file with settings, such as the config.ini of a run"},

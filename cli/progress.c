@@ -11,6 +11,19 @@
 
 #include "output.h"
 
+static struct {
+    char label[96]; /* empty: no grid */
+    int left;
+    double seconds;
+} within;
+
+void progress_within(const char *label, int left, double seconds)
+{
+    snprintf(within.label, sizeof within.label, "%s", label ? label : "");
+    within.left = left;
+    within.seconds = seconds;
+}
+
 double progress_now(void)
 {
     struct timespec t;
@@ -51,7 +64,8 @@ static void duration(double seconds, char *text, size_t size)
 
 void progress_text(const struct progress *p, double now, char *text, int size)
 {
-    char count[64] = "", loss[40] = "", accuracy[40] = "", eta[48] = "", time[32];
+    char count[64] = "", loss[40] = "", accuracy[40] = "", eta[96] = "", time[32];
+    int used;
     double done = (double)p->epoch * (double)p->steps + (double)p->step - p->first_step;
     double elapsed = now - p->started;
     double rate = elapsed > 0 ? p->images / elapsed : 0;
@@ -62,11 +76,19 @@ void progress_text(const struct progress *p, double now, char *text, int size)
     if (!isnan(p->accuracy))
         snprintf(accuracy, sizeof accuracy, "  acc %.1f%%", 100 * p->accuracy);
     if (done > 0) {
-        duration(elapsed / done * (p->total_steps - p->first_step - done), time, sizeof time);
-        snprintf(eta, sizeof eta, "  eta %s", time);
+        const double whole = elapsed / done * p->total_steps;
+        const double left = whole - elapsed / done * (p->first_step + done);
+        duration(left, time, sizeof time);
+        used = snprintf(eta, sizeof eta, "  eta %s", time);
+        if (*within.label && p->epochs > 0 && strcmp(p->what, "epoch") == 0) {
+            duration(left + within.left * (within.seconds > 0 ? within.seconds : whole), time,
+                     sizeof time);
+            snprintf(eta + used, sizeof eta - (size_t)used, ", grid %s", time);
+        }
     }
-    snprintf(text, (size_t)size, "%s%s  %ld/%ld%s%s  %.0f img/s%s", p->what, count, p->step,
-             p->steps, loss, accuracy, rate, eta);
+    snprintf(text, (size_t)size, "%s%s%s%s  %ld/%ld%s%s  %.0f img/s%s", within.label,
+             *within.label ? "  " : "", p->what, count, p->step, p->steps, loss, accuracy, rate,
+             eta);
 }
 
 static int terminal_width(void)

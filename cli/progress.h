@@ -32,6 +32,10 @@ void progress_epoch(struct progress *p, const char *extra);
 /* Images per second since progress_start. */
 double progress_rate(const struct progress *p);
 
+/* From now on the line is of one cell of a grid, and starts with label: `left` more cells follow,
+ * each of which takes `seconds`, or as long as this one where that is 0. label NULL: no more. */
+void progress_within(const char *label, int left, double seconds);
+
 /* The line that would be shown; for tests. */
 void progress_text(const struct progress *p, double now, char *text, int size);
 

@@ -46,7 +46,7 @@ int contact_sheet(struct options *o);
 
 /* One function a command: cmd_train ... Each returns an exit code. */
 typedef int command_function(struct options *o);
-command_function cmd_devices, cmd_selftest, cmd_train, cmd_eval, cmd_calibrate, cmd_predict,
-    cmd_jacobian, cmd_represent, cmd_bench, cmd_inspect, cmd_import;
+command_function cmd_devices, cmd_selftest, cmd_train, cmd_protocol, cmd_eval, cmd_calibrate,
+    cmd_predict, cmd_jacobian, cmd_represent, cmd_bench, cmd_inspect, cmd_import;
 
 #endif

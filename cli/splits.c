@@ -412,3 +412,29 @@ void epoch_permutation(uint64_t seed, uint64_t epoch, uint32_t count, uint32_t *
         out[i] = i;
     philox_shuffle(&p, out, count);
 }
+
+static int by_number(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+int subset_balance(struct subset *a, struct subset *b, uint64_t seed, char *message, size_t size)
+{
+    struct subset *large = a->count > b->count ? a : b, *small = a->count > b->count ? b : a;
+    uint32_t *drawn;
+    if (small->count == 0 || small->count == large->count)
+        return EXIT_OK;
+    drawn = malloc(large->count * sizeof *drawn);
+    if (!drawn)
+        return no_memory(message, size);
+    epoch_permutation(seed, UINT64_MAX, (uint32_t)large->count, drawn);
+    qsort(drawn, small->count, sizeof *drawn, by_number);
+    for (size_t i = 0; i < small->count; i++) {
+        large->index[i] = large->index[drawn[i]];
+        large->label[i] = large->label[drawn[i]];
+    }
+    large->count = small->count;
+    free(drawn);
+    return EXIT_OK;
+}

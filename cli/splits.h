@@ -68,6 +68,10 @@ int subset_unknown(const struct data_set *set, const struct class_split *split,
 int subset_divide(const struct subset *all, int known_count, double share, uint64_t seed,
                   struct subset *train, struct subset *validation, char *message, size_t size);
 
+/* Cuts the larger of two subsets to the size of the smaller, images drawn by seed without
+ * replacement, their order kept. Nothing happens where one is empty. */
+int subset_balance(struct subset *a, struct subset *b, uint64_t seed, char *message, size_t size);
+
 void subset_free(struct subset *s);
 
 /* A permutation of 0 .. count - 1 that depends on (seed, epoch, count) only. */
