@@ -797,8 +797,11 @@ static int open_run(struct train *t)
     const char *resume = option_text(t->o, "resume");
     char path[1200];
     int code;
-    if (resume == NULL)
-        return EXIT_OK;
+    if (resume == NULL) {
+        const char *out = option_text(t->o, "out");
+        code = out == NULL ? EXIT_OK : run_untaken(&t->run, out);
+        return code == EXIT_OK ? code : complain(t->run.message, code);
+    }
     t->resumed = 1;
     code = run_open(&t->run, resume);
     if (code != EXIT_OK)

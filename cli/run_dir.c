@@ -187,6 +187,15 @@ static int exists(const struct run_dir *run, const char *name)
     return access(run_file(run, name, path, sizeof path), F_OK) == 0;
 }
 
+int run_untaken(struct run_dir *run, const char *path)
+{
+    char config[PATH_BYTES + 16];
+    snprintf(config, sizeof config, "%s/config.ini", path);
+    return access(config, F_OK) != 0
+               ? EXIT_OK
+               : fail(run, EXIT_USAGE, "%s holds a run already (train --resume continues it)", path);
+}
+
 int run_create(struct run_dir *run, const char *path, const char *data, const char *method)
 {
     int code;
@@ -210,10 +219,10 @@ int run_create(struct run_dir *run, const char *path, const char *data, const ch
         if (!path)
             continue;
         code = take_lock(run);
-        if (code == EXIT_OK && exists(run, "config.ini")) {
-            run_close(run);
-            code = fail(run, EXIT_USAGE, "%s holds a run already (train --resume continues it)",
-                        run->path);
+        if (code == EXIT_OK) {
+            code = run_untaken(run, path);
+            if (code != EXIT_OK)
+                run_close(run);
         }
         return code;
     }
