@@ -21,6 +21,9 @@
 
 #define OSR_KERNEL __kernel __attribute__((reqd_work_group_size(LS, 1, 1))) void
 
+/* Before a loop that is not worth its unrolling: code that drivers would compile for long. */
+#define ROLLED _Pragma("clang loop unroll(disable) vectorize(disable)")
+
 #define LOAD8(p) (*(__global const float8 *)(p))
 #define STORE8(p, v) (*(__global float8 *)(p) = (v))
 /* Where the 8 lanes of pixel (y, x) in block cb of image n begin. */

@@ -58,11 +58,12 @@ OSR_KERNEL conv_pack(__global const float *restrict w, int woff, __global float 
 
     if (og * 16 >= OP || ib >= blocks)
         return;
-    for (int ty = 0; ty < taps.y; ++ty)
-        for (int tx = 0; tx < taps.x; ++tx) {
+    ROLLED for (int ty = 0; ty < taps.y; ++ty)
+        ROLLED for (int tx = 0; tx < taps.x; ++tx)
+        {
             const int k = (tap0.y + tapstep.y * ty) * KW + tap0.x + tapstep.x * tx;
-            for (int i = ib * 8; i < ib * 8 + 8; ++i)
-                for (int o = og * 16; o < og * 16 + 16; ++o)
+            ROLLED for (int i = ib * 8; i < ib * 8 + 8; ++i)
+                ROLLED for (int o = og * 16; o < og * 16 + 16; ++o)
                     *p++ = i < ci && o < co ? w[woff + o * so + i * si + k] : 0.0f;
         }
 }
@@ -425,10 +426,11 @@ OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float
             float sum[16];
             float16 v = (float16)(0.0f);
 
-            for (int s = 0; s < S; ++s)
+            ROLLED for (int s = 0; s < S; ++s)
                 v += CONV_LOAD16(p + s * split);
             vstore16(v, 0, sum);
-            for (int o = 0; o < min(16, O - og * 16); ++o) {
+            ROLLED for (int o = 0; o < min(16, O - og * 16); ++o)
+            {
                 const long at = dwoff + ((long)(og * 16 + o) * I + ib * 8 + i) * taps + k;
                 dw[at] = accumulate ? dw[at] + sum[o] : sum[o];
             }

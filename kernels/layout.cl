@@ -15,7 +15,7 @@ OSR_KERNEL image_from_nhwc(__global const float *x, int xoff, __global float *y,
     {
         __global const float *p = x + xoff + (((size_t)n * H + r) * W + c) * C + cb * 8;
         __global float *q = y + image_at(yl, n, cb, r, c);
-        for (int i = 0; i < lanes; ++i)
+        ROLLED for (int i = 0; i < lanes; ++i)
             q[i] = p[i];
     }
 }
@@ -30,7 +30,7 @@ OSR_KERNEL image_to_nhwc(__global const float *x, const int4 xl, __global float 
     {
         __global const float *p = x + image_at(xl, n, cb, r, c);
         __global float *q = y + yoff + (((size_t)n * H + r) * W + c) * C + cb * 8;
-        for (int i = 0; i < lanes; ++i)
+        ROLLED for (int i = 0; i < lanes; ++i)
             q[i] = p[i];
     }
 }
@@ -44,7 +44,7 @@ OSR_KERNEL image_to_nchw(__global const float *x, const int4 xl, __global float 
     FOR_PIXELS(r, c, H, W)
     {
         __global const float *p = x + image_at(xl, n, cb, r, c);
-        for (int i = 0; i < lanes; ++i)
+        ROLLED for (int i = 0; i < lanes; ++i)
             y[yoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c] = p[i];
     }
 }
@@ -58,7 +58,7 @@ OSR_KERNEL image_from_nchw(__global const float *x, int xoff, __global float *y,
     FOR_PIXELS(r, c, H, W)
     {
         __global float *q = y + image_at(yl, n, cb, r, c);
-        for (int i = 0; i < lanes; ++i)
+        ROLLED for (int i = 0; i < lanes; ++i)
             q[i] = x[xoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c];
     }
 }

@@ -43,7 +43,6 @@ typedef float8 mm_vec;
 #define MM_LOAD(p) vload8(0, p)
 #endif
 #define MM_UNROLL _Pragma("unroll")
-#define MM_ROLLED _Pragma("clang loop unroll(disable) vectorize(disable)")
 #define MM_LOCAL16(p) (*(__local float16 *)(p))
 
 /* d [64][64] = lines x width values of p, lines ld apart. The rest of each line and the lines up to
@@ -51,12 +50,12 @@ typedef float8 mm_vec;
 static inline void mm_copy(__global const float *p, int ld, int lines, int width,
                            __local float *d)
 {
-    MM_ROLLED for (int i = 0; i < lines; ++i, p += ld, d += MM_TILE) {
+    ROLLED for (int i = 0; i < lines; ++i, p += ld, d += MM_TILE) {
         int j = 0;
-        MM_ROLLED for (; j + 16 <= width; j += 16) MM_LOCAL16(d + j) = vload16(0, p + j);
-        MM_ROLLED for (; j < MM_TILE; ++j) d[j] = j < width ? p[j] : 0.0f;
+        ROLLED for (; j + 16 <= width; j += 16) MM_LOCAL16(d + j) = vload16(0, p + j);
+        ROLLED for (; j < MM_TILE; ++j) d[j] = j < width ? p[j] : 0.0f;
     }
-    MM_ROLLED for (int j = 0; j < (lines + 7) / 8 * 8 * MM_TILE - lines * MM_TILE; j += 16)
+    ROLLED for (int j = 0; j < (lines + 7) / 8 * 8 * MM_TILE - lines * MM_TILE; j += 16)
         MM_LOCAL16(d + j) = (float16)(0.0f);
 }
 
@@ -64,7 +63,7 @@ static inline void mm_copy(__global const float *p, int ld, int lines, int width
 static inline void mm_store(__global float *c, int N, int rows, int cols, int first,
                             float16 (*acc)[MM_V])
 {
-    MM_ROLLED for (int r = 0; r < min(rows, MM_R); ++r) MM_ROLLED for (int v = 0; v < MM_V; ++v)
+    ROLLED for (int r = 0; r < min(rows, MM_R); ++r) ROLLED for (int v = 0; v < MM_V; ++v)
     {
         __global float *p = c + (size_t)r * N + v * 16;
         const float *t = (const float *)&acc[r][v];
@@ -72,7 +71,7 @@ static inline void mm_store(__global float *c, int N, int rows, int cols, int fi
         if (left >= 16)
             vstore16(first ? acc[r][v] : vload16(0, p) + acc[r][v], 0, p);
         else
-            MM_ROLLED for (int j = 0; j < left; ++j) p[j] = first ? t[j] : p[j] + t[j];
+            ROLLED for (int j = 0; j < left; ++j) p[j] = first ? t[j] : p[j] + t[j];
     }
 }
 
@@ -83,7 +82,7 @@ static inline void mm_block(__local const float *a, int rs, int ks,
     float16 acc[MM_R][MM_V];
     MM_UNROLL for (int r = 0; r < MM_R; ++r) MM_UNROLL for (int v = 0; v < MM_V; ++v)
         acc[r][v] = (float16)(0.0f);
-    MM_ROLLED for (int k = 0; k < depth; ++k, a += ks, b += MM_TILE) {
+    ROLLED for (int k = 0; k < depth; ++k, a += ks, b += MM_TILE) {
         float16 bv[MM_V];
         MM_UNROLL for (int v = 0; v < MM_V; ++v) bv[v] = *(__local const float16 *)(b + v * 16);
         MM_UNROLL for (int r = 0; r < MM_R; ++r)
@@ -113,8 +112,8 @@ static inline void mm_tile(__global const float *a, __global const float *b,
         else
             mm_copy(a + (size_t)m0 * K + k0, K, rows, depth, la);
         mm_copy(b + (size_t)k0 * N + n0, N, depth, cols, lb);
-        MM_ROLLED for (int r = 0; r < rows; r += MM_R)
-            MM_ROLLED for (int j = 0; j < cols; j += MM_V * 16) {
+        ROLLED for (int r = 0; r < rows; r += MM_R)
+            ROLLED for (int j = 0; j < cols; j += MM_V * 16) {
                 float16 acc[MM_R][MM_V];
                 mm_block(la + r * rs, rs, ks, lb + j, depth, acc);
                 mm_store(c + (size_t)(m0 + r) * N + n0 + j, N, rows - r, cols - j, k0 == 0, acc);
@@ -152,7 +151,7 @@ static inline void mm_dot(__global const float *a, __global const float *b,
         ap[r] = a + (size_t)min(r, rows - 1) * K;
         MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) acc[r][j] = (mm_vec)(0.0f);
     }
-    MM_ROLLED for (; k + MM_LANES <= depth; k += MM_LANES) {
+    ROLLED for (; k + MM_LANES <= depth; k += MM_LANES) {
         mm_vec bv[MM_NT_C];
         MM_UNROLL for (int j = 0; j < MM_NT_C; ++j) bv[j] = MM_LOAD(bp[j] + k);
         MM_UNROLL for (int r = 0; r < MM_NT_R; ++r)
@@ -163,10 +162,10 @@ static inline void mm_dot(__global const float *a, __global const float *b,
     }
     MM_UNROLL for (int r = 0; r < MM_NT_R; ++r) MM_UNROLL for (int j = 0; j < MM_NT_C; ++j)
         lanes[r][j] = acc[r][j];
-    MM_ROLLED for (int r = 0; r < min(rows, MM_NT_R); ++r)
-        MM_ROLLED for (int j = 0; j < min(cols, MM_NT_C); ++j) {
+    ROLLED for (int r = 0; r < min(rows, MM_NT_R); ++r)
+        ROLLED for (int j = 0; j < min(cols, MM_NT_C); ++j) {
             float sum = mm_lanes(lanes[r][j]);
-            MM_ROLLED for (int t = k; t < depth; ++t) sum += a[r * K + t] * b[j * K + t];
+            ROLLED for (int t = k; t < depth; ++t) sum += a[r * K + t] * b[j * K + t];
             c[(size_t)r * N + j] = first ? sum : c[(size_t)r * N + j] + sum;
         }
 }
@@ -198,8 +197,8 @@ MM_KERNEL(matmul_nt)
 
     do {
         const int depth = min(K - k, MM_NT_DEPTH);
-        MM_ROLLED for (int m = m0; m < m1; m += MM_NT_R)
-            MM_ROLLED for (int n = n0; n < n1; n += MM_NT_C)
+        ROLLED for (int m = m0; m < m1; m += MM_NT_R)
+            ROLLED for (int n = n0; n < n1; n += MM_NT_C)
                 mm_dot(a + aoff + (size_t)m * K + k, b + boff + (size_t)n * K + k,
                        c + coff + (size_t)m * N + n, N, K, m1 - m, n1 - n, depth, k == 0);
         k += MM_NT_DEPTH;

@@ -59,7 +59,8 @@ OSR_KERNEL norm_merge(__global const float *part, __global const float *gamma, i
     {
         __global const float *p = part + cb * 8 + i;
         lanes mean = 0.0f, m2 = 0.0f, count = 0.0f;
-        for (int n = 0; n < R; ++n, p += c8) {
+        ROLLED for (int n = 0; n < R; ++n, p += c8)
+        {
             const lanes d = LANES(p) - mean, more = LANES(p + (size_t)2 * R * c8);
             const lanes all = count + more, share = more / all;
             mean += d * share;
@@ -189,7 +190,8 @@ OSR_KERNEL norm_merge_sums(__global const float *part, __global float *sums, __g
     {
         const int c = cb * 8 + i;
         float s = 0.0f, t = 0.0f;
-        for (int n = 0; n < N; ++n) {
+        ROLLED for (int n = 0; n < N; ++n)
+        {
             s += part[(size_t)n * c8 + c];
             t += part[(size_t)(N + n) * c8 + c];
         }

@@ -194,7 +194,7 @@ static inline float wino_inside(int i, int size)
     return (uint)i < (uint)size ? 1.0f : 0.0f;
 }
 
-/* The same activated, 0 <= slope <= 1. The halo is zero: only the shift has to be kept out of it. */
+/* The same activated, 0 <= slope <= 1. The halo is zero: only the shift must be kept out of it. */
 static inline float16 wino_active(const wino_source *s, int y, int x, float16 shift)
 {
     const float16 v = wino_value(s, y, x) * s->scale + shift, low = v * s->slope;
@@ -341,7 +341,8 @@ static inline void wino_products(__local const float *v, int C16, __global const
 {
     for (int b = 0; b < 1 + pair; b += WINO_OB)
         for (int t = 0; t < used; t += WINO_PX)
-            wino_product(v + t * C16, C16, u + b * ustep, pair ? ustep : 0, C, m + t * 32 + b * 16);
+            wino_product(v + t * C16, C16, u + b * ustep, pair ? ustep : 0, C,
+                         m + t * 32 + b * 16);
 }
 
 /* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of
@@ -673,22 +674,24 @@ OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float 
     float t[8][9][16];
     float16 b[36][8]; /* filters of 8 inputs together, so that 512 bytes are written at a time */
 
-    for (int i = 0; i < 72; ++i)
+    ROLLED for (int i = 0; i < 72; ++i)
         vstore16((float16)(0.0f), i, t[0][0]);
     for (int i0 = first; i0 < last; i0 += 8, u += 128) {
         const int ni = max(min(8, ci - i0), 0);
-        for (int o = 0; o < no; ++o)
-            for (int i = 0; i < ni; ++i) {
+        ROLLED for (int o = 0; o < no; ++o)
+            ROLLED for (int i = 0; i < ni; ++i)
+            {
                 __global const float *p = w + woff + (o0 + o) * so + (i0 + i) * si;
                 WINO_UNROLL for (int k = 0; k < 9; ++k) t[i][k][o] = p[transpose ? 8 - k : k];
             }
-        for (int i = 0; i < 8; ++i) {
+        ROLLED for (int i = 0; i < 8; ++i)
+        {
             float16 g[9];
             WINO_UNROLL for (int k = 0; k < 9; ++k)
                 g[k] = i < ni ? vload16(k, t[i][0]) : (float16)(0.0f);
             wino_filter(g, stride, &b[0][i]);
         }
-        for (int k = 0; k < 36; ++k)
+        ROLLED for (int k = 0; k < 36; ++k)
             WINO_UNROLL for (int i = 0; i < 8; ++i)
                 WINO_STORE16(u + ((size_t)k * i8 + i) * 16, b[k][i]);
     }
@@ -962,12 +965,14 @@ OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *
     const int C16 = (C + 15) / 16 * 16, O16 = (O + 15) / 16 * 16;
     float t[8][9][16];
 
-    for (int i = 0; i < lanes; ++i) {
+    ROLLED for (int i = 0; i < lanes; ++i)
+    {
         float16 d[36], r[3][6];
-        for (int k = 0; k < 36; ++k) {
+        ROLLED for (int k = 0; k < 36; ++k)
+        {
             __global const float *p = du + ((size_t)k * C16 + ib * 8 + i) * O16 + ob * 16;
             d[k] = WINO_LOAD16(p);
-            for (int s = 1; s < splits; ++s)
+            ROLLED for (int s = 1; s < splits; ++s)
                 d[k] += WINO_LOAD16(p + (size_t)s * 36 * C16 * O16);
         }
         for (int j = 0; j < 6; ++j)
@@ -989,8 +994,8 @@ OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *
     }
     for (int o = 0; o < min(16, O - ob * 16); ++o) {
         __global float *p = dw + dwoff + ((size_t)(ob * 16 + o) * C + ib * 8) * 9;
-        for (int i = 0; i < lanes; ++i)
-            for (int k = 0; k < 9; ++k, ++p)
+        ROLLED for (int i = 0; i < lanes; ++i)
+            ROLLED for (int k = 0; k < 9; ++k, ++p)
                 *p = accumulate ? *p + t[i][k][o] : t[i][k][o];
     }
 }
