@@ -347,9 +347,9 @@ static inline void wino_products(__local const float *v, int C16, __global const
 
 /* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of
  * U; then what conv_epilogue8 says. stats 1: batch statistics of y to part (see wino_sums_put). T:
- * tiles a work-group, a multiple of 8. scratch: 36 * (T * (C16 + 32) + 32) floats: the transformed tiles
- * [36][T][C16] and, of 32 outputs at a time, the products [36][T][32]; 16 floats more in each of 36
- * keep them off one cache set. */
+ * tiles a work-group, a multiple of 8. scratch: 36 * (T * (C16 + 32) + 32) floats: the transformed
+ * tiles [36][T][C16] and, of 32 outputs at a time, the products [36][T][32]; 16 floats more in each
+ * of 36 keep them off one cache set. */
 OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const float *restrict u,
                      int uoff, __global float *restrict y, int4 yl, int N, int IB, int OC, int2 HW,
                      __global const float *restrict coef, int after, float slope,
