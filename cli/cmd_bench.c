@@ -1,10 +1,10 @@
 /* osr bench - how fast a device trains and runs a network with CAC: 3 colours, 6 classes, random
  * images and labels.
  *
- * Each round times a training step, an inference batch and the device's multiply-add rate, one
- * after the other, so that another load or a change of clock meets all three; medians over the
- * rounds. Then some steps with every launch timed, for the table. --start both adds the start of a
- * process, --sweep the other sizes of batches.
+ * Training steps in a row, then inference batches, then the device's multiply-add rate, a few of
+ * each in turn, so that each runs as it would by itself and another load or a change of clock meets
+ * all three; medians. Then some steps with every launch timed, for the table. --start both adds the
+ * start of a process, --sweep the other sizes of batches.
  *
  * Operations are counted as those of a direct convolution, so that algorithms can be compared by
  * them; Winograd's needs fewer and may come out above the peak. */
@@ -25,6 +25,7 @@
 enum {
     CHANNELS = 3, CLASSES = 6,
     PROFILED = 5,      /* steps with every launch timed */
+    BLOCK = 5,         /* training steps in a row, then as many inferences, then the peak */
     COMPARED = 11,     /* figures that --compare sets side by side */
     ALWAYS = 9,        /* the first of them, which every result has */
     SWEPT = 7,         /* batches 8 to 512 */
@@ -289,12 +290,16 @@ static int bench_rounds(struct bench *b, const char *what)
     b->train_device_bytes = s.device_peak_bytes;
     infer_batch(b);
     progress_start(&progress, what, 0, 1, b->steps);
-    for (int i = 0; i < b->steps && osr_ctx_status(b->ctx) == OSR_OK; ++i) {
-        b->train[i] = train_step(b);
-        infer_batch(b); /* prepares the weights that the step changed */
-        b->infer[i] = infer_batch(b);
-        osr_peak_gflops(b->ctx, &b->peak[i]);
-        progress_step(&progress, 0, i + 1, 2.0 * b->batch, NAN, NAN);
+    for (int at = 0, end; at < b->steps && osr_ctx_status(b->ctx) == OSR_OK; at = end) {
+        end = at + BLOCK < b->steps ? at + BLOCK : b->steps;
+        for (int i = at; i < end; ++i)
+            b->train[i] = train_step(b);
+        infer_batch(b); /* prepares the weights that the steps changed */
+        for (int i = at; i < end; ++i)
+            b->infer[i] = infer_batch(b);
+        for (int i = at; i < end; ++i)
+            osr_peak_gflops(b->ctx, &b->peak[i]);
+        progress_step(&progress, 0, end, 2.0 * b->batch * (end - at), NAN, NAN);
     }
     status_line_end();
     if (osr_ctx_status(b->ctx) != OSR_OK)
