@@ -5,9 +5,9 @@
  *   test_tuning [FOLDER]   FOLDER: only keep and read choices there, as a process beside others */
 #define _XOPEN_SOURCE 700
 #include "osr.h"
-#include "selftest.h"
 #include "test.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,21 +36,19 @@ static osr_ctx *open_context(const char *tuning, const char *cache_dir, osr_kern
     return ctx;
 }
 
-/* The text with the other algorithm in each line of a pass (NULL: all); lines changed in *count. */
-static char *inverted(const char *text, const char *pass, int *count)
+/* The text with this algorithm in each line of a pass (NULL: the other one, in all lines). */
+static char *with_pass(const char *text, const char *pass, const char *algorithm)
 {
     char *out = calloc(1, 2 * strlen(text) + 1), wanted[24];
     snprintf(wanted, sizeof wanted, " %s ", pass == NULL ? "" : pass);
-    *count = 0;
     for (const char *at = text; *at != '\0'; at += strcspn(at, "\n") + 1) {
-        const size_t n = strcspn(at, "\n");
         char line[192], *made;
-        snprintf(line, sizeof line, "%.*s", (int)n, at);
+        snprintf(line, sizeof line, "%.*s", (int)strcspn(at, "\n"), at);
         made = strrchr(line, ' ') + 1;
-        if (pass == NULL || strstr(line, wanted) != NULL) {
+        if (pass == NULL)
             strcpy(made, strcmp(made, "direct") == 0 ? "winograd" : "direct");
-            ++*count;
-        }
+        else if (strstr(line, wanted) != NULL)
+            strcpy(made, algorithm);
         strcat(strcat(out, line), "\n");
     }
     return out;
@@ -58,44 +56,59 @@ static char *inverted(const char *text, const char *pass, int *count)
 
 /* ---- the algorithms ---- */
 
-static void report(void *user, const struct selftest_case *c)
+enum { VALUES = 40000 };
+
+/* Two convolutions, c to c and then to o by the stride: their result and its gradients. */
+struct shape {
+    int n, h, w, c, o, stride;
+};
+
+struct made {
+    float y[VALUES], dw[VALUES], dv[VALUES];
+};
+
+static void random_values(float *values, int count, uint64_t seed)
 {
-    (void)user;
-    if (!CHECK(!c->failed))
-        fprintf(stderr, "    %s %s: %s\n", c->op, c->what, c->message);
+    for (int i = 0; i < count; ++i)
+        values[i] = (float)(2.0 * test_uniform(&seed) - 1.0);
 }
 
-static void selftest(osr_ctx *ctx)
+static void make(osr_ctx *ctx, const struct shape *s, osr_tensor w, osr_tensor v, struct made *m)
 {
-    struct selftest_options options = {0};
-    struct selftest_result result;
-    options.op = "conv2d";
-    options.seed = 1;
-    options.small = 1;
-    options.report = report;
-    CHECK(selftest_run(ctx, &options, &result) == 0 && result.cases > 4);
+    static float input[VALUES];
+    osr_conv_desc conv = {0};
+    osr_tensor y, loss;
+    random_values(input, s->n * s->h * s->w * s->c, 7);
+    conv.pad = 1;
+    osr_ctx_profile(ctx, 1);
+    y = osr_conv2d(ctx, osr_input(ctx, osr_shape_make(4, s->n, s->h, s->w, s->c), input), w, &conv);
+    conv.stride = s->stride;
+    y = osr_flatten(ctx, osr_conv2d(ctx, y, v, &conv));
+    loss = osr_sum(ctx, osr_mul(ctx, y, y));
+    osr_backward(ctx, loss);
+    osr_read(ctx, y, m->y, osr_shape_count(osr_shape_of(ctx, y)));
+    osr_read(ctx, osr_gradient(ctx, w), m->dw, osr_shape_count(osr_shape_of(ctx, w)));
+    osr_read(ctx, osr_gradient(ctx, v), m->dv, osr_shape_count(osr_shape_of(ctx, v)));
+    if (!CHECK(osr_step_end(ctx) == OSR_OK))
+        fprintf(stderr, "    %s\n", osr_ctx_message(ctx));
 }
 
-/* Every case of conv2d with every choice the other way, in all passes and in one alone. */
-static void other_way(osr_kernels family)
+static void parameters(osr_ctx *ctx, const struct shape *s, osr_tensor *w, osr_tensor *v)
 {
-    static const char *const passes[] = {NULL, "forward", "dx", "dw"};
-    osr_ctx *ctx = open_context("", folder, family);
-    char *fixed;
-    selftest(ctx);
-    fixed = strdup(osr_ctx_tuning(ctx));
-    osr_ctx_destroy(ctx);
-    for (int i = 0; i < 4; ++i) {
-        int count;
-        char *text = inverted(fixed, passes[i], &count);
-        CHECK(count >= 3);
-        ctx = open_context(text, folder, family);
-        selftest(ctx);
-        CHECK(strcmp(osr_ctx_tuning(ctx), text) == 0);
-        osr_ctx_destroy(ctx);
-        free(text);
+    const osr_init init = {OSR_INIT_NORMAL, 0.0f, 0.1f};
+    *w = osr_param(ctx, osr_shape_make(4, s->c, s->c, 3, 3), init);
+    *v = osr_param(ctx, osr_shape_make(4, s->o, s->c, 3, 3), init);
+}
+
+/* RMS of the difference over RMS. */
+static double error(const float *a, const float *b)
+{
+    double square = 0.0, sum = 0.0;
+    for (int i = 0; i < VALUES; ++i) {
+        square += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        sum += (double)b[i] * b[i];
     }
-    free(fixed);
+    return sqrt(square / sum);
 }
 
 /* Which kernels an op's launches have: 1 direct, 2 Winograd, 3 both. */
@@ -103,46 +116,69 @@ static int kernels_of(osr_ctx *ctx, const char *op)
 {
     const osr_launch_time *t;
     const size_t n = osr_ctx_profile_get(ctx, &t);
-    int kinds = 0;
-    for (size_t i = 0; i < n; ++i)
-        if (strcmp(t[i].op, op) == 0 && strstr(t[i].kernel, "reduce") == NULL)
-            kinds |= strncmp(t[i].kernel, "wino", 4) == 0 ? 2 : 1;
-    return kinds;
+    int winograd = 0, direct = 0;
+    for (size_t i = 0; i < n; ++i) {
+        winograd |= strcmp(t[i].op, op) == 0 && strncmp(t[i].kernel, "wino", 4) == 0;
+        direct |= strcmp(t[i].op, op) == 0 && strcmp(t[i].kernel, "conv_wgrad_reduce") == 0;
+        direct |= strcmp(t[i].op, op) == 0 && strcmp(t[i].kernel, "conv_dgrad") == 0;
+    }
+    return winograd ? direct ? 3 : 2 : 1;
+}
+
+/* Every choice of each pass by itself computes what direct convolutions do. */
+static void each_pass(osr_kernels family, const struct shape *s)
+{
+    static const char *const passes[] = {"forward", "dx", "dw"};
+    static struct made plain, chosen;
+    osr_ctx_desc desc = {0};
+    osr_ctx *ctx = NULL;
+    osr_tensor w, v;
+    memset(&plain, 0, sizeof plain);
+    desc.kernels = family;
+    desc.direct = 1;
+    desc.seed = 1;
+    CHECK(osr_ctx_create(&desc, &ctx) == OSR_OK);
+    parameters(ctx, s, &w, &v);
+    make(ctx, s, w, v, &plain);
+    osr_ctx_destroy(ctx);
+    ctx = open_context("", folder, family);
+    parameters(ctx, s, &w, &v);
+    make(ctx, s, w, v, &chosen);
+    for (int bits = 0; bits < 8; ++bits) {
+        char *text = strdup(osr_ctx_tuning(ctx));
+        for (int i = 0; i < 3; ++i) {
+            char *other = with_pass(text, passes[i], bits >> i & 1 ? "winograd" : "direct");
+            free(text);
+            text = other;
+        }
+        CHECK(osr_ctx_tune(ctx, text, 0) == OSR_OK);
+        CHECK(strcmp(osr_ctx_tuning(ctx), text) == 0);
+        free(text);
+        memset(&chosen, 0, sizeof chosen);
+        make(ctx, s, w, v, &chosen);
+        CHECK(error(chosen.y, plain.y) < 3e-6);
+        CHECK(error(chosen.dw, plain.dw) < 3e-6);
+        CHECK(error(chosen.dv, plain.dv) < 3e-6);
+        if (family == OSR_KERNELS_CPU && s->stride == 1) { /* both can be made in both ways */
+            CHECK(kernels_of(ctx, "conv2d") == (bits & 1 ? 2 : 1));
+            CHECK(kernels_of(ctx, "conv2d_dx") == (bits & 2 ? 2 : 1));
+            CHECK(kernels_of(ctx, "conv2d_dw") == (bits & 4 ? 2 : 1));
+        }
+    }
+    osr_ctx_destroy(ctx);
+}
+
+static void algorithms(void)
+{
+    static const struct shape shapes[] = {{2, 8, 8, 32, 32, 1}, {1, 9, 6, 20, 3, 1},
+                                          {4, 16, 15, 33, 40, 2}};
+    for (int i = 0; i < 3; ++i) {
+        each_pass(OSR_KERNELS_CPU, &shapes[i]);
+        each_pass(OSR_KERNELS_GPU, &shapes[i]);
+    }
 }
 
 #define SHAPE "2 8 8 32 32 3 3 8 8 1 1 "
-
-/* Each pass is made as its own line says. */
-static void each_pass(void)
-{
-    static float zeros[2 * 8 * 8 * 32];
-    for (int bits = 0; bits < 8; ++bits) {
-        char text[256];
-        osr_init init = {OSR_INIT_NORMAL, 0.0f, 0.1f};
-        osr_conv_desc conv = {0};
-        snprintf(text, sizeof text, SHAPE "forward %s\n" SHAPE "dx %s\n" SHAPE "dw %s\n",
-                 bits & 1 ? "winograd" : "direct", bits & 2 ? "winograd" : "direct",
-                 bits & 4 ? "winograd" : "direct");
-        osr_ctx *ctx = open_context(text, folder, OSR_KERNELS_CPU);
-        const osr_tensor w = osr_param(ctx, osr_shape_make(4, 32, 32, 3, 3), init);
-        const osr_tensor v = osr_param(ctx, osr_shape_make(4, 32, 32, 3, 3), init);
-        conv.pad = 1;
-        osr_ctx_profile(ctx, 1);
-        const osr_tensor x = osr_input(ctx, osr_shape_make(4, 2, 8, 8, 32), zeros);
-        const osr_tensor y = osr_conv2d(ctx, osr_conv2d(ctx, x, w, &conv), v, &conv);
-        float loss = 1.0f;
-        const osr_tensor l = osr_sum(ctx, y);
-        osr_backward(ctx, l);
-        osr_read(ctx, l, &loss, 1);
-        if (!CHECK(osr_ctx_status(ctx) == OSR_OK))
-            fprintf(stderr, "    %s\n", osr_ctx_message(ctx));
-        CHECK(kernels_of(ctx, "conv2d") == (bits & 1 ? 2 : 1));
-        CHECK(kernels_of(ctx, "conv2d_dx") == (bits & 2 ? 2 : 1));
-        CHECK(kernels_of(ctx, "conv2d_dw") == (bits & 4 ? 2 : 1));
-        CHECK(strcmp(osr_ctx_tuning(ctx), text) == 0);
-        osr_ctx_destroy(ctx);
-    }
-}
 
 /* ---- the file ---- */
 
@@ -274,8 +310,8 @@ static void processes(char *program)
 static int shell(const char *command)
 {
     char line[1024];
-    snprintf(line, sizeof line, "cd %s && XDG_CACHE_HOME=%s %s >out 2>err", folder, folder,
-             command);
+    snprintf(line, sizeof line, "cd %s && export XDG_CACHE_HOME=%s && { %s; } >out 2>err", folder,
+             folder, command);
     const int status = system(line);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
@@ -289,19 +325,32 @@ static void expect(const char *command, int code)
     }
 }
 
+/* Loss of a run's first epoch. */
+static double first_loss(const char *run)
+{
+    char path[128], text[512] = "";
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", folder, run);
+    FILE *f = fopen(path, "rb");
+    if (!CHECK(f != NULL))
+        return -1.0;
+    CHECK(fgets(text, sizeof text, f) != NULL);
+    fclose(f);
+    const char *at = strstr(text, "loss\":");
+    return CHECK(at != NULL) ? strtod(at + 6, NULL) : -1.0;
+}
+
 #define TRAIN "\"$OSR_PROGRAM\" train --data glyphs:240,100 --size 16 --batch 32 --tuned yes "
 
 /* A run with the choices of `text`; resumed where the device's file has others it stays as it is. */
 static void program(void)
 {
     char place[64], path[256];
-    int count;
     snprintf(place, sizeof place, "%s/osr", folder);
     expect("\"$OSR_PROGRAM\" tune --size 16 --batch 32 --seconds 0 --json && grep -q osr-tune-1 out"
            " && test $(grep -o direct_ms out | wc -l) -ge 9", 0);
     osr_ctx *ctx = open_context("auto", place, OSR_KERNELS_AUTO);
-    char *fixed = strdup(osr_ctx_tuning(ctx)), *other = inverted(fixed, NULL, &count);
-    CHECK(count >= 9);
+    char *fixed = strdup(osr_ctx_tuning(ctx)), *other = with_pass(fixed, NULL, NULL);
+    CHECK(strstr(other, " dw direct\n") != NULL && strstr(other, " dx direct\n") != NULL);
     CHECK(osr_ctx_tune(ctx, other, 1) == OSR_OK);
     osr_ctx_destroy(ctx);
     expect(TRAIN "--epochs 2 --out whole", 0);
@@ -312,6 +361,7 @@ static void program(void)
     osr_ctx_destroy(ctx);
     expect(TRAIN "--epochs 2 --out contrary", 0);
     expect("cmp -s whole/model.safetensors contrary/model.safetensors", 1);
+    CHECK_NEAR(first_loss("whole"), first_loss("contrary"), 2e-3);
     expect("\"$OSR_PROGRAM\" train --resume part --epochs 2", 0);
     expect("cmp whole/model.safetensors part/model.safetensors", 0);
     expect("\"$OSR_PROGRAM\" train --resume part --epochs 3 --tuned no", 2);
@@ -331,9 +381,7 @@ int main(int argc, char **argv)
         return beside_others(argv[1]) ? test_end() : 1;
     CHECK(mkdtemp(folder) != NULL);
     processes(argv[0]);
-    other_way(OSR_KERNELS_CPU);
-    other_way(OSR_KERNELS_GPU);
-    each_pass();
+    algorithms();
     bad_text();
     file();
     program();
