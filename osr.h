@@ -171,6 +171,9 @@ typedef struct osr_ctx_desc {
     const char *cache_dir;   /* NULL: $XDG_CACHE_HOME/osr, else $HOME/.cache/osr                 */
     int direct;              /* convolutions, for comparison: 1 direct only, -1 Winograd wherever
                                 it can be (stride 1); 0: what should be fastest                  */
+    const char *tuning;      /* where direct is 0: choices of convolutions in lines (see
+                                osr_ctx_tuning), or "auto": those kept for this device, if any;
+                                NULL: the fixed ones                                             */
     int no_device;           /* non-zero: host functions only (files, metrics); ops are refused  */
     osr_allocator allocator; /* fn NULL: realloc and free                                        */
     osr_logger logger;       /* fn NULL: silent                                                  */
@@ -277,6 +280,33 @@ OSR_API osr_status osr_ctx_profile(osr_ctx *ctx, int enable);
  *   returns   their number
  *   errors    none */
 OSR_API size_t osr_ctx_profile_get(const osr_ctx *ctx, const osr_launch_time **times);
+
+/* osr_ctx_tuning - the choices of algorithms in force, of a context with desc.tuning
+ *
+ *   lines     N H W C O KH KW OH OW STRIDE PADDING forward|dx|dw direct|winograd for a pass of a
+ *             convolution that has more than one algorithm; # begins a comment. First those that
+ *             were given, then, with the fixed choice, what has been recorded besides
+ *   returns   the text, valid until the next call; "" without desc.tuning
+ *   errors    MEMORY
+ *   numerics  the algorithms differ in rounding: only the same lines give a run the same bits */
+OSR_API const char *osr_ctx_tuning(osr_ctx *ctx);
+
+/* osr_ctx_tune - choose algorithms for what is recorded from now on
+ *
+ *   text      lines as above; a later one replaces an earlier one of the same convolution. Winograd
+ *             where it cannot be stays direct
+ *   keep      non-zero: write all choices to osr_ctx_tuning_file, too, for "auto"
+ *   returns   OK
+ *   errors    ARG a context without desc.tuning; FORMAT a line that is none: nothing is changed;
+ *             IO the file cannot be written, or the cache is off */
+OSR_API osr_status osr_ctx_tune(osr_ctx *ctx, const char *text, int keep);
+
+/* osr_ctx_tuning_file - where choices are kept: in cache_dir, unless cache is OFF
+ *
+ *   returns   the path of this device's file, valid as long as ctx; "" for none. A file that is
+ *             damaged, or of other kernels or another driver, is ignored and replaced
+ *   errors    none */
+OSR_API const char *osr_ctx_tuning_file(const osr_ctx *ctx);
 
 /* osr_peak_gflops - float32 multiply-add rate of the device, by a kernel that does nothing else
  *
@@ -2341,6 +2371,13 @@ typedef struct osr__constant {
     uint32_t version; /* of the context when it was made; 0: not yet */
 } osr__constant;
 
+/* What makes a pass of a convolution. key: as osr__conv, but last the pass. */
+enum { OSR__FORWARD, OSR__INPUT_GRADIENT, OSR__WEIGHT_GRADIENT, OSR__PASS_COUNT };
+
+typedef struct osr__choice {
+    int key[12], winograd;
+} osr__choice;
+
 struct osr_ctx {
     osr_allocator allocator;
     osr_logger logger;
@@ -2350,6 +2387,11 @@ struct osr_ctx {
     osr_kernels family;
     int direct;
     char *kernel_dir, *cache_dir; /* cache_dir NULL: no cache */
+    int binaries, tuned;          /* whether cache_dir is for programs; whether choices are used */
+    char *tuning_path, *tuning;   /* NULL: no cache; the text of osr_ctx_tuning */
+    size_t tuning_capacity;
+    osr__choice *choices;
+    size_t choice_count, choice_capacity;
     osr_device device;
     osr_ctx_stats stats;
     cl_device_id id;
@@ -2696,16 +2738,16 @@ static osr_status osr__device_choose(osr_ctx *ctx, const char *wanted)
     return OSR_OK;
 }
 
-/* Where built kernels are kept; no place, no cache. */
+/* Where built kernels and choices of algorithms are kept; no place, no cache. */
 static osr_status osr__cache_open(osr_ctx *ctx, const osr_ctx_desc *desc)
 {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char path[1024];
-    if (desc->cache == OSR_CACHE_OFF
-        || (desc->cache == OSR_CACHE_AUTO
-            && (osr__contains(ctx->device.platform, "portable computing language")
-                || osr__contains(ctx->device.platform, "nvidia"))))
+    if (desc->cache == OSR_CACHE_OFF)
         return ctx->status;
+    ctx->binaries = desc->cache == OSR_CACHE_ON
+                    || !(osr__contains(ctx->device.platform, "portable computing language")
+                         || osr__contains(ctx->device.platform, "nvidia"));
     path[0] = '\0';
     if (desc->cache_dir != NULL)
         snprintf(path, sizeof path, "%s", desc->cache_dir);
@@ -2717,6 +2759,8 @@ static osr_status osr__cache_open(osr_ctx *ctx, const osr_ctx_desc *desc)
         ctx->cache_dir = osr__copy_text(ctx, path);
     return ctx->status;
 }
+
+static osr_status osr__tuning_open(osr_ctx *ctx, const char *tuning);
 
 static osr_status osr__device_open(osr_ctx *ctx, const osr_ctx_desc *desc)
 {
@@ -2744,7 +2788,7 @@ static osr_status osr__device_open(osr_ctx *ctx, const osr_ctx_desc *desc)
     ctx->queue = clCreateCommandQueue(ctx->cl, ctx->id, CL_QUEUE_PROFILING_ENABLE, &code);
     if (ctx->queue == NULL)
         return osr__cl_fail(ctx, "clCreateCommandQueue", ctx->device.name, code);
-    return OSR_OK;
+    return desc->tuning != NULL ? osr__tuning_open(ctx, desc->tuning) : OSR_OK;
 }
 
 OSR_API osr_status osr_ctx_create(const osr_ctx_desc *desc, osr_ctx **out)
@@ -2841,6 +2885,9 @@ OSR_API void osr_ctx_destroy(osr_ctx *ctx)
         clReleaseContext(ctx->cl);
     osr__free_text(ctx, ctx->kernel_dir);
     osr__free_text(ctx, ctx->cache_dir);
+    osr__free_text(ctx, ctx->tuning_path);
+    osr__free(ctx, ctx->tuning, ctx->tuning_capacity, 1);
+    osr__free(ctx, ctx->choices, ctx->choice_capacity, sizeof *ctx->choices);
     osr__free(ctx, ctx->persists, ctx->persist_capacity, sizeof *ctx->persists);
     osr__free(ctx, ctx->nodes, ctx->node_capacity, sizeof *ctx->nodes);
     osr__free(ctx, ctx->staging, ctx->staging_capacity, 1);
@@ -3012,9 +3059,8 @@ typedef struct osr__cache_head {
     uint64_t bytes, hash;
 } osr__cache_head;
 
-/* The file of a program: named after its text, options, device and driver. */
-static void osr__cache_path(osr_ctx *ctx, const char *text, const char *options, char *path,
-                            size_t size)
+/* What a program is a cache's entry of: its text, options, device and driver. */
+static uint64_t osr__cache_key(const osr_ctx *ctx, const char *text, const char *options)
 {
     uint64_t h[8];
     memset(h, 0, sizeof h);
@@ -3025,9 +3071,23 @@ static void osr__cache_path(osr_ctx *ctx, const char *text, const char *options,
     h[4] = osr__xxh64((const unsigned char *)ctx->device.driver, sizeof ctx->device.driver);
     h[5] = osr__xxh64((const unsigned char *)ctx->device.version, sizeof ctx->device.version);
     h[6] = osr__xxh64((const unsigned char *)OSR_VERSION, sizeof OSR_VERSION);
-    h[7] = osr__xxh64((const unsigned char *)h, sizeof h);
-    snprintf(path, size, "%s/%08lx%08lx.bin", ctx->cache_dir, (unsigned long)(h[7] >> 32),
-             (unsigned long)(h[7] & 0xFFFFFFFFu));
+    return osr__xxh64((const unsigned char *)h, sizeof h);
+}
+
+/* Make the folders that path lies in. */
+static void osr__make_folders(char *path)
+{
+#ifndef _WIN32
+    size_t i;
+    for (i = 1; path[i] != '\0'; ++i)
+        if (path[i] == '/') {
+            path[i] = '\0';
+            mkdir(path, 0777);
+            path[i] = '/';
+        }
+#else
+    (void)path;
+#endif
 }
 
 /* The program in a cache file, built; NULL where there is none that is whole and fits. */
@@ -3079,13 +3139,8 @@ static void osr__cache_save(osr_ctx *ctx, const char *path, cl_program program)
     if (bytes == NULL)
         return;
     snprintf(temporary, sizeof temporary, "%s", path);
+    osr__make_folders(temporary);
 #ifndef _WIN32
-    for (i = 1; temporary[i] != '\0'; ++i)
-        if (temporary[i] == '/') {
-            temporary[i] = '\0';
-            mkdir(temporary, 0777);
-            temporary[i] = '/';
-        }
     i = (size_t)getpid();
 #else
     i = (size_t)bytes;
@@ -3131,32 +3186,233 @@ static cl_program osr__program_build(osr_ctx *ctx, const char *text, const char 
     return NULL;
 }
 
+#define OSR__HALVES(h) (unsigned long)((h) >> 32), (unsigned long)((h) & 0xFFFFFFFFu)
+
+/* The text of a program, its options, and the key of both. */
+static char *osr__program_source(osr_ctx *ctx, int which, char options[128], uint64_t *key,
+                                 size_t *size)
+{
+    char *text = osr__program_text(ctx, which, size);
+    snprintf(options, 128, "-cl-std=CL1.2 -DOSR_GPU=%d -DLS=%d", ctx->family == OSR_KERNELS_GPU,
+             osr__local_size(ctx));
+    *key = text != NULL ? osr__cache_key(ctx, text, options) : 0;
+    return text;
+}
+
 /* A program: from this context, from the cache, or built. */
 static cl_program osr__program(osr_ctx *ctx, int which)
 {
     char options[128], path[1100];
+    const int cached = ctx->cache_dir != NULL && ctx->binaries;
     cl_program program = NULL;
+    uint64_t key;
     size_t size = 0;
     char *text;
     if (ctx->programs[which] != NULL)
         return ctx->programs[which];
-    snprintf(options, sizeof options, "-cl-std=CL1.2 -DOSR_GPU=%d -DLS=%d",
-             ctx->family == OSR_KERNELS_GPU, osr__local_size(ctx));
-    text = osr__program_text(ctx, which, &size);
+    text = osr__program_source(ctx, which, options, &key, &size);
     if (text == NULL)
         return NULL;
-    if (ctx->cache_dir != NULL) {
-        osr__cache_path(ctx, text, options, path, sizeof path);
+    if (cached) {
+        snprintf(path, sizeof path, "%s/%08lx%08lx.bin", ctx->cache_dir, OSR__HALVES(key));
         program = osr__cache_load(ctx, path, options);
     }
     if (program == NULL && ctx->status == OSR_OK) {
         program = osr__program_build(ctx, text, options);
-        if (program != NULL && ctx->cache_dir != NULL)
+        if (program != NULL && cached)
             osr__cache_save(ctx, path, program);
     }
     osr__free(ctx, text, size, 1);
     ctx->programs[which] = program;
     return program;
+}
+
+/* -- tuning: choices of algorithms and their file -- */
+
+static const char *const osr__pass_names[OSR__PASS_COUNT] = { "forward", "dx", "dw" };
+
+/* The entry of a key, made where there is none, else replaced if wanted; NULL without memory. */
+static osr__choice *osr__choice_put(osr_ctx *ctx, const osr__choice *c, int replace)
+{
+    size_t i;
+    for (i = 0; i < ctx->choice_count; ++i)
+        if (memcmp(ctx->choices[i].key, c->key, sizeof c->key) == 0)
+            break;
+    if (i == ctx->choice_count) {
+        if (!osr__grow(ctx, &ctx->choices, &ctx->choice_capacity, i + 1, sizeof *c))
+            return NULL;
+        ctx->choice_count++;
+        replace = 1;
+    }
+    if (replace)
+        ctx->choices[i] = *c;
+    return &ctx->choices[i];
+}
+
+static int osr__choice_read(const char *line, osr__choice *c)
+{
+    char pass[16], made[16];
+    int *k = c->key, end = -1, i;
+    if (sscanf(line, "%9d %9d %9d %9d %9d %9d %9d %9d %9d %9d %9d %15s %15s %n", &k[0], &k[1],
+               &k[2], &k[3], &k[4], &k[5], &k[6], &k[7], &k[8], &k[9], &k[10], pass, made, &end)
+            != 13
+        || end < 0 || line[end] != '\0')
+        return 0;
+    for (i = 0; i < OSR__PASS_COUNT && strcmp(pass, osr__pass_names[i]) != 0;)
+        ++i;
+    k[11] = i;
+    c->winograd = strcmp(made, "winograd") == 0;
+    return i < OSR__PASS_COUNT && (c->winograd || strcmp(made, "direct") == 0);
+}
+
+/* Take up all lines of a text, or none: returns the number of the first that is bad, else 0. */
+static int osr__choices_add(osr_ctx *ctx, const char *text)
+{
+    char line[192];
+    osr__choice c;
+    int add, number;
+    for (add = 0; add < 2; ++add) {
+        const char *at = text;
+        for (number = 1; *at != '\0'; ++number) {
+            const size_t n = strcspn(at, "\n");
+            if (n >= sizeof line)
+                return number;
+            memcpy(line, at, n);
+            line[n] = '\0';
+            line[strcspn(line, "#\r")] = '\0';
+            at += n + (at[n] == '\n');
+            if (line[strspn(line, " \t")] == '\0')
+                continue;
+            if (!osr__choice_read(line, &c))
+                return number;
+            if (add)
+                osr__choice_put(ctx, &c, 1);
+        }
+    }
+    return 0;
+}
+
+/* The file's first line is a comment with the key of the convolutions' program and device, and the
+ * hash of the lines below. */
+#define OSR__TUNING_HEAD 49 /* bytes of it */
+
+static void osr__tuning_head(osr_ctx *ctx, const char *lines, char head[OSR__TUNING_HEAD + 1])
+{
+    char options[128], *text;
+    const uint64_t sum = osr__xxh64((const unsigned char *)lines, strlen(lines));
+    uint64_t key;
+    size_t size = 0;
+    text = osr__program_source(ctx, OSR__PROGRAM_HEAVY, options, &key, &size);
+    osr__free(ctx, text, size, 1);
+    snprintf(head, OSR__TUNING_HEAD + 1, "# osr tuning 1 %08lx%08lx %08lx%08lx\n",
+             OSR__HALVES(key), OSR__HALVES(sum));
+}
+
+/* Choices from the device's file; from one that is damaged or stale none. */
+static void osr__tuning_load(osr_ctx *ctx)
+{
+    char head[OSR__TUNING_HEAD + 1], line[1200], *text = NULL;
+    FILE *f = fopen(ctx->tuning_path, "rb");
+    long n = -1;
+    int good = 0;
+    if (f == NULL)
+        return;
+    if (fseek(f, 0, SEEK_END) == 0)
+        n = ftell(f);
+    if (n > OSR__TUNING_HEAD && n < 1 << 20 && fseek(f, 0, SEEK_SET) == 0)
+        text = (char *)osr__alloc(ctx, (size_t)n + 1, 1);
+    if (text != NULL && fread(text, 1, (size_t)n, f) == (size_t)n) {
+        text[n] = '\0';
+        if (strlen(text) == (size_t)n) {
+            osr__tuning_head(ctx, text + OSR__TUNING_HEAD, head);
+            good = strncmp(text, head, OSR__TUNING_HEAD) == 0 && osr__choices_add(ctx, text) == 0;
+        }
+    }
+    if (!good) {
+        snprintf(line, sizeof line, "%s is damaged, or of other kernels: not used",
+                 ctx->tuning_path);
+        osr__log(ctx, 1, line);
+    }
+    osr__free(ctx, text, (size_t)n + 1, 1);
+    fclose(f);
+}
+
+static osr_status osr__tuning_open(osr_ctx *ctx, const char *tuning)
+{
+    char path[1100];
+    uint64_t h[3];
+    int bad;
+    ctx->tuned = 1;
+    h[0] = osr__xxh64((const unsigned char *)ctx->device.name, sizeof ctx->device.name);
+    h[1] = osr__xxh64((const unsigned char *)ctx->device.platform, sizeof ctx->device.platform);
+    h[2] = (uint64_t)ctx->family;
+    h[0] = osr__xxh64((const unsigned char *)h, sizeof h);
+    snprintf(path, sizeof path, "%s/tuning-%08lx%08lx.txt",
+             ctx->cache_dir != NULL ? ctx->cache_dir : "", OSR__HALVES(h[0]));
+    if (ctx->cache_dir != NULL && (ctx->tuning_path = osr__copy_text(ctx, path)) == NULL)
+        return ctx->status;
+    if (strcmp(tuning, "auto") != 0) {
+        bad = osr__choices_add(ctx, tuning);
+        return bad == 0 ? ctx->status
+                        : osr__fail(ctx, OSR_FORMAT, "tuning: line %d is no choice", bad);
+    }
+    if (ctx->tuning_path != NULL)
+        osr__tuning_load(ctx);
+    return ctx->status;
+}
+
+OSR_API const char *osr_ctx_tuning(osr_ctx *ctx)
+{
+    osr__text t;
+    size_t i, k;
+    memset(&t, 0, sizeof t);
+    t.ctx = ctx;
+    t.data = ctx->tuning;
+    t.capacity = ctx->tuning_capacity;
+    for (i = 0; i < ctx->choice_count; ++i) {
+        const osr__choice *c = &ctx->choices[i];
+        for (k = 0; k < 11; ++k)
+            osr__text_print(&t, "%d ", c->key[k]);
+        osr__text_print(&t, "%s %s\n", osr__pass_names[c->key[11]],
+                        c->winograd ? "winograd" : "direct");
+    }
+    osr__text_add(&t, "", 1);
+    ctx->tuning = t.data;
+    ctx->tuning_capacity = t.capacity;
+    return t.failed ? "" : t.data;
+}
+
+static osr_status osr__file_write(osr_ctx *ctx, const char *path, const char *data, size_t bytes);
+
+OSR_API osr_status osr_ctx_tune(osr_ctx *ctx, const char *text, int keep)
+{
+    char head[OSR__TUNING_HEAD + 1];
+    osr__text t;
+    const int bad = ctx->tuned ? osr__choices_add(ctx, text) : 0;
+    if (!ctx->tuned)
+        return osr__fail(ctx, OSR_ARG, "osr_ctx_tune: the context was made without desc.tuning");
+    if (bad != 0)
+        return osr__fail(ctx, OSR_FORMAT, "tuning: line %d is no choice", bad);
+    if (!keep || ctx->status != OSR_OK)
+        return ctx->status;
+    if (ctx->tuning_path == NULL)
+        return osr__fail(ctx, OSR_IO, "tuning: no place to keep it, the cache is off");
+    memset(&t, 0, sizeof t);
+    t.ctx = ctx;
+    text = osr_ctx_tuning(ctx);
+    osr__tuning_head(ctx, text, head);
+    osr__text_put(&t, head);
+    osr__text_put(&t, text);
+    osr__make_folders(ctx->tuning_path);
+    if (ctx->status == OSR_OK)
+        osr__file_write(ctx, ctx->tuning_path, t.data, t.length);
+    osr__free(ctx, t.data, t.capacity, 1);
+    return ctx->status;
+}
+
+OSR_API const char *osr_ctx_tuning_file(const osr_ctx *ctx)
+{
+    return ctx->tuning_path != NULL ? ctx->tuning_path : "";
 }
 
 static const char *osr__kernel_name(osr__kernel k)
@@ -5461,7 +5717,7 @@ static int osr__wino_splits(const osr_ctx *ctx, const osr__conv *c)
 static int osr__wino2_fits(const osr_ctx *ctx, const osr__conv *c)
 {
     const int full = 16 * ((c->oh + 3) / 4) * ((c->ow + 3) / 4);
-    return ctx->family == OSR_KERNELS_CPU && ctx->direct <= 0 && c->kh == 3 && c->kw == 3
+    return ctx->family == OSR_KERNELS_CPU && c->kh == 3 && c->kw == 3
            && c->stride == 2 && c->pad <= 1 && c->c >= 32 && c->o >= 32
            && osr__wino2_bytes(osr__max(c->c, c->o)) <= (size_t)ctx->device.local_bytes / 2
            && 10 * c->oh * c->ow >= 7 * full && osr__wino2_groups(c, 0) >= 2;
@@ -5480,16 +5736,34 @@ static int osr__wino_pays(const osr_ctx *ctx, const osr__conv *c)
     return (double)c->c * c->o >= 32.0 * (c->c + c->o) && 2 * c->h * c->w >= full && tiles >= 32;
 }
 
-static int osr__conv_algorithm(const osr_ctx *ctx, const osr__conv *c)
+/* direct: as of osr_ctx_desc. */
+static int osr__conv_algorithm(const osr_ctx *ctx, const osr__conv *c, int direct)
 {
-    return ctx->direct <= 0 && c->kh == 3 && c->kw == 3 && c->stride == 1 && c->pad == 1
+    return direct > 0 ? OSR__DIRECT
+           : c->kh == 3 && c->kw == 3 && c->stride == 1 && c->pad == 1
                    && c->oh == c->h && c->ow == c->w
-                   && (ctx->direct < 0 || osr__wino_pays(ctx, c))
+                   && (direct < 0 || osr__wino_pays(ctx, c))
                    && (ctx->family == OSR_KERNELS_GPU
                        || osr__wino_group(ctx, osr__max(c->c, c->o), osr__wino_tiles(c)) > 0)
                ? OSR__WINOGRAD
            : osr__wino2_fits(ctx, c) ? OSR__WINOGRAD2
                                      : OSR__DIRECT;
+}
+
+/* The algorithm of a pass: the fixed one, or, in a context with tuning, what that has. */
+static int osr__conv_choose(osr_ctx *ctx, const osr__conv *c, int pass)
+{
+    const int fixed = osr__conv_algorithm(ctx, c, ctx->direct);
+    const int can = osr__conv_algorithm(ctx, c, -1);
+    const osr__choice *found;
+    osr__choice k;
+    if (!ctx->tuned || ctx->direct != 0 || can == OSR__DIRECT)
+        return fixed;
+    memcpy(k.key, c, sizeof k.key); /* the algorithm's place is the pass's */
+    k.key[11] = pass;
+    k.winograd = fixed != OSR__DIRECT;
+    found = osr__choice_put(ctx, &k, 0);
+    return found == NULL ? fixed : found->winograd ? can : OSR__DIRECT;
 }
 
 /* Halo that reading x (forward, weight gradient) or dy (input gradient) wants in one dimension. */
@@ -6055,7 +6329,7 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, const 
     }
     sy = osr_shape_make(4, sx.dim[0], oh / ia[0] + 1, ow / ia[0] + 1, sw.dim[0]);
     c = osr__conv_make(sx, sy, sw, ia);
-    c.algorithm = ia[OSR__ALGORITHM] = osr__conv_algorithm(ctx, &c);
+    c.algorithm = ia[OSR__ALGORITHM] = osr__conv_choose(ctx, &c, OSR__FORWARD);
     packed = osr__conv_packed(ctx, w, &c, 0);
     part = packed == 0 ? 0
                        : osr__append(ctx, OSR__OP_none, osr__conv_parts(ctx, &c), 0, 0, 0, &node);
@@ -6090,7 +6364,7 @@ static uint32_t osr__recomputed(osr_ctx *ctx, uint32_t x)
 static void osr__back_conv2d(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
-    const osr__conv c = osr__conv_of(ctx, &r);
+    osr__conv c = osr__conv_of(ctx, &r);
     osr__node *node;
     uint32_t dx, packed;
     if (r.ia[OSR__AFTER] != 0) {
@@ -6103,15 +6377,18 @@ static void osr__back_conv2d(osr_ctx *ctx, uint32_t i, uint32_t dy)
         && osr__append(ctx, OSR__OP_conv2d_dw, osr__ref_shape(ctx, r.in[1]),
                        osr__recomputed(ctx, r.in[0]), dy, osr__grad_ref(r.in[1]), &node) != 0) {
         memcpy(node->r.ia, r.ia, sizeof r.ia);
+        node->r.ia[OSR__ALGORITHM] = osr__conv_choose(ctx, &c, OSR__WEIGHT_GRADIENT);
         node->r.ia[OSR__ADD] = osr__accumulate(ctx, r.in[1]);
     }
     if (!osr__wants(ctx, r.in[0]))
         return;
+    c.algorithm = osr__conv_choose(ctx, &c, OSR__INPUT_GRADIENT);
     packed = osr__conv_packed(ctx, r.in[1], &c, 1);
     dx = osr__append(ctx, OSR__OP_conv2d_dx, osr__rec(ctx, r.in[0])->shape, dy, r.in[1], 0, &node);
     if (dx != 0) {
         node->r.in[3] = packed;
         memcpy(node->r.ia, r.ia, sizeof r.ia);
+        node->r.ia[OSR__ALGORITHM] = c.algorithm;
     }
     osr__give(ctx, r.in[0], dx);
 }

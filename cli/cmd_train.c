@@ -452,6 +452,31 @@ static int write_config(struct train *t)
     return code == EXIT_OK ? code : complain(t->run.message, code);
 }
 
+/* The context. A resumed run takes the choices of convolutions that it began with. */
+static int open_context(struct train *t)
+{
+    char path[1200], message[1400];
+    size_t size;
+    if (!t->resumed || option_choice(t->o, "tuned") == 0)
+        return session_open(t->o, &t->ctx);
+    run_file(&t->run, "tuning.txt", path, sizeof path);
+    char *text = file_read(path, 1 << 20, &size, message, sizeof message);
+    if (text == NULL)
+        return complain(message, EXIT_DATA);
+    const int code = session_open_tuned(t->o, text, &t->ctx);
+    free(text);
+    return code;
+}
+
+static int write_tuning(struct train *t)
+{
+    const char *text = osr_ctx_tuning(t->ctx);
+    if (option_choice(t->o, "tuned") == 0)
+        return EXIT_OK;
+    const int code = run_write(&t->run, "tuning.txt", text, strlen(text));
+    return code == EXIT_OK ? code : complain(t->run.message, code);
+}
+
 /* ---- training ---- */
 
 static uint64_t batches_of(const struct train *t)
@@ -821,7 +846,9 @@ static int start_new(struct train *t)
     if (code != EXIT_OK)
         return complain(t->run.message, code);
     t->at.best = NOT_YET;
-    code = save_checkpoint(t); /* config.ini makes it a run, so that comes last */
+    code = write_tuning(t);
+    if (code == EXIT_OK)
+        code = save_checkpoint(t); /* config.ini makes it a run, so that comes last */
     return code == EXIT_OK ? write_config(t) : code;
 }
 
@@ -843,7 +870,7 @@ static int train(struct train *t)
     option_preset_int(t->o, "channels", t->data.train.channels);
     t->batch = (int)option_int(t->o, "batch");
     plan_steps(t);
-    code = session_open(t->o, &t->ctx);
+    code = open_context(t);
     if (code == EXIT_OK)
         code = t->resumed ? load_checkpoint(t) : start_new(t);
     if (code == EXIT_OK)

@@ -9,7 +9,7 @@
 
 static command_function *const functions[COMMAND_COUNT] = {
     cmd_devices, cmd_selftest,  cmd_train, cmd_protocol, cmd_eval,   cmd_calibrate, cmd_predict,
-    cmd_jacobian, cmd_represent, cmd_bench, cmd_inspect,  cmd_import,
+    cmd_jacobian, cmd_represent, cmd_bench, cmd_inspect,  cmd_import, cmd_tune,
 };
 
 int main(int argc, char **argv)

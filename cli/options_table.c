@@ -15,8 +15,9 @@
 #define BENCH (1u << COMMAND_BENCH)
 #define INSPECT (1u << COMMAND_INSPECT)
 #define IMPORT (1u << COMMAND_IMPORT)
+#define TUNE (1u << COMMAND_TUNE)
 #define WITH_MODEL (EVAL | CALIBRATE | PREDICT | JACOBIAN | REPRESENT)
-#define COMPUTE (SELFTEST | TRAIN | WITH_MODEL | BENCH | IMPORT)
+#define COMPUTE (SELFTEST | TRAIN | WITH_MODEL | BENCH | IMPORT | TUNE)
 #define ALL ((1u << COMMAND_COUNT) - 1)
 
 const struct command_row command_table[COMMAND_COUNT] = {
@@ -35,7 +36,8 @@ const struct command_row command_table[COMMAND_COUNT] = {
     {"bench", "", 0, 0, "images per second of training and inference"},
     {"inspect", "[FILE]", 0, 1,
      "header, tensors and settings of a model file; with --png a look at training images"},
-    {"import", "WEIGHTS MODEL", 2, 2, "a model file from weights that another program trained"}};
+    {"import", "WEIGHTS MODEL", 2, 2, "a model file from weights that another program trained"},
+    {"tune", "", 0, 0, "time the algorithms of a network's convolutions and keep the faster ones"}};
 
 #define FIX OPTION_FIXED
 #define NOW OPTION_TRANSIENT
@@ -81,11 +83,11 @@ const struct option_row option_table[] = {
      "share of each known class's training images kept for validation"},
     {"size", 0, OPTION_INTEGER, NULL, "pixels", "[8,1024]", TRAIN | INSPECT, FIX,
      "side of the images given to the network; unset: 32, for tinyimagenet 64"},
-    {"size", 0, OPTION_INTEGER, "32", "pixels", "[8,1024]", BENCH | IMPORT, 0,
+    {"size", 0, OPTION_INTEGER, "32", "pixels", "[8,1024]", BENCH | IMPORT | TUNE, 0,
      "side of the images given to the network"},
     {"channels", 0, OPTION_INTEGER, NULL, NULL, "[1,3]", TRAIN | INSPECT, FIX,
      "1 grey, 3 colour; unset: as the data"},
-    {"channels", 0, OPTION_INTEGER, "3", NULL, "[1,3]", IMPORT, 0, "1 grey, 3 colour"},
+    {"channels", 0, OPTION_INTEGER, "3", NULL, "[1,3]", IMPORT | TUNE, 0, "1 grey, 3 colour"},
     {"mean", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
      "what was taken from the pixels in 0..1, by channel: 0.49,0.48,0.45"},
     {"std", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
@@ -100,13 +102,13 @@ const struct option_row option_table[] = {
     {"classes", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
      "names of the known classes by commas, @FILE with a name a line, or their number"},
     /* model */
-    {"network", 0, OPTION_TEXT, "vgg32", NULL, NULL, TRAIN | BENCH | IMPORT, FIX,
+    {"network", 0, OPTION_TEXT, "vgg32", NULL, NULL, TRAIN | BENCH | IMPORT | TUNE, FIX,
      "network: vgg32, wrn-16-4 or resnet-18"},
-    {"method", 0, OPTION_TEXT, "cac", NULL, NULL, TRAIN_ONLY | IMPORT, FIX,
+    {"method", 0, OPTION_TEXT, "cac", NULL, NULL, TRAIN_ONLY | IMPORT | TUNE, FIX,
      "training method: ce, cac, difair, movr, ovr, center, gcpl, rpl or arpl"},
-    {"head", 0, OPTION_CHOICE, NULL, NULL, "flatten|pool", TRAIN | IMPORT, FIX,
+    {"head", 0, OPTION_CHOICE, NULL, NULL, "flatten|pool", TRAIN | IMPORT | TUNE, FIX,
      "before the linear layer: the last map as it is, or its mean; unset: that of the method"},
-    {"head-bias", 0, OPTION_CHOICE, NULL, NULL, "yes|no", TRAIN | IMPORT, FIX,
+    {"head-bias", 0, OPTION_CHOICE, NULL, NULL, "yes|no", TRAIN | IMPORT | TUNE, FIX,
      "bias of the linear layer; unset: that of the method"},
     {"padding", 0, OPTION_CHOICE, NULL, NULL, "pytorch|tensorflow", IMPORT, 0,
      "zeros round stride-2 convolutions of vgg32; unset: those of the method"},
@@ -157,7 +159,7 @@ const struct option_row option_table[] = {
     {"second-lr", 0, OPTION_REAL, NULL, NULL, "(0,1000]", TRAIN, FIX,
      "learning rate of the second stage; unset: a tenth of --lr"},
     {"batch", 0, OPTION_INTEGER, "64", "images", "[1,65536]",
-     TRAIN | EVAL | CALIBRATE | JACOBIAN | REPRESENT | BENCH, FIX, "images of one step"},
+     TRAIN | EVAL | CALIBRATE | JACOBIAN | REPRESENT | BENCH | TUNE, FIX, "images of one step"},
     {"optimiser", 0, OPTION_CHOICE, NULL, NULL, "sgd|adam", TRAIN, FIX, "how weights are updated"},
     {"lr", 0, OPTION_REAL, NULL, NULL, "(0,1000]", TRAIN, FIX, "learning rate"},
     {"momentum", 0, OPTION_REAL, NULL, NULL, "[0,1)", TRAIN, FIX,
@@ -189,7 +191,7 @@ const struct option_row option_table[] = {
     {"analyse-probes", 0, OPTION_INTEGER, "32", NULL, "[0,1000000]", TRAIN, FIX,
      "random directions of the measured norms; 0: exact norms"},
     {"seed", 0, OPTION_INTEGER, "0", NULL, "[0,]",
-     SELFTEST | TRAIN | EVAL | JACOBIAN | BENCH | INSPECT, FIX,
+     SELFTEST | TRAIN | EVAL | JACOBIAN | BENCH | INSPECT | TUNE, FIX,
      "seed of everything drawn at random"},
     /* open set */
     {"score", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN | CALIBRATE | PREDICT | IMPORT, 0,
@@ -238,6 +240,8 @@ const struct option_row option_table[] = {
      "once: only print the seconds of the start; both: time the start of a process, cold and warm"},
     {"compare", 0, OPTION_TEXT, NULL, NULL, NULL, BENCH, NOW,
      "file with the --json output of an earlier bench of the same version, device and network"},
+    {"seconds", 0, OPTION_REAL, "30", "seconds", "[0,86400]", TUNE, 0,
+     "time for measuring; every candidate is timed once in any case"},
     /* machine and run */
     {"device", 0, OPTION_TEXT, NULL, NULL, NULL, COMPUTE | INSPECT, 0,
      "device by number or part of its name, as osr devices prints them; unset: the first"},
@@ -247,6 +251,8 @@ const struct option_row option_table[] = {
     {"quick", 0, OPTION_FLAG, "false", NULL, NULL, SELFTEST, NOW, "small shapes only"},
     {"algorithm", 0, OPTION_CHOICE, "auto", NULL, "auto|direct|winograd", SELFTEST | TRAIN | BENCH,
      FIX, "convolutions: auto (Winograd where it is faster), or one of them wherever it can be"},
+    {"tuned", 0, OPTION_CHOICE, "no", NULL, "no|yes", TRAIN | BENCH, FIX,
+     "convolutions as osr tune chose them on this device; a run keeps the choices in tuning.txt"},
     {"png", 0, OPTION_TEXT, NULL, NULL, NULL, INSPECT, NOW,
      "file to write: in each row a training image, then what --augment makes of it"},
     {"out", 'o', OPTION_TEXT, NULL, NULL, NULL, PROTOCOL, NOW,

@@ -29,7 +29,22 @@ static int has_option(const struct options *o, const char *key)
 
 int session_open(const struct options *o, osr_ctx **ctx)
 {
+    const int tuned = has_option(o, "tuned") && option_choice(o, "tuned") == 1;
+    if (tuned && option_choice(o, "algorithm") != 0) {
+        message_error("--tuned yes and --algorithm %s exclude each other",
+                      option_text(o, "algorithm"));
+        return EXIT_USAGE;
+    }
+    const int code = session_open_tuned(o, tuned ? "auto" : NULL, ctx);
+    if (code == EXIT_OK && tuned && osr_ctx_tuning(*ctx)[0] == '\0')
+        message_warning("no tuning is kept for this device: osr tune makes one");
+    return code;
+}
+
+int session_open_tuned(const struct options *o, const char *tuning, osr_ctx **ctx)
+{
     osr_ctx_desc desc = {0};
+    desc.tuning = tuning;
     desc.device = option_text(o, "device");
     desc.kernels = (osr_kernels)option_choice(o, "kernels");
     desc.logger.fn = log_line;

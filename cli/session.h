@@ -9,6 +9,9 @@
  * has it). Prints the error. An exit code. */
 int session_open(const struct options *o, osr_ctx **ctx);
 
+/* The same with desc.tuning as given, instead of what --tuned says. */
+int session_open_tuned(const struct options *o, const char *tuning, osr_ctx **ctx);
+
 /* The exit code of a status. */
 int status_exit(osr_status status);
 
@@ -47,6 +50,6 @@ int contact_sheet(struct options *o);
 /* One function a command: cmd_train ... Each returns an exit code. */
 typedef int command_function(struct options *o);
 command_function cmd_devices, cmd_selftest, cmd_train, cmd_protocol, cmd_eval, cmd_calibrate,
-    cmd_predict, cmd_jacobian, cmd_represent, cmd_bench, cmd_inspect, cmd_import;
+    cmd_predict, cmd_jacobian, cmd_represent, cmd_bench, cmd_inspect, cmd_import, cmd_tune;
 
 #endif

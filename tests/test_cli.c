@@ -202,7 +202,7 @@ static void write_pictures(const char *folder, int classes, int count)
 static void usage(void)
 {
     static const char *const commands[] = {"devices", "selftest", "train", "eval", "calibrate",
-                                           "predict", "jacobian", "represent", "bench",
+                                           "predict", "jacobian", "represent", "bench", "tune",
                                            "inspect", "import"};
     EXPECT(0, "help");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
