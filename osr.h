@@ -288,7 +288,7 @@ OSR_API size_t osr_ctx_profile_get(const osr_ctx *ctx, const osr_launch_time **t
  *             were given, then, with the fixed choice, what has been recorded besides
  *   returns   the text, valid until the next call; "" without desc.tuning
  *   errors    MEMORY
- *   numerics  the algorithms differ in rounding: a run has the same bits only with the same lines */
+ *   numerics  the algorithms differ in rounding: only the same lines give a run the same bits */
 OSR_API const char *osr_ctx_tuning(osr_ctx *ctx);
 
 /* osr_ctx_tune - choose algorithms for what is recorded from now on
