@@ -357,6 +357,8 @@ static int check(struct tune *t)
     for (int i = 0; i < t->count; ++i)
         changed += t->candidate[i].chosen != t->candidate[i].winograd;
     for (int i = 0; i < CHECKS && changed > 0 && code == EXIT_OK; ++i) {
+        if (i > 0 && signals_pending() != 0)
+            break;
         code = put_in_force(t, 0);
         if (code == EXIT_OK)
             code = measure(t, &fixed, 1);

@@ -341,7 +341,7 @@ static double first_loss(const char *run)
 
 #define TRAIN "\"$OSR_PROGRAM\" train --data glyphs:240,100 --size 16 --batch 32 --tuned yes "
 
-/* A run with the choices of `text`; resumed where the device's file has others it stays as it is. */
+/* A run is resumed with its own choices, where the device's file has others by then, too. */
 static void program(void)
 {
     char place[64], path[256];
