@@ -187,13 +187,23 @@ static int exists(const struct run_dir *run, const char *name)
     return access(run_file(run, name, path, sizeof path), F_OK) == 0;
 }
 
+/* A locked directory that holds a run already is unlocked and refused. */
+static int untaken(struct run_dir *run)
+{
+    if (!exists(run, "config.ini"))
+        return EXIT_OK;
+    run_close(run);
+    return fail(run, EXIT_USAGE, "%s holds a run already (train --resume continues it)", run->path);
+}
+
 int run_untaken(struct run_dir *run, const char *path)
 {
-    char config[PATH_BYTES + 16];
-    snprintf(config, sizeof config, "%s/config.ini", path);
-    return access(config, F_OK) != 0
-               ? EXIT_OK
-               : fail(run, EXIT_USAGE, "%s holds a run already (train --resume continues it)", path);
+    int code;
+    if (snprintf(run->path, sizeof run->path, "%s", path) >= PATH_BYTES - 64
+        || !exists(run, "config.ini"))
+        return EXIT_OK; /* run_create tells the rest */
+    code = take_lock(run);
+    return code == EXIT_OK ? untaken(run) : code;
 }
 
 int run_create(struct run_dir *run, const char *path, const char *data, const char *method)
@@ -219,12 +229,7 @@ int run_create(struct run_dir *run, const char *path, const char *data, const ch
         if (!path)
             continue;
         code = take_lock(run);
-        if (code == EXIT_OK) {
-            code = run_untaken(run, path);
-            if (code != EXIT_OK)
-                run_close(run);
-        }
-        return code;
+        return code == EXIT_OK ? untaken(run) : code;
     }
     return fail(run, EXIT_IO, "runs: no free number left");
 }

@@ -13,7 +13,8 @@ struct run_dir {
 
 /* Each returns an exit code and, when that is not EXIT_OK, sets message. */
 
-/* EXIT_USAGE where the directory holds a run already: to be asked before data is read. */
+/* EXIT_USAGE where the directory holds a run already, which another process may be writing: to be
+ * asked before data is read. */
 int run_untaken(struct run_dir *run, const char *path);
 
 /* Makes and locks the directory: path when not NULL (it must not hold a run yet), else the first
