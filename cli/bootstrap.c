@@ -106,7 +106,8 @@ static void rank_figures(const struct ready *r, const uint32_t *draws, double v[
         if (!p->last || (k + u <= 0.0))
             continue;
         const double from_k = above_k + k, from_u = above_u + u;
-        const double to_k = nk - above_k, to_u = nu - above_u, sum = from_u * nk + (nk - from_k) * nu;
+        const double to_k = nk - above_k, to_u = nu - above_u;
+        const double sum = from_u * nk + (nk - from_k) * nu;
         pairs += k * (above_u + 0.5 * u);
         right += c * (above_u + 0.5 * u);
         ap_u += u * from_u / (from_k + from_u);

@@ -444,7 +444,7 @@ static const char *check_inference_width(struct check *c, int width)
         if (!tower_agrees(c, &t, y))
             return because(c, "width %d: old values after osr_write of tensor %d", width, i);
     }
-    for (int i = 0; i < 2; i++) { /* the first makes the plan and its buffers, the second only runs */
+    for (int i = 0; i < 2; i++) { /* the first makes the plan, the second only runs it */
         tower_run(c, &t, 0, z);
         tower_train(c, &t);
         osr_step_end(c->ctx);
@@ -495,8 +495,8 @@ static const char *check_late_gradient(struct check *c)
     return NULL;
 }
 
-/* --- training: convolutions that sum up the statistics of what they put out and make the activations
- * that they read, against the same one op at a time --- */
+/* --- training: convolutions that sum up the statistics of what they put out and make the
+ * activations that they read, against the same one op at a time --- */
 
 enum { CHAIN = 3, CHAIN_N = 3, CHAIN_H = 16, CHAIN_W = 14, CHAIN_PARTS = 5 };
 enum { CHAIN_MOST = 48 * 48 * 9, CHAIN_OUT = CHAIN_N * (CHAIN_H / 2) * (CHAIN_W / 2) * 32 };

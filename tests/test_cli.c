@@ -271,7 +271,8 @@ static void evaluation(void)
     static const char *const keys[] = {
         "closed_accuracy", "auroc", "aupr_unknown", "aupr_known", "fpr95_known_pos",
         "fpr95_unknown_pos", "oscr", "dtacc", "macro_f1", "openness", "n_known", "n_unknown",
-        "intervals", "level", "resamples", "confusion", "accepted", "score", "method", "net", "data", "split", "trial", "seed", "device", "version"};
+        "intervals", "level", "resamples", "confusion", "accepted", "score", "method", "net",
+        "data", "split", "trial", "seed", "device", "version"};
     char key[64];
     EXPECT(0, "eval base --json");
     CHECK(err[0] == '\0' && out[0] == '{' && lines(out) == 1);

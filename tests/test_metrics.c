@@ -255,7 +255,7 @@ static void test_vectors(osr_ctx *ctx)
     osr_ctx_clear_error(ctx);
 }
 
-/* make_score_vectors.py: by numpy over pairs and thresholds; ties, one image on a side, all equal */
+/* make_score_vectors.py: by numpy, over pairs and thresholds; ties, one image a side, all equal */
 static void test_numpy(osr_ctx *ctx)
 {
     const size_t cases = sizeof metric_sizes / sizeof metric_sizes[0] / 2;
