@@ -1185,7 +1185,9 @@ typedef struct osr_perturb_desc {
     osr_direction direction;
     int first, count; /* coordinates or directions first..first+count-1                        */
     float step;       /* h > 0                                                                 */
-    uint64_t seed;    /* of the directions: the same for every image                           */
+    int own;          /* 0: all images have the same directions; else image n has its own, those
+                         of number own + n                                                     */
+    uint64_t seed;    /* of the directions                                                     */
 } osr_perturb_desc;
 
 /* osr_perturb - copies of each image, moved both ways along directions
@@ -1195,18 +1197,22 @@ typedef struct osr_perturb_desc {
  *   x         f32 [N, H, W, C], no gradient
  *   returns   f32 [2 N count, H, W, C]
  *   errors    HANDLE; SHAPE; ARG
- *   source    central differences; directions by Philox 4x32-10, counter = element, direction */
+ *   source    central differences; directions by Philox 4x32-10, counter = element, direction,
+ *             image */
 OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor x, const osr_perturb_desc *desc);
 
 /* osr_difference_norm - squared central differences, summed over directions
  *
- *   s_n = sum_j || (f[(n count + j) 2] - f[(n count + j) 2 + 1]) / (2 h) ||_2^2
+ *   s_n = sum_j < (f[(n count + j) 2] - f[(n count + j) 2 + 1]) / (2 step_f), the same of g >
  *
  *   f         f32 [2 N count, D], the network's answer to osr_perturb; no gradient
+ *   g         f itself, which makes s_n a squared norm; or the answer to another step along the
+ *             same directions: what both round is not squared then, which small steps need
  *   returns   f32 [N]; for COORDINATES over all coordinates sqrt(s_n) is ||J||_F, for the random
  *             kinds sqrt(s_n / count) estimates it
  *   errors    HANDLE; SHAPE; ARG */
-OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor f, int count, float step);
+OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor f, float step_f, osr_tensor g,
+                                       float step_g, int count);
 
 /* osr_square_sum - squared length of each image
  *
@@ -2078,17 +2084,21 @@ typedef struct osr_jacobian_desc {
     osr_direction direction;    /* FD: coordinates, or random directions                      */
     int directions;             /* FD with random directions: how many, >= 1                  */
     float step;                 /* FD: h in the image's scale -1..1; 0: OSR_JACOBIAN_STEP      */
+    int own;                    /* non-zero: each image of a call has directions of its own,
+                                   which a mean over images gains from                        */
     uint64_t seed;              /* FD with random directions                                  */
 } osr_jacobian_desc;
 
-#define OSR_JACOBIAN_STEP 0.02f
+#define OSR_JACOBIAN_STEP 0.002f
 
 /* osr_model_jacobian - Frobenius norm of the Jacobian of each image, in eval mode
  *
  *   ||df/dx||_F,  x = the image in the scale -1..1
  *   EXACT  sqrt(sum_d ||df_d/dx||^2), one backward pass an output
  *   FD     central differences over every coordinate, or sqrt of the mean of ||J v||^2 over random
- *          directions v with E[v v'] = I (its square is unbiased)
+ *          directions v with E[v v'] = I (its square is unbiased). Over coordinates it sums the
+ *          products of the differences at h and at h/2, so that small steps do not square their
+ *          rounding into the sum
  *
  *   images    f32 [n, H, W, C] in 0..1
  *   desc      NULL means {0}
@@ -7933,7 +7943,7 @@ OSR_API float osr_schedule_lr(const osr_schedule *s, uint32_t step)
 
 /* == jacobian norms == ------------------------------------------------------------------------- */
 
-/* ia: direction, first, count, seed; fa: step */
+/* ia: direction, own, count, seed; fa: step; dyn: first */
 static void osr__lower_perturb(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
@@ -7941,7 +7951,7 @@ static void osr__lower_perturb(osr_ctx *ctx, uint32_t i)
     osr__begin(ctx, OSR__K_perturb);
     osr__args(ctx, "gg", r->in[0], i);
     osr__arg_sizes(ctx, s);
-    osr__args(ctx, "iiyfii", r->ia[2], r->ia[0], 0, r->fa[0], r->ia[3], r->ia[4]);
+    osr__args(ctx, "iiiyfii", r->ia[2], r->ia[0], r->ia[1], 0, r->fa[0], r->ia[3], r->ia[4]);
     osr__run(ctx, (size_t)s.dim[0] * (size_t)r->ia[2] * (size_t)osr__blocks(s.dim[3]));
 }
 
@@ -7957,6 +7967,7 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
         return osr__handle(ctx, 0);
     s = osr__rec(ctx, x)->shape;
     if ((unsigned)desc->direction > (unsigned)OSR_RADEMACHER || desc->count < 1 || desc->first < 0
+        || desc->own < 0 || desc->own > INT_MAX - s.dim[0]
         || !(desc->step > 0.0f) || !(desc->step <= FLT_MAX)
         || (desc->direction == OSR_COORDINATES
             && desc->count > s.dim[1] * s.dim[2] * s.dim[3] - desc->first)
@@ -7969,6 +7980,7 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
                     0, 0, &node);
     if (i != 0) {
         node->r.ia[0] = (int32_t)desc->direction;
+        node->r.ia[1] = desc->own;
         node->r.ia[2] = desc->count;
         node->r.ia[3] = (int32_t)(uint32_t)desc->seed;
         node->r.ia[4] = (int32_t)(uint32_t)(desc->seed >> 32);
@@ -7982,28 +7994,34 @@ static void osr__lower_difference_norm(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     osr__begin(ctx, OSR__K_difference_norm);
-    osr__args(ctx, "ddiif", r->in[0], i, r->ia[0], osr__ref_shape(ctx, r->in[0]).dim[1], r->fa[0]);
+    osr__args(ctx, "dddiif", r->in[0], r->in[1], i, r->ia[0],
+              osr__ref_shape(ctx, r->in[0]).dim[1], r->fa[0]);
     osr__run(ctx, (size_t)r->shape.dim[0]);
 }
 
-OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, int count, float step)
+OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, float step_f, osr_tensor tg,
+                                       float step_g, int count)
 {
     const uint32_t f = osr__matrix(ctx, tf, "difference_norm", "f");
+    const uint32_t g = osr__matrix(ctx, tg, "difference_norm", "g");
     osr_shape s;
     osr__node *node;
     uint32_t i;
-    if (f == 0)
+    if (f == 0 || g == 0)
         return osr__handle(ctx, 0);
     s = osr__ref_shape(ctx, f);
-    if (count < 1 || s.dim[0] % 2 != 0 || s.dim[0] / 2 % count != 0 || !(step > 0.0f))
+    if (count < 1 || s.dim[0] % 2 != 0 || s.dim[0] / 2 % count != 0 || !(step_f > 0.0f)
+        || !(step_g > 0.0f) || !osr__same_shape(s, osr__ref_shape(ctx, g)))
         return osr__none(osr__fail(ctx, OSR_SHAPE,
-                                   "difference_norm: f is %s for %d directions, step %g",
-                                   osr__shape_text(s).s, count, (double)step));
+                                   "difference_norm: f is %s, g %s for %d directions, steps %g, %g",
+                                   osr__shape_text(s).s,
+                                   osr__shape_text(osr__ref_shape(ctx, g)).s, count,
+                                   (double)step_f, (double)step_g));
     i = osr__append(ctx, OSR__OP_difference_norm, osr_shape_make(1, s.dim[0] / 2 / count, 0, 0, 0),
-                    f, 0, 0, &node);
+                    f, g, 0, &node);
     if (i != 0) {
         node->r.ia[0] = count;
-        node->r.fa[0] = 0.25f / (step * step);
+        node->r.fa[0] = 0.25f / (step_f * step_g);
     }
     return osr__handle(ctx, i);
 }
@@ -11697,21 +11715,28 @@ static void osr__jacobian_exact(osr_model *m, const float *images, int n, int d,
 
 /* Squared norms of n images by central differences along `all` directions, some at a time. */
 static void osr__jacobian_fd(osr_model *m, const float *images, int n, int all,
-                             const osr_jacobian_desc *d, float step, float *part, double *squares)
+                             const osr_jacobian_desc *d, int own, float step, float *part,
+                             double *squares)
 {
     osr_ctx *ctx = m->ctx;
     osr_perturb_desc p;
     p.direction = d->direction;
     p.seed = d->seed;
-    p.step = step;
+    p.own = own;
     for (p.first = 0; p.first < all && ctx->status == OSR_OK; p.first += p.count) {
-        osr_tensor x, f;
+        osr_tensor x, f, g;
         p.count = osr__max(OSR__JACOBIAN_BATCH / (2 * n), 1);
         if (p.count > all - p.first)
             p.count = all - p.first;
-        x = osr_perturb(ctx, osr__model_input(m, images, n), &p);
-        f = osr__jacobian_output(m, x, d->of);
-        osr__jacobian_add(ctx, osr_difference_norm(ctx, f, p.count, step), n, part, squares);
+        x = osr__model_input(m, images, n);
+        p.step = step;
+        f = g = osr__jacobian_output(m, osr_perturb(ctx, x, &p), d->of);
+        if (d->direction == OSR_COORDINATES) {
+            p.step = 0.5f * step;
+            g = osr__jacobian_output(m, osr_perturb(ctx, x, &p), d->of);
+        }
+        osr__jacobian_add(ctx, osr_difference_norm(ctx, f, step, g, p.step, p.count), n, part,
+                          squares);
     }
 }
 
@@ -11752,10 +11777,11 @@ OSR_API osr_status osr_model_jacobian(osr_model *m, const float *images, int n,
             osr__jacobian_exact(m, images + (size_t)at * image, b, dims, d.of, work,
                                 work + (size_t)OSR__PREDICT_BATCH * (size_t)dims, norms + at);
         else
-            osr__jacobian_fd(m, images + (size_t)at * image, b, all, &d, step, work, norms + at);
+            osr__jacobian_fd(m, images + (size_t)at * image, b, all, &d,
+                             d.own ? at + 1 : 0, step, work, norms + at);
         for (i = 0; i < b; ++i) /* dp/dx = 1/2 for pixels p = (x + 1) / 2 */
             norms[at + i] = 0.5
-                            * sqrt(norms[at + i]
+                            * sqrt(fmax(norms[at + i], 0.0)
                                    / (d.method == OSR_JACOBIAN_FD && d.direction != OSR_COORDINATES
                                           ? (double)all
                                           : 1.0));
@@ -13685,22 +13711,24 @@ static const char *const osr__cl_jacobian[] = {
 "#include \"common.cl\"\n",
 "#endif\n",
 "\n",
-"/* Entry `e` of direction `j`: kind 0 unit vector, 1 Gaussian (Box-Muller), 2 Rademacher. */\n",
-"static inline float direction(int kind, int e, int j, uint2 key)\n",
+"/* Entry `e` of direction `j` of an image (0: all images'): kind 0 unit vector, 1 Gaussian\n",
+" * (Box-Muller), 2 Rademacher. */\n",
+"static inline float direction(int kind, int e, int j, int image, uint2 key)\n",
 "{\n",
 "    if (kind == 0)\n",
 "        return e == j ? 1.0f : 0.0f;\n",
-"    const uint4 r = philox((uint4)((uint)e, (uint)j, 0x6a61636fu, 0u), key);\n",
+"    const uint4 r = philox((uint4)((uint)e, (uint)j, 0x6a61636fu, (uint)image), key);\n",
 "    if (kind == 2)\n",
 "        return (r.x & 1u) != 0u ? 1.0f : -1.0f;\n",
 "    return sqrt(-2.0f * log(uniform01(r.x))) * cospi(2.0f * uniform01(r.y));\n",
 "}\n",
 "\n",
 "/* y[(n count + j) 2 + s] = x[n] +- h v_{first+j}; an entry's number is (r W + c) C + channel.\n",
-" * One group of LS items for each (n, j, cb). */\n",
+" * own: 0, or the number of x[0], whose directions are of its own then. One group of LS items for\n",
+" * each (n, j, cb). */\n",
 "OSR_KERNEL perturb(__global const float *x, const int4 xl, __global float *y, const int4 yl, int CB,\n",
-"                   int C, int H, int W, int count, int kind, int first, float h, uint key0,\n",
-"                   uint key1)\n",
+"                   int C, int H, int W, int count, int kind, int own, int first, float h,\n",
+"                   uint key0, uint key1)\n",
 "{\n",
 "    const int g = (int)get_group_id(0), cb = g % CB, nj = g / CB, n = nj / count;\n",
 "    const int j = first + nj % count, lanes = min(8, C - cb * 8);\n",
@@ -13711,25 +13739,27 @@ static const char *const osr__cl_jacobian[] = {
 "        __global float *b = y + image_at(yl, nj * 2 + 1, cb, r, c);\n",
 "        for (int i = 0; i < lanes; ++i) {\n",
 "            const int e = (r * W + c) * C + cb * 8 + i;\n",
-"            const float d = h * direction(kind, e, j, (uint2)(key0, key1));\n",
+"            const float d = h * direction(kind, e, j, own ? own + n : 0, (uint2)(key0, key1));\n",
 "            a[i] = p[i] + d;\n",
 "            b[i] = p[i] - d;\n",
 "        }\n",
 "    }\n",
 "}\n",
 "\n",
-"/* s[n] = sum_j || f[(n count + j) 2] - f[(n count + j) 2 + 1] ||^2 scale. One group an image. */\n",
-"OSR_KERNEL difference_norm(__global const float *f, int foff, __global float *s, int soff,\n",
-"                           int count, int D, float scale)\n",
+"/* s[n] = scale sum_j <f[(n count + j) 2] - f[(n count + j) 2 + 1], the same of g>. One group an\n",
+" * image. */\n",
+"OSR_KERNEL difference_norm(__global const float *f, int foff, __global const float *g, int goff,\n",
+"                           __global float *s, int soff, int count, int D, float scale)\n",
 "{\n",
 "    __local float tmp[LS];\n",
 "    const size_t n = get_group_id(0);\n",
 "    float t = 0.0f;\n",
 "    for (int j = 0; j < count; ++j) {\n",
-"        __global const float *a = f + foff + (n * count + j) * 2 * D, *b = a + D;\n",
+"        __global const float *a = f + foff + (n * count + j) * 2 * D;\n",
+"        __global const float *b = g + goff + (n * count + j) * 2 * D;\n",
 "        float u = 0.0f;\n",
 "        FOR_ROW(i, D)\n",
-"        u += (a[i] - b[i]) * (a[i] - b[i]);\n",
+"        u += (a[i] - a[D + i]) * (b[i] - b[D + i]);\n",
 "        t += u;\n",
 "    }\n",
 "    t = group_sum(t, tmp);\n",
@@ -16283,7 +16313,7 @@ static const osr__cl_file osr__cl_files[] = {
     {"conv_cpu", osr__cl_conv_cpu, 439},
     {"conv_gpu", osr__cl_conv_gpu, 360},
     {"element", osr__cl_element, 137},
-    {"jacobian", osr__cl_jacobian, 76},
+    {"jacobian", osr__cl_jacobian, 80},
     {"layout", osr__cl_layout, 79},
     {"loss", osr__cl_loss, 229},
     {"matmul_cpu", osr__cl_matmul_cpu, 207},

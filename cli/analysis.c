@@ -202,17 +202,19 @@ int norms_compute(osr_model *model, const struct data_set *set, const struct sub
                   const osr_jacobian_desc *d, double *norms, osr_jacobian_method *used)
 {
     enum { BATCH = 64 };
+    osr_jacobian_desc own = *d;
     struct feed f;
     int code = feed_start(&f, model, set, BATCH);
     if (code != EXIT_OK)
         return code;
+    own.own = 1;
     for (size_t at = 0; at < s->count && code == EXIT_OK; at += BATCH) {
         const int n = s->count - at < BATCH ? (int)(s->count - at) : BATCH;
         char line[80];
         snprintf(line, sizeof line, "jacobian %zu/%zu", at, s->count);
         status_line(line);
         feed_load(&f, s, NULL, at, n);
-        if (osr_model_jacobian(model, f.images, n, d, norms + at, used) != OSR_OK)
+        if (osr_model_jacobian(model, f.images, n, &own, norms + at, used) != OSR_OK)
             code = session_fail(osr_model_context(model));
         else
             code = signals_pending();

@@ -415,10 +415,11 @@ void ref_adam(double *w, const double *g, double *m, double *v, size_t count,
     }
 }
 
-/* Entry e of direction j: unit vectors, normal (Box-Muller) or +-1. */
-static double direction(const struct ref_perturb *p, int e, int j)
+/* Entry e of direction j of image n: unit vectors, normal (Box-Muller) or +-1. */
+static double direction(const struct ref_perturb *p, int e, int j, int n)
 {
-    uint32_t counter[4] = {(uint32_t)e, (uint32_t)j, 0x6a61636fu, 0}, word[4];
+    uint32_t counter[4] = {(uint32_t)e, (uint32_t)j, 0x6a61636fu,
+                           p->own ? (uint32_t)(p->own + n) : 0}, word[4];
     if (p->kind == 0)
         return e == j ? 1.0 : 0.0;
     philox4x32(counter, p->seed, word);
@@ -434,21 +435,21 @@ void ref_perturb(const double *x, double *y, const struct ref_perturb *p)
         for (int j = 0; j < p->count; j++)
             for (int e = 0; e < p->size; e++) {
                 int at = (n * p->count + j) * 2 * p->size + e;
-                double move = p->step * direction(p, e, p->first + j);
+                double move = p->step * direction(p, e, p->first + j, n);
                 y[at] = x[n * p->size + e] + move;
                 y[at + p->size] = x[n * p->size + e] - move;
             }
 }
 
-void ref_difference_norm(const double *f, double *s, int n, int count, int d, double step)
+void ref_difference_norm(const double *f, const double *g, double *s, int n, int count, int d,
+                         double scale)
 {
     for (int i = 0; i < n; i++) {
         s[i] = 0.0;
         for (int j = 0; j < count; j++)
             for (int e = 0; e < d; e++) {
-                const double *plus = f + (i * count + j) * 2 * d;
-                double slope = (plus[e] - plus[d + e]) / (2.0 * step);
-                s[i] += slope * slope;
+                int at = (i * count + j) * 2 * d + e;
+                s[i] += scale * (f[at] - f[at + d]) * (g[at] - g[at + d]);
             }
     }
 }

@@ -105,13 +105,14 @@ void ref_adam(double *w, const double *g, double *m, double *v, size_t count,
 
 /* y [2 n count, size] from x [n, size]; kind as enum osr_direction. */
 struct ref_perturb {
-    int n, size, kind, first, count;
+    int n, size, kind, own, first, count;
     double step;
     uint64_t seed;
 };
 void ref_perturb(const double *x, double *y, const struct ref_perturb *p);
 /* s [n] from f [2 n count, d] */
-void ref_difference_norm(const double *f, double *s, int n, int count, int d, double step);
+void ref_difference_norm(const double *f, const double *g, double *s, int n, int count, int d,
+                         double scale);
 void ref_square_sum(const double *x, double *s, int n, int size);
 
 #endif

@@ -578,7 +578,7 @@ REFERENCE(correlation_reference)
 
 /* --- jacobian norms --- */
 
-/* {N, H, W, C, direction, first, count}, f: step */
+/* {N, H, W, C, direction, first, count}, f: step, own */
 SHAPES(perturb_shapes)
 {
     in[0] = leading(c);
@@ -591,6 +591,7 @@ DEVICE(perturb_device)
     desc.direction = (osr_direction)c->d[4];
     desc.first = c->d[5];
     desc.count = c->d[6];
+    desc.own = (int)c->f[1];
     desc.step = (float)c->f[0];
     desc.seed = 0x123456789abcdefu;
     return osr_perturb(ctx, in[0], &desc);
@@ -598,28 +599,29 @@ DEVICE(perturb_device)
 
 REFERENCE(perturb_reference)
 {
-    struct ref_perturb p = {c->d[N], count_of(leading(c)) / c->d[N], c->d[4], c->d[5], c->d[6],
-                            c->f[0], 0x123456789abcdefu};
+    struct ref_perturb p = {c->d[N], count_of(leading(c)) / c->d[N], c->d[4], (int)c->f[1],
+                            c->d[5], c->d[6], c->f[0], 0x123456789abcdefu};
     UNUSED;
     ref_perturb(in[0], out, &p);
 }
 
-/* {N, count, D}, f: step */
+/* {N, count, D}, f: steps of f and g */
 SHAPES(difference_shapes)
 {
-    in[0] = matrix(2 * c->d[0] * c->d[1], c->d[2]);
+    in[0] = in[1] = matrix(2 * c->d[0] * c->d[1], c->d[2]);
     *out = vector(c->d[0]);
 }
 
 DEVICE(difference_norm_device)
 {
-    return osr_difference_norm(ctx, in[0], c->d[1], (float)c->f[0]);
+    return osr_difference_norm(ctx, in[0], (float)c->f[0], in[1], (float)c->f[1], c->d[1]);
 }
 
 REFERENCE(difference_norm_reference)
 {
     UNUSED;
-    ref_difference_norm(in[0], out, c->d[0], c->d[1], c->d[2], c->f[0]);
+    ref_difference_norm(in[0], in[1], out, c->d[0], c->d[1], c->d[2],
+                        0.25 / (c->f[0] * c->f[1]));
 }
 
 SHAPES(square_shapes)
@@ -696,7 +698,7 @@ const struct op_row op_table[] = {
     {"loss_correlation", "Pu", "loss_correlation", "loss_correlation_dw", 1e-4, scalar_shapes,
      OP(correlation)},
     {"perturb", "Iu", "perturb", NULL, 1e-5, perturb_shapes, OP(perturb)},
-    {"difference_norm", "Iu", "difference_norm", NULL, 1e-5, difference_shapes,
+    {"difference_norm", "Iu Iu", "difference_norm", NULL, 1e-5, difference_shapes,
      OP(difference_norm)},
     {"square_sum", "Iu", "square_sum", NULL, 1e-5, square_shapes, OP(square_sum)}};
 
@@ -864,8 +866,9 @@ const struct case_row case_table[] = {
     {"perturb", {2, 3, 5, 3, 0, 40, 5}, {0.01}, SMALL},
     {"perturb", {2, 5, 3, 20, 1, 0, 3}, {0.01}, SMALL},
     {"perturb", {3, 4, 4, 6, 2, 7, 2}, {0.1}, SMALL},
-    {"difference_norm", {1, 1, 1}, {0.5}, SMALL},
-    {"difference_norm", {3, 5, 20}, {0.01}, SMALL},
-    {"difference_norm", {2, 64, 65}, {0.1}, 0, 0}};
+    {"perturb", {3, 4, 4, 6, 1, 7, 2}, {0.1, 5}, SMALL},
+    {"difference_norm", {1, 1, 1}, {0.5, 0.5}, SMALL},
+    {"difference_norm", {3, 5, 20}, {0.01, 0.02}, SMALL},
+    {"difference_norm", {2, 64, 65}, {0.1, 0.05}, 0, 0}};
 
 const int case_table_count = (int)(sizeof case_table / sizeof case_table[0]);

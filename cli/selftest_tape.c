@@ -924,7 +924,7 @@ static osr_tensor norm(osr_ctx *c, const struct fixture *f, osr_tensor gamma, fl
 
 static osr_tensor moved(osr_ctx *c, osr_tensor x, int first, int count, float step)
 {
-    osr_perturb_desc desc = {OSR_COORDINATES, 0, 0, 0.0f, 0};
+    osr_perturb_desc desc = {OSR_COORDINATES, 0, 0, 0.0f, 0, 0};
     desc.first = first;
     desc.count = count;
     desc.step = step;
@@ -1057,7 +1057,7 @@ static osr_tensor use_lost(osr_ctx *c, const struct fixture *f)
     X("perturb", ARG, moved(c, f->image, 0, 0, 0.1f))                                              \
     X("perturb beyond", ARG, moved(c, f->image, 70, 6, 0.1f))                                      \
     X("perturb step", ARG, moved(c, f->image, 0, 1, 0.0f))                                         \
-    X("difference_norm", SHAPE, osr_difference_norm(c, f->m32, 1, 0.1f))                           \
+    X("difference_norm", SHAPE, osr_difference_norm(c, f->m32, 0.1f, f->m32, 0.1f, 1))             \
     X("square_sum", SHAPE, osr_square_sum(c, f->m23))
 
 #define ERROR_ROW(name, status, call) {name, OSR_##status},
