@@ -2402,6 +2402,7 @@ struct osr_ctx {
     osr__persist *persists;
     size_t persist_count, persist_capacity;
     osr__node *nodes; /* the tape; nodes[0] is never used */
+    osr__node nowhere; /* node 0, which an op has after an error: written, never run */
     size_t node_count, node_capacity, done, fused;
     uint32_t generation, step, drop_stream;
     int mark, backward;
@@ -2816,6 +2817,7 @@ OSR_API osr_status osr_ctx_create(const osr_ctx_desc *desc, osr_ctx **out)
     ctx->stats.allocations = 1;
     ctx->seed = desc->seed;
     ctx->direct = desc->direct;
+    ctx->nowhere.r.shape = osr_shape_make(0, 0, 0, 0, 0);
     ctx->generation = ctx->version = 1;
     ctx->mark = -1;
     ctx->family = OSR_KERNELS_CPU;
@@ -3568,9 +3570,19 @@ static int osr__arena_of(uint32_t ref)
     return (int)((ref >> 28) & 7u);
 }
 
+static osr__record *osr__rec(osr_ctx *ctx, uint32_t i)
+{
+    return i != 0 ? &ctx->nodes[i].r : &ctx->nowhere.r;
+}
+
 static osr_shape osr__ref_shape(osr_ctx *ctx, uint32_t ref)
 {
-    return osr__is_persist(ref) ? osr__persist_of(ctx, ref)->shape : ctx->nodes[ref].r.shape;
+    return osr__is_persist(ref) ? osr__persist_of(ctx, ref)->shape : osr__rec(ctx, ref)->shape;
+}
+
+static osr__brief osr__ref_text(osr_ctx *ctx, uint32_t ref)
+{
+    return osr__shape_text(osr__ref_shape(ctx, ref));
 }
 
 /* The reference behind a handle, 0 where it is dead or foreign. */
@@ -3583,8 +3595,10 @@ static uint32_t osr__peek(osr_ctx *ctx, osr_tensor t)
                                                                                         : 0;
 }
 
-/* The same for an op: {0} is passed on silently when an error is already recorded. */
-static uint32_t osr__ref(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
+#define OSR__OP_NONE 0 /* of a node that was fused into another one */
+
+/* The same for an op, alive or not; 0 with the error recorded, or with an earlier one. */
+static uint32_t osr__ref_any(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
 {
     uint32_t ref;
     if (ctx->status != OSR_OK)
@@ -3594,6 +3608,29 @@ static uint32_t osr__ref(osr_ctx *ctx, osr_tensor t, const char *op, const char 
         osr__fail(ctx, OSR_HANDLE, "%s: %s is %s", op, name,
                   t.index == 0 ? "no tensor" : "a handle of another step or context");
     return ref;
+}
+
+/* An op cannot use a value that was overwritten or fused away. 1 when it can. */
+static int osr__alive(osr_ctx *ctx, uint32_t ref, const char *op)
+{
+    if (ref == 0 || ctx->status != OSR_OK)
+        return 0;
+    if (osr__is_persist(ref)
+        || (osr__rec(ctx, ref)->op != OSR__OP_NONE
+            && (ref >= ctx->done || ctx->nodes[ref].loc.slot >= 0)))
+        return 1;
+    osr__fail(ctx, OSR_HANDLE, "%s: the value was not kept; call osr_keep on it before the "
+                               "step runs", op);
+    return 0;
+}
+
+/* What an op reads: alive, else 0 and an error is recorded. Recording goes on with 0 as if all were
+ * well: shapes are those of ctx->nowhere, checks add nothing to the first error, osr__append
+ * refuses. */
+static uint32_t osr__ref(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
+{
+    const uint32_t ref = osr__ref_any(ctx, t, op, name);
+    return osr__alive(ctx, ref, op) ? ref : 0;
 }
 
 static osr_tensor osr__handle(osr_ctx *ctx, uint32_t ref)
@@ -3757,7 +3794,7 @@ OSR_API osr_tensor osr_state(osr_ctx *ctx, osr_shape shape, osr_init init)
 
 static osr_tensor osr__companion(osr_ctx *ctx, osr_tensor param, int kind, const char *what)
 {
-    const uint32_t ref = osr__ref(ctx, param, what, "param");
+    const uint32_t ref = osr__ref_any(ctx, param, what, "param");
     if (ref == 0)
         return osr__handle(ctx, 0);
     if (!osr__is_persist(ref) || osr__persist_of(ctx, ref)->state)
@@ -3791,7 +3828,7 @@ static size_t osr__first_bad(const float *v, size_t count)
 
 OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_t count)
 {
-    const uint32_t ref = osr__ref(ctx, t, "osr_write", "t");
+    const uint32_t ref = osr__ref_any(ctx, t, "osr_write", "t");
     size_t bad;
     cl_int code;
     if (ref == 0)
@@ -3800,7 +3837,7 @@ OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_
         return osr__fail(ctx, OSR_HANDLE, "osr_write: not a parameter or state");
     if (src == NULL || count != osr_shape_count(osr__ref_shape(ctx, ref)))
         return osr__fail(ctx, OSR_SHAPE, "osr_write: %lu values for shape %s", (unsigned long)count,
-                         osr__shape_text(osr__ref_shape(ctx, ref)).s);
+                         osr__ref_text(ctx, ref).s);
     bad = osr__first_bad(src, count);
     if (bad < count)
         return osr__fail(ctx, OSR_NAN, "osr_write: value %lu is not finite", (unsigned long)bad);
@@ -3862,17 +3899,15 @@ typedef struct osr__op_row {
 
 static const osr__op_row *osr__op(int op);
 static int osr__halo_wanted(osr_ctx *ctx, const osr__record *r, int input);
-static int osr__alive(osr_ctx *ctx, uint32_t ref, const char *op);
-static osr__record *osr__rec(osr_ctx *ctx, uint32_t i);
 
-#define OSR__OP_NONE 0
-
-/* Append a node; its handle's index, 0 on failure. The pointer is good until the next append. */
+/* Append a node; its handle's index. On failure 0, and `out` is ctx->nowhere: to be filled in all the
+ * same. The pointer is good until the next append. */
 static uint32_t osr__append(osr_ctx *ctx, int op, osr_shape shape, uint32_t in0, uint32_t in1,
                             uint32_t in2, osr__node **out)
 {
     osr__node *node;
     const char *name = osr__op(op)->name;
+    *out = &ctx->nowhere;
     if (osr__need_device(ctx, name) != OSR_OK || (in0 != 0 && !osr__alive(ctx, in0, name))
         || (in1 != 0 && !osr__alive(ctx, in1, name)) || (in2 != 0 && !osr__alive(ctx, in2, name)))
         return 0;
@@ -3898,6 +3933,13 @@ static uint32_t osr__append(osr_ctx *ctx, int op, osr_shape shape, uint32_t in0,
     return (uint32_t)ctx->node_count++;
 }
 
+/* Append an op of one or two inputs that has no numbers. */
+static osr_tensor osr__result(osr_ctx *ctx, int op, osr_shape shape, uint32_t a, uint32_t b)
+{
+    osr__node *node;
+    return osr__handle(ctx, osr__append(ctx, op, shape, a, b, 0, &node));
+}
+
 /* Room for an input in the step's staging memory; NULL on failure. Good until the next call. */
 static void *osr__stage_room(osr_ctx *ctx, osr__node *node, size_t bytes)
 {
@@ -3919,16 +3961,14 @@ static void osr__stage(osr_ctx *ctx, osr__node *node, const void *data, size_t b
 
 OSR_API osr_tensor osr_keep(osr_ctx *ctx, osr_tensor t)
 {
-    const uint32_t ref = osr__ref(ctx, t, "osr_keep", "t");
+    const uint32_t ref = osr__ref_any(ctx, t, "osr_keep", "t");
     if (ref != 0 && !osr__is_persist(ref) && ref >= ctx->done) {
-        if (ctx->nodes[ref].r.op == OSR__OP_NONE) {
-            osr__fail(ctx, OSR_HANDLE, "osr_keep: the value was already fused away; keep it before "
-                                       "osr_backward");
-            return osr__handle(ctx, 0);
-        }
-        ctx->nodes[ref].r.keep = 1;
+        if (osr__rec(ctx, ref)->op == OSR__OP_NONE)
+            return osr__none(osr__fail(ctx, OSR_HANDLE, "osr_keep: the value was already fused "
+                                                        "away; keep it before osr_backward"));
+        osr__rec(ctx, ref)->keep = 1;
     }
-    return ref == 0 ? osr__handle(ctx, 0) : t;
+    return osr__handle(ctx, ref);
 }
 
 /* -- planning: where values lie -- */
@@ -4645,9 +4685,9 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(sqrt_dx, osr__lower_map, NULL, OSR__OVER)                                                    \
     X(sum, osr__lower_sum, osr__back_sum, 1)                                                       \
     X(sum_dx, osr__lower_sum_dx, NULL, 1)                                                          \
-    X(row_sum, osr__lower_row_sum, osr__back_row_sum, 1)                                           \
-    X(row_sum_dx, osr__lower_row_sum_dx, NULL, 1)                                                  \
-    X(pick, osr__lower_pick, osr__back_pick, 1)                                                    \
+    X(row_sum, osr__lower_rows, osr__back_dy, 1)                                                   \
+    X(row_sum_dx, osr__lower_rows, NULL, 1)                                                        \
+    X(pick, osr__lower_pick, osr__back_dy_in1, 1)                                                  \
     X(pick_dx, osr__lower_pick_dx, NULL, 1)                                                        \
     X(count_correct, osr__lower_count_correct, NULL, 1)                                            \
     X(matmul, osr__lower_matmul, osr__back_matmul, 1)                                              \
@@ -4666,21 +4706,21 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(norm_act_dx, osr__lower_norm_act_dx, NULL, OSR__OVER)                                        \
     X(pool, osr__lower_pool, osr__back_pool, 1)                                                    \
     X(pool_dx, osr__lower_pool_dx, NULL, 1)                                                        \
-    X(global_avg_pool, osr__lower_from_image, osr__back_global_pool, 1)                            \
+    X(global_avg_pool, osr__lower_from_image, osr__back_dy, 1)                                     \
     X(global_avg_pool_dx, osr__lower_to_image, NULL, 1)                                            \
     X(quarter_turns, osr__lower_quarter_turns, NULL, 1)                                            \
-    X(flatten, osr__lower_from_image, osr__back_flatten, 1)                                        \
+    X(flatten, osr__lower_from_image, osr__back_dy, 1)                                             \
     X(flatten_dx, osr__lower_to_image, NULL, 1)                                                    \
-    X(softmax, osr__lower_rows, osr__back_softmax, 1)                                              \
-    X(softmax_dx, osr__lower_softmax_dx, NULL, 1)                                                  \
-    X(logsumexp, osr__lower_rows, osr__back_logsumexp, 1)                                          \
-    X(logsumexp_dx, osr__lower_rows_dx, NULL, 1)                                                   \
-    X(normalise, osr__lower_rows, osr__back_normalise, 1)                                          \
-    X(normalise_dx, osr__lower_rows_dx, NULL, 1)                                                   \
+    X(softmax, osr__lower_rows, osr__back_dy_y, 1)                                                 \
+    X(softmax_dx, osr__lower_rows, NULL, 1)                                                        \
+    X(logsumexp, osr__lower_rows, osr__back_dy_in0, 1)                                             \
+    X(logsumexp_dx, osr__lower_rows, NULL, 1)                                                      \
+    X(normalise, osr__lower_rows, osr__back_dy_in0, 1)                                             \
+    X(normalise_dx, osr__lower_rows, NULL, 1)                                                      \
     X(anchor_distance, osr__lower_distance, osr__back_distance, 1)                                 \
     X(anchor_distance_dx, osr__lower_distance_dx, NULL, 1)                                         \
     X(anchor_distance_da, osr__lower_distance_dx, NULL, 1)                                         \
-    X(first_rows, osr__lower_first_rows, osr__back_first_rows, 1)                                  \
+    X(first_rows, osr__lower_first_rows, osr__back_dy, 1)                                          \
     X(first_rows_dx, osr__lower_first_rows, NULL, 1)                                               \
     X(loss_cross_entropy, osr__lower_loss, osr__back_loss, 1)                                      \
     X(loss_cross_entropy_dx, osr__lower_loss_dx, NULL, 1)                                          \
@@ -4706,11 +4746,6 @@ typedef enum osr__op_id {
 #undef OSR__OP_ENUM
     OSR__OP_COUNT
 } osr__op_id;
-
-static osr__record *osr__rec(osr_ctx *ctx, uint32_t i)
-{
-    return &ctx->nodes[i].r;
-}
 
 /* -- doors: inputs, labels, reads -- */
 
@@ -4745,20 +4780,15 @@ static void osr__lower_input(osr_ctx *ctx, uint32_t i)
 
 OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data)
 {
-    const size_t n = osr_shape_count(shape);
-    size_t bad;
+    const size_t n = data != NULL ? osr_shape_count(shape) : 0, bad = osr__first_bad(data, n);
     osr__node *node;
     uint32_t i;
-    if (ctx->status != OSR_OK)
-        return osr__handle(ctx, 0);
-    if (data == NULL || n == 0)
-        return osr__none(osr__fail(ctx, data == NULL ? OSR_ARG : OSR_SHAPE,
-                                   "input: shape %s, data %s", osr__shape_text(shape).s,
-                                   data == NULL ? "NULL" : "given"));
-    bad = osr__first_bad(data, n);
-    if (bad < n)
-        return osr__none(osr__fail(ctx, OSR_NAN, "input: value %lu of shape %s is not finite",
-                                   (unsigned long)bad, osr__shape_text(shape).s));
+    if (n == 0)
+        osr__fail(ctx, data == NULL ? OSR_ARG : OSR_SHAPE, "input: shape %s, data %s",
+                  osr__shape_text(shape).s, data == NULL ? "NULL" : "given");
+    else if (bad < n)
+        osr__fail(ctx, OSR_NAN, "input: value %lu of shape %s is not finite", (unsigned long)bad,
+                  osr__shape_text(shape).s);
     i = osr__append(ctx, OSR__OP_input, shape, 0, 0, 0, &node);
     if (i != 0)
         osr__stage(ctx, node, data, n * sizeof(float));
@@ -4776,19 +4806,16 @@ OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *l
     osr__node *node;
     uint32_t i;
     int k;
-    if (ctx->status != OSR_OK)
-        return osr__handle(ctx, 0);
     if (labels == NULL || n < 1 || classes < 1)
-        return osr__none(osr__fail(ctx, OSR_ARG, "labels: n %d, classes %d", n, classes));
-    for (k = 0; k < n; ++k)
+        osr__fail(ctx, OSR_ARG, "labels: n %d, classes %d", n, classes);
+    for (k = 0; k < n && ctx->status == OSR_OK; ++k)
         if (labels[k] < 0 || labels[k] >= classes)
-            return osr__none(osr__fail(ctx, OSR_ARG, "labels: label %d is %d, not in 0..%d", k,
-                                       (int)labels[k], classes - 1));
+            osr__fail(ctx, OSR_ARG, "labels: label %d is %d, not in 0..%d", k, (int)labels[k],
+                      classes - 1);
     i = osr__append(ctx, OSR__OP_labels, osr_shape_make(1, n, 0, 0, 0), 0, 0, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = classes;
+    node->r.ia[0] = classes;
+    if (i != 0)
         osr__stage(ctx, node, labels, (size_t)n * sizeof(int32_t));
-    }
     return osr__handle(ctx, i);
 }
 
@@ -4805,22 +4832,6 @@ static void osr__lower_from_image(osr_ctx *ctx, uint32_t i)
     osr__run_planes(ctx, osr__rec(ctx, x)->shape);
 }
 
-/* An op cannot use a value that was overwritten or fused away. 1 when it can. */
-static int osr__alive(osr_ctx *ctx, uint32_t ref, const char *op)
-{
-    if (ref == 0 || ctx->status != OSR_OK)
-        return 0;
-    if (osr__is_persist(ref))
-        return 1;
-    if (osr__rec(ctx, ref)->op == OSR__OP_none
-        || (ref < ctx->done && ctx->nodes[ref].loc.slot < 0)) {
-        osr__fail(ctx, OSR_HANDLE, "%s: the value was not kept; call osr_keep on it before the "
-                                   "step runs", op);
-        return 0;
-    }
-    return 1;
-}
-
 OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count)
 {
     uint32_t ref = osr__ref(ctx, t, "osr_read", "t");
@@ -4829,11 +4840,11 @@ OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count
     osr__node *node;
     cl_int code;
     int is_labels;
-    if (!osr__alive(ctx, ref, "osr_read"))
+    if (ref == 0)
         return ctx->status;
     if (dst == NULL || count != osr_shape_count(osr__ref_shape(ctx, ref)))
         return osr__fail(ctx, OSR_SHAPE, "osr_read: %lu values for shape %s", (unsigned long)count,
-                         osr__shape_text(osr__ref_shape(ctx, ref)).s);
+                         osr__ref_text(ctx, ref).s);
     if (!osr__is_persist(ref) && osr__is_image(osr__rec(ctx, ref)->shape)) {
         if (ref >= ctx->done)
             osr__rec(ctx, ref)->keep = 1;
@@ -4911,45 +4922,37 @@ static uint32_t osr__map(osr_ctx *ctx, int op, uint32_t a, uint32_t b, float s, 
 {
     osr__node *node;
     const uint32_t i = osr__append(ctx, op, osr__ref_shape(ctx, a), a, b, 0, &node);
-    if (i != 0) {
-        node->r.fa[0] = s;
-        node->r.fa[1] = t;
-    }
+    node->r.fa[0] = s;
+    node->r.fa[1] = t;
     return i;
 }
 
-/* Images live on the tape only: a rank-4 parameter (a filter) is not one. */
-static int osr__image_ok(osr_ctx *ctx, uint32_t ref, const char *op)
+/* What is worked on element by element. Images live on the tape only: a rank-4 parameter (a filter)
+ * is not one. */
+static uint32_t osr__operand(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
 {
-    if (osr__is_persist(ref) && osr__is_image(osr__ref_shape(ctx, ref))) {
+    const uint32_t x = osr__ref(ctx, t, op, name);
+    if (osr__is_persist(x) && osr__is_image(osr__ref_shape(ctx, x)))
         osr__fail(ctx, OSR_SHAPE, "%s: a rank-4 parameter is not an image", op);
-        return 0;
-    }
-    return 1;
+    return ctx->status == OSR_OK ? x : 0;
 }
 
 static osr_tensor osr__binary(osr_ctx *ctx, int op, osr_tensor ta, osr_tensor tb)
 {
     const char *name = osr__op(op)->name;
-    const uint32_t a = osr__ref(ctx, ta, name, "a"), b = osr__ref(ctx, tb, name, "b");
-    if (!osr__alive(ctx, a, name) || !osr__alive(ctx, b, name) || !osr__image_ok(ctx, a, name)
-        || !osr__image_ok(ctx, b, name))
-        return osr__handle(ctx, 0);
+    const uint32_t a = osr__operand(ctx, ta, name, "a"), b = osr__operand(ctx, tb, name, "b");
     if (!osr__same_shape(osr__ref_shape(ctx, a), osr__ref_shape(ctx, b)))
-        return osr__none(osr__fail(ctx, OSR_SHAPE, "%s: a is %s but b is %s", name,
-                                   osr__shape_text(osr__ref_shape(ctx, a)).s,
-                                   osr__shape_text(osr__ref_shape(ctx, b)).s));
+        osr__fail(ctx, OSR_SHAPE, "%s: a is %s but b is %s", name, osr__ref_text(ctx, a).s,
+                  osr__ref_text(ctx, b).s);
     return osr__handle(ctx, osr__map(ctx, op, a, b, 0.0f, 0.0f));
 }
 
 static osr_tensor osr__unary(osr_ctx *ctx, int op, osr_tensor tx, float s, float t)
 {
     const char *name = osr__op(op)->name;
-    const uint32_t x = osr__ref(ctx, tx, name, "x");
-    if (!osr__alive(ctx, x, name) || !osr__image_ok(ctx, x, name))
-        return osr__handle(ctx, 0);
+    const uint32_t x = osr__operand(ctx, tx, name, "x");
     if (!(fabsf(s) <= FLT_MAX) || !(fabsf(t) <= FLT_MAX))
-        return osr__none(osr__fail(ctx, OSR_ARG, "%s: a constant is not finite", name));
+        osr__fail(ctx, OSR_ARG, "%s: a constant is not finite", name);
     return osr__handle(ctx, osr__map(ctx, op, x, 0, s, t));
 }
 
@@ -5024,9 +5027,8 @@ static void osr__give(osr_ctx *ctx, uint32_t ref, uint32_t g)
     if (g == 0 || !osr__wants(ctx, ref))
         return;
     if (osr__is_persist(ref)) {
-        if (osr__append(ctx, OSR__OP_give, osr__ref_shape(ctx, ref), g, osr__grad_ref(ref), 0,
-                        &node) != 0)
-            node->r.ia[0] = osr__accumulate(ctx, ref);
+        osr__append(ctx, OSR__OP_give, osr__ref_shape(ctx, ref), g, osr__grad_ref(ref), 0, &node);
+        node->r.ia[0] = osr__accumulate(ctx, ref);
         return;
     }
     if (ctx->walk[ref] != 0)
@@ -5096,11 +5098,9 @@ static void osr__back_div(osr_ctx *ctx, uint32_t i, uint32_t dy)
     const uint32_t a = osr__rec(ctx, i)->in[0], b = osr__rec(ctx, i)->in[1];
     const uint32_t q = osr__map(ctx, OSR__OP_div, dy, b, 0.0f, 0.0f);
     osr__give(ctx, a, q);
-    if (q != 0 && osr__wants(ctx, b)) {
-        const uint32_t p = osr__map(ctx, OSR__OP_mul, q, i, 0.0f, 0.0f);
-        if (p != 0)
-            osr__give(ctx, b, osr__map(ctx, OSR__OP_affine, p, 0, -1.0f, 0.0f));
-    }
+    if (osr__wants(ctx, b))
+        osr__give(ctx, b, osr__map(ctx, OSR__OP_affine,
+                                   osr__map(ctx, OSR__OP_mul, q, i, 0.0f, 0.0f), 0, -1.0f, 0.0f));
 }
 
 static void osr__back_affine(osr_ctx *ctx, uint32_t i, uint32_t dy)
@@ -5166,8 +5166,7 @@ static uint32_t osr__differentiate(osr_ctx *ctx, uint32_t y, uint32_t seed, uint
     ctx->backward = 1;
     if (seed == 0) {
         seed = osr__append(ctx, OSR__OP_fill, osr__rec(ctx, y)->shape, 0, 0, 0, &node);
-        if (seed != 0)
-            node->r.fa[0] = 1.0f;
+        node->r.fa[0] = 1.0f;
     }
     ctx->walk[y] = seed;
     for (i = y; i > 0 && ctx->status == OSR_OK; --i) {
@@ -5191,11 +5190,9 @@ static uint32_t osr__differentiate(osr_ctx *ctx, uint32_t y, uint32_t seed, uint
 OSR_API osr_status osr_backward(osr_ctx *ctx, osr_tensor loss)
 {
     const uint32_t y = osr__ref(ctx, loss, "osr_backward", "loss");
-    if (!osr__alive(ctx, y, "osr_backward"))
-        return ctx->status;
     if (osr__is_persist(y) || osr_shape_count(osr__ref_shape(ctx, y)) != 1)
-        return osr__fail(ctx, OSR_SHAPE, "osr_backward: the loss is %s, not a scalar",
-                         osr__shape_text(osr__ref_shape(ctx, y)).s);
+        osr__fail(ctx, OSR_SHAPE, "osr_backward: the loss is %s, not a scalar",
+                  osr__ref_text(ctx, y).s);
     if (osr__arena_need(ctx, OSR__GRADIENT, ctx->arenas[OSR__VALUE].count) == OSR_OK) {
         osr__differentiate(ctx, y, 0, 0);
         osr__clear_unreached(ctx);
@@ -5206,22 +5203,13 @@ OSR_API osr_status osr_backward(osr_ctx *ctx, osr_tensor loss)
 OSR_API osr_tensor osr_grad(osr_ctx *ctx, osr_tensor ty, osr_tensor tseed, osr_tensor tx)
 {
     const uint32_t y = osr__ref(ctx, ty, "osr_grad", "y"), x = osr__ref(ctx, tx, "osr_grad", "x");
-    uint32_t seed = 0;
-    if (!osr__alive(ctx, y, "osr_grad") || !osr__alive(ctx, x, "osr_grad"))
-        return osr__handle(ctx, 0);
-    if (tseed.index != 0) {
-        seed = osr__ref(ctx, tseed, "osr_grad", "seed");
-        if (!osr__alive(ctx, seed, "osr_grad"))
-            return osr__handle(ctx, 0);
-        if (!osr__same_shape(osr__ref_shape(ctx, seed), osr__ref_shape(ctx, y)))
-            return osr__none(osr__fail(ctx, OSR_SHAPE, "osr_grad: seed is %s but y is %s",
-                                       osr__shape_text(osr__ref_shape(ctx, seed)).s,
-                                       osr__shape_text(osr__ref_shape(ctx, y)).s));
-    }
+    const uint32_t seed = tseed.index != 0 ? osr__ref(ctx, tseed, "osr_grad", "seed") : 0;
+    if (seed != 0 && !osr__same_shape(osr__ref_shape(ctx, seed), osr__ref_shape(ctx, y)))
+        osr__fail(ctx, OSR_SHAPE, "osr_grad: seed is %s but y is %s", osr__ref_text(ctx, seed).s,
+                  osr__ref_text(ctx, y).s);
     if (osr__is_persist(x) || osr__is_persist(y) || y < x)
-        return osr__none(osr__fail(ctx, OSR_ARG,
-                                   "osr_grad: y and x are values of this step, y after x"));
-    return osr__handle(ctx, osr__differentiate(ctx, y, seed, x));
+        osr__fail(ctx, OSR_ARG, "osr_grad: y and x are values of this step, y after x");
+    return osr__handle(ctx, ctx->status == OSR_OK ? osr__differentiate(ctx, y, seed, x) : 0);
 }
 
 /* -- sums -- */
@@ -5238,19 +5226,13 @@ static void osr__lower_sum(osr_ctx *ctx, uint32_t i)
 static osr_tensor osr__sum_scaled(osr_ctx *ctx, osr_tensor tx, int mean)
 {
     const uint32_t x = osr__ref(ctx, tx, mean ? "mean" : "sum", "x");
+    const osr_shape s = osr__ref_shape(ctx, x);
     osr__node *node;
     uint32_t i;
-    osr_shape s;
-    if (!osr__alive(ctx, x, "sum"))
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, x);
-    if (s.rank > 2 && !osr__is_persist(x)) {
+    if (s.rank > 2 && !osr__is_persist(x))
         osr__fail(ctx, OSR_SHAPE, "sum: x is %s; flatten an image first", osr__shape_text(s).s);
-        return osr__handle(ctx, 0);
-    }
     i = osr__append(ctx, OSR__OP_sum, osr_shape_make(0, 0, 0, 0, 0), x, 0, 0, &node);
-    if (i != 0)
-        node->r.fa[0] = mean ? 1.0f / (float)osr_shape_count(s) : 1.0f;
+    node->r.fa[0] = mean ? 1.0f / (float)osr_shape_count(s) : 1.0f;
     return osr__handle(ctx, i);
 }
 
@@ -5275,16 +5257,15 @@ static void osr__lower_sum_dx(osr_ctx *ctx, uint32_t i)
 static void osr__back_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
-    osr__node *node;
     const osr_shape s = osr__ref_shape(ctx, r.in[0]);
+    const int count = (int)osr_shape_count(s);
+    osr__node *node;
     uint32_t g;
     if (!osr__wants(ctx, r.in[0]))
         return;
-    g = osr__append(ctx, OSR__OP_sum_dx,
-                    s.rank <= 2 ? s : osr_shape_make(1, (int)osr_shape_count(s), 0, 0, 0), dy, 0, 0,
-                    &node);
-    if (g != 0)
-        node->r.fa[0] = r.fa[0];
+    g = osr__append(ctx, OSR__OP_sum_dx, s.rank <= 2 ? s : osr_shape_make(1, count, 0, 0, 0), dy, 0,
+                    0, &node);
+    node->r.fa[0] = r.fa[0];
     osr__give(ctx, r.in[0], g);
 }
 
@@ -5292,80 +5273,40 @@ static void osr__back_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
 static uint32_t osr__matrix(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
 {
     const uint32_t x = osr__ref(ctx, t, op, name);
-    if (!osr__alive(ctx, x, op))
-        return 0;
-    if (osr__ref_shape(ctx, x).rank != 2) {
-        osr__fail(ctx, OSR_SHAPE, "%s: %s is %s, not a matrix", op, name,
-                  osr__shape_text(osr__ref_shape(ctx, x)).s);
-        return 0;
-    }
-    return x;
+    if (osr__ref_shape(ctx, x).rank != 2)
+        osr__fail(ctx, OSR_SHAPE, "%s: %s is %s, not a matrix", op, name, osr__ref_text(ctx, x).s);
+    return ctx->status == OSR_OK ? x : 0;
 }
 
 /* x as an image of this step. */
 static uint32_t osr__image(osr_ctx *ctx, osr_tensor t, const char *op)
 {
     const uint32_t x = osr__ref(ctx, t, op, "x");
-    if (!osr__alive(ctx, x, op))
-        return 0;
-    if (osr__is_persist(x) || !osr__is_image(osr__ref_shape(ctx, x))) {
+    if (osr__is_persist(x) || !osr__is_image(osr__ref_shape(ctx, x)))
         osr__fail(ctx, OSR_SHAPE, "%s: x is %s, not an image [N, H, W, C] of this step", op,
-                  osr__shape_text(osr__ref_shape(ctx, x)).s);
-        return 0;
-    }
-    return x;
+                  osr__ref_text(ctx, x).s);
+    return ctx->status == OSR_OK ? x : 0;
 }
 
 /* Labels for the rows of x [N, K]. */
 static uint32_t osr__labels_for(osr_ctx *ctx, osr_tensor t, uint32_t x, const char *op)
 {
     const uint32_t y = osr__ref(ctx, t, op, "labels");
-    osr_shape s;
-    if (x == 0 || !osr__alive(ctx, y, op))
-        return 0;
-    s = osr__ref_shape(ctx, x);
-    if (osr__is_persist(y) || osr__rec(ctx, y)->op != OSR__OP_labels) {
+    const osr_shape s = osr__ref_shape(ctx, x);
+    const osr__record *r = osr__rec(ctx, osr__is_persist(y) ? 0 : y);
+    if (r->op != OSR__OP_labels)
         osr__fail(ctx, OSR_HANDLE, "%s: labels were not made by osr_labels", op);
-        return 0;
-    }
-    if (osr__rec(ctx, y)->shape.dim[0] != s.dim[0] || osr__rec(ctx, y)->ia[0] != s.dim[1]) {
+    if (r->shape.dim[0] != s.dim[0] || r->ia[0] != s.dim[1])
         osr__fail(ctx, OSR_SHAPE, "%s: x is %s but there are %d labels of %d classes", op,
-                  osr__shape_text(s).s, osr__rec(ctx, y)->shape.dim[0], osr__rec(ctx, y)->ia[0]);
-        return 0;
-    }
-    return y;
-}
-
-/* Launch of a rows kernel in -> out with the number of columns. */
-static void osr__lower_rows_as(osr_ctx *ctx, uint32_t i, osr__kernel k, osr_shape s)
-{
-    int n;
-    osr__begin(ctx, k);
-    for (n = 0; n < 3 && osr__rec(ctx, i)->in[n] != 0; ++n)
-        osr__arg_dense(ctx, osr__rec(ctx, i)->in[n]);
-    osr__args(ctx, "di", i, s.dim[1]);
-    osr__run(ctx, (size_t)s.dim[0]);
-}
-
-static void osr__lower_row_sum(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_rows_as(ctx, i, OSR__K_row_sum, osr__ref_shape(ctx, osr__rec(ctx, i)->in[0]));
-}
-
-static void osr__lower_row_sum_dx(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_rows_as(ctx, i, OSR__K_row_spread, osr__rec(ctx, i)->shape);
+                  osr__shape_text(s).s, r->shape.dim[0], r->ia[0]);
+    return ctx->status == OSR_OK ? y : 0;
 }
 
 OSR_API osr_tensor osr_row_sum(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__matrix(ctx, tx, "row_sum", "x");
-    osr__node *node;
-    return osr__handle(ctx, x == 0 ? 0
-                                   : osr__append(ctx, OSR__OP_row_sum,
-                                                 osr_shape_make(1, osr__ref_shape(ctx, x).dim[0], 0,
-                                                                0, 0),
-                                                 x, 0, 0, &node));
+    return osr__result(ctx, OSR__OP_row_sum,
+                       osr_shape_make(1, osr__ref_shape(ctx, x).dim[0], 0, 0, 0), x, 0);
 }
 
 /* Record an op whose result has the shape of its input's value `like`. */
@@ -5375,17 +5316,32 @@ static uint32_t osr__like(osr_ctx *ctx, int op, uint32_t like, uint32_t a, uint3
     return osr__append(ctx, op, osr__ref_shape(ctx, like), a, b, c, &node);
 }
 
-/* Record the gradient op that takes dy, b and c and gives the shape of the first operand. */
-static void osr__back_simple(osr_ctx *ctx, uint32_t i, int op, uint32_t dy, uint32_t b, uint32_t c)
+/* The gradient is the next row of the table, of dy (and b), in the shape of the first input. */
+static void osr__back_next(osr_ctx *ctx, uint32_t i, uint32_t dy, uint32_t b)
 {
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    if (osr__wants(ctx, x))
-        osr__give(ctx, x, osr__like(ctx, op, x, dy, b, c));
+    const osr__record r = *osr__rec(ctx, i);
+    if (osr__wants(ctx, r.in[0]))
+        osr__give(ctx, r.in[0], osr__like(ctx, r.op + 1, r.in[0], dy, b, 0));
 }
 
-static void osr__back_row_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
+static void osr__back_dy(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    osr__back_simple(ctx, i, OSR__OP_row_sum_dx, dy, 0, 0);
+    osr__back_next(ctx, i, dy, 0);
+}
+
+static void osr__back_dy_in0(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_next(ctx, i, dy, osr__rec(ctx, i)->in[0]);
+}
+
+static void osr__back_dy_in1(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_next(ctx, i, dy, osr__rec(ctx, i)->in[1]);
+}
+
+static void osr__back_dy_y(osr_ctx *ctx, uint32_t i, uint32_t dy)
+{
+    osr__back_next(ctx, i, dy, i);
 }
 
 static void osr__lower_pick(osr_ctx *ctx, uint32_t i)
@@ -5409,12 +5365,7 @@ OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor tx, osr_tensor labels)
 {
     const uint32_t x = osr__matrix(ctx, tx, "pick", "x");
     const uint32_t y = osr__labels_for(ctx, labels, x, "pick");
-    return osr__handle(ctx, y == 0 ? 0 : osr__like(ctx, OSR__OP_pick, y, x, y, 0));
-}
-
-static void osr__back_pick(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_pick_dx, dy, osr__rec(ctx, i)->in[1], 0);
+    return osr__result(ctx, OSR__OP_pick, osr__ref_shape(ctx, y), x, y);
 }
 
 static void osr__lower_count_correct(osr_ctx *ctx, uint32_t i)
@@ -5436,13 +5387,10 @@ OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor tx, osr_tensor lab
     const uint32_t y = osr__labels_for(ctx, labels, x, "count_correct");
     osr__node *node;
     uint32_t i;
-    if (y == 0)
-        return osr__handle(ctx, 0);
     if (sign != 1 && sign != -1)
-        return osr__none(osr__fail(ctx, OSR_ARG, "count_correct: sign is %d, not 1 or -1", sign));
+        osr__fail(ctx, OSR_ARG, "count_correct: sign is %d, not 1 or -1", sign);
     i = osr__append(ctx, OSR__OP_count_correct, osr_shape_make(0, 0, 0, 0, 0), x, y, 0, &node);
-    if (i != 0)
-        node->r.fa[0] = (float)sign;
+    node->r.fa[0] = (float)sign;
     return osr__handle(ctx, i);
 }
 /* -- matrix products -- */
@@ -5568,29 +5516,24 @@ static void osr__lower_bias_db(osr_ctx *ctx, uint32_t i)
 OSR_API osr_tensor osr_bias(osr_ctx *ctx, osr_tensor tx, osr_tensor tb)
 {
     const uint32_t x = osr__ref(ctx, tx, "bias", "x"), b = osr__ref(ctx, tb, "bias", "b");
-    osr_shape s, sb;
-    if (!osr__alive(ctx, x, "bias") || !osr__alive(ctx, b, "bias"))
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, x);
-    sb = osr__ref_shape(ctx, b);
+    const osr_shape s = osr__ref_shape(ctx, x), sb = osr__ref_shape(ctx, b);
     if ((s.rank != 1 && s.rank != 2 && s.rank != 4) || sb.rank != 1
         || sb.dim[0] != (s.rank == 1 ? 1 : s.dim[s.rank - 1])
         || !osr__is_persist(b) || osr__is_persist(x))
-        return osr__none(osr__fail(ctx, OSR_SHAPE, "bias: x is %s but b is %s%s",
-                                   osr__shape_text(s).s, osr__shape_text(sb).s,
-                                   osr__is_persist(b) ? "" : " and not a parameter"));
-    return osr__handle(ctx, osr__like(ctx, OSR__OP_bias, x, x, b, 0));
+        osr__fail(ctx, OSR_SHAPE, "bias: x is %s but b is %s%s", osr__shape_text(s).s,
+                  osr__shape_text(sb).s, osr__is_persist(b) ? "" : " and not a parameter");
+    return osr__result(ctx, OSR__OP_bias, s, x, b);
 }
 
 static void osr__back_bias(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    const osr__record r = *osr__rec(ctx, i);
+    const uint32_t x = osr__rec(ctx, i)->in[0], b = osr__rec(ctx, i)->in[1];
     osr__node *node;
-    if (osr__wants(ctx, r.in[1])
-        && osr__append(ctx, OSR__OP_bias_db, osr__ref_shape(ctx, r.in[1]), dy,
-                       osr__grad_ref(r.in[1]), 0, &node) != 0)
-        node->r.ia[0] = osr__accumulate(ctx, r.in[1]);
-    osr__give(ctx, r.in[0], dy);
+    if (osr__wants(ctx, b)) {
+        osr__append(ctx, OSR__OP_bias_db, osr__ref_shape(ctx, b), dy, osr__grad_ref(b), 0, &node);
+        node->r.ia[0] = osr__accumulate(ctx, b);
+    }
+    osr__give(ctx, x, dy);
 }
 
 /* -- convolutions -- */
@@ -6510,25 +6453,26 @@ static void osr__lower_norm_act_dx(osr_ctx *ctx, uint32_t i)
     osr__run_planes(ctx, s);
 }
 
+/* Give a node the numbers of a norm_act. */
+static void osr__as_act(osr__node *node, const osr__node *act)
+{
+    memcpy(node->r.ia, act->r.ia, sizeof act->r.ia);
+    memcpy(node->r.fa, act->r.fa, sizeof act->r.fa);
+    node->dyn[0] = act->dyn[0];
+}
+
 static void osr__back_norm_act(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    const osr__record r = *osr__rec(ctx, i);
-    const osr__word step = ctx->nodes[i].dyn[0];
-    const uint32_t x = r.in[0], coef = r.in[1];
-    uint32_t gamma = 0, beta = 0, sums = 0, dx;
+    const osr__node n = ctx->nodes[i];
+    const uint32_t x = n.r.in[0], coef = n.r.in[1];
+    const uint32_t gamma = coef != 0 ? osr__rec(ctx, coef)->in[1] : 0;
+    const uint32_t beta = coef != 0 ? osr__rec(ctx, coef)->in[2] : 0;
+    uint32_t sums = 0, dx;
     osr__node *node;
-    if (coef != 0) {
-        gamma = osr__rec(ctx, coef)->in[1];
-        beta = osr__rec(ctx, coef)->in[2];
-    }
     if (coef != 0
-        && (r.ia[OSR__NORM] == 2 || osr__wants(ctx, gamma) || osr__wants(ctx, beta))) {
+        && (n.r.ia[OSR__NORM] == 2 || osr__wants(ctx, gamma) || osr__wants(ctx, beta))) {
         sums = osr__append(ctx, OSR__OP_norm_sums, osr__rec(ctx, coef)->shape, dy, x, coef, &node);
-        if (sums == 0)
-            return;
-        memcpy(node->r.ia, r.ia, sizeof r.ia);
-        memcpy(node->r.fa, r.fa, sizeof r.fa);
-        node->dyn[0] = step;
+        osr__as_act(node, &n);
         if (osr__wants(ctx, gamma)) {
             node->r.in[3] = osr__grad_ref(gamma);
             node->r.ia[3] = osr__accumulate(ctx, gamma);
@@ -6540,13 +6484,9 @@ static void osr__back_norm_act(osr_ctx *ctx, uint32_t i, uint32_t dy)
     }
     if (!osr__wants(ctx, x))
         return;
-    dx = osr__append(ctx, OSR__OP_norm_act_dx, r.shape, dy, x, coef, &node);
-    if (dx == 0)
-        return;
-    node->r.in[3] = r.ia[OSR__NORM] == 2 ? sums : 0;
-    memcpy(node->r.ia, r.ia, sizeof r.ia);
-    memcpy(node->r.fa, r.fa, sizeof r.fa);
-    node->dyn[0] = step;
+    dx = osr__append(ctx, OSR__OP_norm_act_dx, n.r.shape, dy, x, coef, &node);
+    osr__as_act(node, &n);
+    node->r.in[3] = n.r.ia[OSR__NORM] == 2 ? sums : 0;
     osr__give(ctx, x, dx);
 }
 
@@ -6554,14 +6494,10 @@ static void osr__back_norm_act(osr_ctx *ctx, uint32_t i, uint32_t dy)
 static uint32_t osr__channel_vector(osr_ctx *ctx, osr_tensor t, osr_shape x, const char *name)
 {
     const uint32_t v = osr__ref(ctx, t, "batchnorm", name);
-    if (v == 0)
-        return 0;
     if (!osr__is_persist(v) || osr__ref_shape(ctx, v).rank != 1
-        || osr__ref_shape(ctx, v).dim[0] != x.dim[3]) {
+        || osr__ref_shape(ctx, v).dim[0] != x.dim[3])
         osr__fail(ctx, OSR_SHAPE, "batchnorm: x is %s but %s is %s", osr__shape_text(x).s, name,
-                  osr__shape_text(osr__ref_shape(ctx, v)).s);
-        return 0;
-    }
+                  osr__ref_text(ctx, v).s);
     return v;
 }
 
@@ -6570,76 +6506,56 @@ OSR_API osr_tensor osr_batchnorm(osr_ctx *ctx, osr_tensor tx, osr_tensor gamma, 
 {
     static const osr_batchnorm_desc none = { 0.0f, 0.0f, 0 };
     const uint32_t x = osr__image(ctx, tx, "batchnorm");
-    osr_shape s;
+    const osr_shape s = osr__ref_shape(ctx, x);
+    const uint32_t g = osr__channel_vector(ctx, gamma, s, "gamma");
+    const uint32_t b = osr__channel_vector(ctx, beta, s, "beta");
+    const uint32_t m = osr__channel_vector(ctx, mean, s, "mean");
+    const uint32_t v = osr__channel_vector(ctx, var, s, "var");
+    const osr_batchnorm_desc *d = desc != NULL ? desc : &none;
     osr__node *node;
-    uint32_t coef, i, v[4];
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    if (desc == NULL)
-        desc = &none;
-    s = osr__rec(ctx, x)->shape;
-    v[0] = osr__channel_vector(ctx, gamma, s, "gamma");
-    v[1] = osr__channel_vector(ctx, beta, s, "beta");
-    v[2] = osr__channel_vector(ctx, mean, s, "mean");
-    v[3] = osr__channel_vector(ctx, var, s, "var");
-    if (!(desc->eps >= 0.0f) || !(desc->momentum >= 0.0f) || !(desc->momentum <= 1.0f))
-        osr__fail(ctx, OSR_ARG, "batchnorm: eps %g, momentum %g", (double)desc->eps,
-                  (double)desc->momentum);
-    if (ctx->status != OSR_OK)
-        return osr__handle(ctx, 0);
-    coef = osr__append(ctx, desc->train ? OSR__OP_norm_stats : OSR__OP_norm_fixed,
-                       osr_shape_make(2, 4, osr__blocks(s.dim[3]) * 8, 0, 0), desc->train ? x : 0,
-                       v[0], v[1], &node);
-    if (coef == 0)
-        return osr__handle(ctx, 0);
-    node->r.in[3] = v[2];
-    node->r.in[4] = v[3];
+    uint32_t coef, i;
+    if (!(d->eps >= 0.0f) || !(d->momentum >= 0.0f) || !(d->momentum <= 1.0f))
+        osr__fail(ctx, OSR_ARG, "batchnorm: eps %g, momentum %g", (double)d->eps,
+                  (double)d->momentum);
+    coef = osr__append(ctx, d->train ? OSR__OP_norm_stats : OSR__OP_norm_fixed,
+                       osr_shape_make(2, 4, osr__blocks(s.dim[3]) * 8, 0, 0), d->train ? x : 0, g,
+                       b, &node);
+    node->r.in[3] = m;
+    node->r.in[4] = v;
     node->r.keep = 1; /* it has no handle, and a gradient recorded after a read needs it */
-    node->r.fa[0] = desc->eps > 0.0f ? desc->eps : OSR_BATCHNORM_EPS;
-    node->r.fa[1] = desc->momentum;
-    i = osr__like(ctx, OSR__OP_norm_act, x, x, coef, 0);
-    if (i != 0) {
-        osr__rec(ctx, i)->ia[OSR__NORM] = desc->train ? 2 : 1;
-        osr__rec(ctx, i)->fa[0] = 1.0f;
-    }
+    node->r.fa[0] = d->eps > 0.0f ? d->eps : OSR_BATCHNORM_EPS;
+    node->r.fa[1] = d->momentum;
+    i = osr__append(ctx, OSR__OP_norm_act, s, x, coef, 0, &node);
+    node->r.ia[OSR__NORM] = d->train ? 2 : 1;
+    node->r.fa[0] = 1.0f;
     return osr__handle(ctx, i);
 }
 
 OSR_API osr_tensor osr_leaky_relu(osr_ctx *ctx, osr_tensor tx, float slope)
 {
-    const uint32_t x = osr__ref(ctx, tx, "leaky_relu", "x");
+    const uint32_t x = osr__operand(ctx, tx, "leaky_relu", "x");
+    osr__node *node;
     uint32_t i;
-    if (!osr__alive(ctx, x, "leaky_relu") || !osr__image_ok(ctx, x, "leaky_relu"))
-        return osr__handle(ctx, 0);
-    if (!(slope >= 0.0f && slope <= 1.0f)) {
+    if (!(slope >= 0.0f && slope <= 1.0f))
         osr__fail(ctx, OSR_ARG, "leaky_relu: slope %g is not in 0..1", (double)slope);
-        return osr__handle(ctx, 0);
-    }
-    i = osr__like(ctx, OSR__OP_norm_act, x, x, 0, 0);
-    if (i != 0)
-        osr__rec(ctx, i)->fa[0] = slope;
+    i = osr__append(ctx, OSR__OP_norm_act, osr__ref_shape(ctx, x), x, 0, 0, &node);
+    node->r.fa[0] = slope;
     return osr__handle(ctx, i);
 }
 
 OSR_API osr_tensor osr_dropout(osr_ctx *ctx, osr_tensor tx, float p, int channels)
 {
-    const uint32_t x = osr__ref(ctx, tx, "dropout", "x");
+    const uint32_t x = osr__operand(ctx, tx, "dropout", "x");
+    osr__node *node;
     uint32_t i;
-    if (!osr__alive(ctx, x, "dropout") || !osr__image_ok(ctx, x, "dropout"))
-        return osr__handle(ctx, 0);
-    if (!(p >= 0.0f && p < 1.0f)) {
+    if (!(p >= 0.0f && p < 1.0f))
         osr__fail(ctx, OSR_ARG, "dropout: p %g is not in 0..1", (double)p);
-        return osr__handle(ctx, 0);
-    }
-    i = osr__like(ctx, OSR__OP_norm_act, x, x, 0, 0);
-    if (i != 0) {
-        osr__node *node = &ctx->nodes[i];
-        node->r.fa[0] = 1.0f;
-        node->r.fa[1] = p;
-        node->r.ia[OSR__DROP] = p == 0.0f ? 0 : channels ? 2 : 1;
-        node->r.ia[OSR__STREAM] = (int32_t)ctx->drop_stream++;
-        node->dyn[0].u = ctx->step;
-    }
+    i = osr__append(ctx, OSR__OP_norm_act, osr__ref_shape(ctx, x), x, 0, 0, &node);
+    node->r.fa[0] = 1.0f;
+    node->r.fa[1] = p;
+    node->r.ia[OSR__DROP] = p == 0.0f ? 0 : channels ? 2 : 1;
+    node->r.ia[OSR__STREAM] = (int32_t)ctx->drop_stream++;
+    node->dyn[0].u = ctx->step;
     return osr__handle(ctx, i);
 }
 
@@ -6797,27 +6713,20 @@ static osr_tensor osr__pool(osr_ctx *ctx, osr_tensor tx, int size, int stride, i
 {
     const char *op = average ? "avg_pool" : "max_pool";
     const uint32_t x = osr__image(ctx, tx, op);
-    osr_shape s;
+    const int step = stride == 0 ? size : stride;
+    osr_shape s = osr__ref_shape(ctx, x);
     osr__node *node;
     uint32_t i;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__rec(ctx, x)->shape;
-    if (stride == 0)
-        stride = size;
-    if (size < 1 || stride < 1 || size > s.dim[1] || size > s.dim[2])
-        return osr__none(osr__fail(ctx, size < 1 || stride < 1 ? OSR_ARG : OSR_SHAPE,
+    if (size < 1 || step < 1 || size > s.dim[1] || size > s.dim[2])
+        return osr__none(osr__fail(ctx, size < 1 || step < 1 ? OSR_ARG : OSR_SHAPE,
                                    "%s: x is %s, window %d, stride %d", op, osr__shape_text(s).s,
-                                   size, stride));
-    i = osr__append(ctx, OSR__OP_pool,
-                    osr_shape_make(4, s.dim[0], (s.dim[1] - size) / stride + 1,
-                                   (s.dim[2] - size) / stride + 1, s.dim[3]),
-                    x, 0, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = size;
-        node->r.ia[1] = stride;
-        node->r.ia[2] = average;
-    }
+                                   size, step));
+    s.dim[1] = (s.dim[1] - size) / step + 1;
+    s.dim[2] = (s.dim[2] - size) / step + 1;
+    i = osr__append(ctx, OSR__OP_pool, s, x, 0, 0, &node);
+    node->r.ia[0] = size;
+    node->r.ia[1] = step;
+    node->r.ia[2] = average;
     return osr__handle(ctx, i);
 }
 
@@ -6838,8 +6747,7 @@ static void osr__back_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
     if (!osr__wants(ctx, r.in[0]))
         return;
     dx = osr__like(ctx, OSR__OP_pool_dx, r.in[0], dy, r.in[0], i);
-    if (dx != 0)
-        memcpy(osr__rec(ctx, dx)->ia, r.ia, sizeof r.ia);
+    memcpy(osr__rec(ctx, dx)->ia, r.ia, sizeof r.ia);
     osr__give(ctx, r.in[0], dx);
 }
 
@@ -6856,14 +6764,9 @@ static void osr__lower_to_image(osr_ctx *ctx, uint32_t i)
 OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__image(ctx, tx, "global_avg_pool");
-    osr__node *node;
-    osr_shape s;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__rec(ctx, x)->shape;
-    return osr__handle(ctx, osr__append(ctx, OSR__OP_global_avg_pool,
-                                        osr_shape_make(2, s.dim[0], s.dim[3], 0, 0), x, 0, 0,
-                                        &node));
+    const osr_shape s = osr__ref_shape(ctx, x);
+    return osr__result(ctx, OSR__OP_global_avg_pool,
+                       osr_shape_make(2, s.dim[0], s.dim[3], 0, 0), x, 0);
 }
 
 static void osr__lower_quarter_turns(osr_ctx *ctx, uint32_t i)
@@ -6878,78 +6781,70 @@ static void osr__lower_quarter_turns(osr_ctx *ctx, uint32_t i)
 OSR_API osr_tensor osr_quarter_turns(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__image(ctx, tx, "quarter_turns");
-    osr__node *node;
-    osr_shape s;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__rec(ctx, x)->shape;
+    osr_shape s = osr__ref_shape(ctx, x);
     if (s.dim[1] != s.dim[2] || s.dim[0] > INT_MAX / 4)
         return osr__none(osr__fail(ctx, OSR_SHAPE, "quarter_turns: x is %s, not square or too many",
                                    osr__shape_text(s).s));
     s.dim[0] *= 4;
-    return osr__handle(ctx, osr__append(ctx, OSR__OP_quarter_turns, s, x, 0, 0, &node));
+    return osr__result(ctx, OSR__OP_quarter_turns, s, x, 0);
 }
 
 OSR_API osr_tensor osr_flatten(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__image(ctx, tx, "flatten");
-    osr__node *node;
-    osr_shape s;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__rec(ctx, x)->shape;
-    return osr__handle(ctx, osr__append(ctx, OSR__OP_flatten,
-                                        osr_shape_make(2, s.dim[0], s.dim[1] * s.dim[2] * s.dim[3],
-                                                       0, 0),
-                                        x, 0, 0, &node));
-}
-
-static void osr__back_global_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_global_avg_pool_dx, dy, 0, 0);
-}
-
-static void osr__back_flatten(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_flatten_dx, dy, 0, 0);
+    const osr_shape s = osr__ref_shape(ctx, x);
+    return osr__result(ctx, OSR__OP_flatten,
+                       osr_shape_make(2, s.dim[0], s.dim[1] * s.dim[2] * s.dim[3], 0, 0), x, 0);
 }
 
 /* -- rows -- */
 
+/* One row an op that a kernel works out row by row, its gradient the same: how many of fa[] it
+ * takes. */
+typedef struct osr__row_op {
+    int op;
+    osr__kernel forward, gradient;
+    int numbers;
+} osr__row_op;
+
+static const osr__row_op *osr__row_op_find(int op)
+{
+    static const osr__row_op rows[] = {
+        { OSR__OP_row_sum, OSR__K_row_sum, OSR__K_row_spread, 0 },
+        { OSR__OP_softmax, OSR__K_softmax, OSR__K_softmax_dx, 0 },
+        { OSR__OP_logsumexp, OSR__K_logsumexp, OSR__K_logsumexp_dx, 0 },
+        { OSR__OP_normalise, OSR__K_normalise, OSR__K_normalise_dx, 0 },
+        { OSR__OP_loss_cross_entropy, OSR__K_loss_cross_entropy, OSR__K_loss_cross_entropy_dx, 1 },
+        { OSR__OP_loss_cac, OSR__K_loss_cac, OSR__K_loss_cac_dx, 1 },
+        { OSR__OP_loss_difair, OSR__K_loss_difair, OSR__K_loss_difair_dx, 2 },
+        { OSR__OP_loss_movr, OSR__K_loss_movr, OSR__K_loss_movr_dx, 3 },
+        { OSR__OP_loss_ovr, OSR__K_loss_movr, OSR__K_loss_movr_dx, 3 }, /* T = 0: logits */
+    };
+    size_t i = 0;
+    while (rows[i].op != op && rows[i].op + 1 != op)
+        ++i;
+    return &rows[i];
+}
+
 static void osr__lower_rows(osr_ctx *ctx, uint32_t i)
 {
-    const int op = osr__rec(ctx, i)->op;
-    osr__lower_rows_as(ctx, i,
-                       op == OSR__OP_softmax     ? OSR__K_softmax
-                       : op == OSR__OP_logsumexp ? OSR__K_logsumexp
-                                                 : OSR__K_normalise,
-                       osr__ref_shape(ctx, osr__rec(ctx, i)->in[0]));
-}
-
-static void osr__lower_softmax_dx(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_rows_as(ctx, i, OSR__K_softmax_dx, osr__rec(ctx, i)->shape);
-}
-
-static void osr__lower_rows_dx(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_rows_as(ctx, i,
-                       osr__rec(ctx, i)->op == OSR__OP_logsumexp_dx ? OSR__K_logsumexp_dx
-                                                                    : OSR__K_normalise_dx,
-                       osr__rec(ctx, i)->shape);
+    const osr__record *r = osr__rec(ctx, i);
+    const osr__row_op *row = osr__row_op_find(r->op);
+    const osr_shape s = r->shape.rank == 2 ? r->shape : osr__ref_shape(ctx, r->in[0]);
+    int k;
+    osr__begin(ctx, r->op == row->op ? row->forward : row->gradient);
+    for (k = 0; k < 3 && r->in[k] != 0; ++k)
+        osr__arg_dense(ctx, r->in[k]);
+    osr__args(ctx, "di", i, s.dim[1]);
+    osr__run(ctx, (size_t)s.dim[0]);
 }
 
 static osr_tensor osr__rows(osr_ctx *ctx, int op, osr_tensor tx)
 {
     const uint32_t x = osr__matrix(ctx, tx, osr__op(op)->name, "x");
-    osr__node *node;
-    osr_shape s;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, x);
-    if (op == OSR__OP_logsumexp)
-        s = osr_shape_make(1, s.dim[0], 0, 0, 0);
-    return osr__handle(ctx, osr__append(ctx, op, s, x, 0, 0, &node));
+    const osr_shape s = osr__ref_shape(ctx, x);
+    return osr__result(ctx, op, op == OSR__OP_softmax || op == OSR__OP_normalise
+                                    ? s : osr_shape_make(1, s.dim[0], 0, 0, 0), x, 0);
 }
 
 OSR_API osr_tensor osr_softmax(osr_ctx *ctx, osr_tensor x)
@@ -6965,21 +6860,6 @@ OSR_API osr_tensor osr_logsumexp(osr_ctx *ctx, osr_tensor x)
 OSR_API osr_tensor osr_normalise(osr_ctx *ctx, osr_tensor x)
 {
     return osr__rows(ctx, OSR__OP_normalise, x);
-}
-
-static void osr__back_softmax(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_softmax_dx, dy, i, 0);
-}
-
-static void osr__back_logsumexp(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_logsumexp_dx, dy, osr__rec(ctx, i)->in[0], 0);
-}
-
-static void osr__back_normalise(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_normalise_dx, dy, osr__rec(ctx, i)->in[0], 0);
 }
 
 static void osr__lower_distance(osr_ctx *ctx, uint32_t i)
@@ -7012,24 +6892,17 @@ static osr_tensor osr__distance(osr_ctx *ctx, osr_tensor tz, osr_tensor ta, floa
 {
     const uint32_t z = osr__matrix(ctx, tz, "anchor_distance", "z");
     const uint32_t a = osr__matrix(ctx, ta, "anchor_distance", "anchors");
+    const osr_shape sz = osr__ref_shape(ctx, z), sa = osr__ref_shape(ctx, a);
     osr__node *node;
-    osr_shape sz, sa;
     uint32_t i;
-    if (z == 0 || a == 0)
-        return osr__handle(ctx, 0);
-    sz = osr__ref_shape(ctx, z);
-    sa = osr__ref_shape(ctx, a);
     if (sz.dim[1] != sa.dim[1] || !osr__is_persist(a))
-        return osr__none(osr__fail(ctx, OSR_SHAPE,
-                                   "anchor_distance: z is %s but the anchors are %s%s",
-                                   osr__shape_text(sz).s, osr__shape_text(sa).s,
-                                   osr__is_persist(a) ? "" : " and not persistent"));
+        osr__fail(ctx, OSR_SHAPE, "anchor_distance: z is %s but the anchors are %s%s",
+                  osr__shape_text(sz).s, osr__shape_text(sa).s,
+                  osr__is_persist(a) ? "" : " and not persistent");
     i = osr__append(ctx, OSR__OP_anchor_distance, osr_shape_make(2, sz.dim[0], sa.dim[0], 0, 0), z,
                     a, 0, &node);
-    if (i != 0) {
-        node->r.fa[0] = scale;
-        node->r.fa[1] = rate;
-    }
+    node->r.fa[0] = scale;
+    node->r.fa[1] = rate;
     return osr__handle(ctx, i);
 }
 
@@ -7057,10 +6930,8 @@ static void osr__back_distance(osr_ctx *ctx, uint32_t i, uint32_t dy)
             continue;
         g = osr__like(ctx, k == 0 ? OSR__OP_anchor_distance_dx : OSR__OP_anchor_distance_da,
                       r.in[k], dy, r.in[0], r.in[1]);
-        if (g != 0) {
-            osr__rec(ctx, g)->in[3] = i;
-            memcpy(osr__rec(ctx, g)->fa, r.fa, sizeof r.fa);
-        }
+        osr__rec(ctx, g)->in[3] = i;
+        memcpy(osr__rec(ctx, g)->fa, r.fa, sizeof r.fa);
         osr__give(ctx, r.in[k], g);
     }
 }
@@ -7086,22 +6957,11 @@ static void osr__lower_first_rows(osr_ctx *ctx, uint32_t i)
 OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor tx, int rows)
 {
     const uint32_t x = osr__matrix(ctx, tx, "first_rows", "x");
-    osr__node *node;
-    osr_shape s;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, x);
-    if (rows < 1 || rows > s.dim[0]) {
+    osr_shape s = osr__ref_shape(ctx, x);
+    if (rows < 1 || rows > s.dim[0])
         osr__fail(ctx, OSR_SHAPE, "first_rows: %d rows of x %s", rows, osr__shape_text(s).s);
-        return osr__handle(ctx, 0);
-    }
     s.dim[0] = rows;
-    return osr__handle(ctx, osr__append(ctx, OSR__OP_first_rows, s, x, 0, 0, &node));
-}
-
-static void osr__back_first_rows(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_first_rows_dx, dy, 0, 0);
+    return osr__result(ctx, OSR__OP_first_rows, s, x, 0);
 }
 
 OSR_API int osr_op_count(void)
@@ -7610,32 +7470,11 @@ OSR_API const osr_network_row *osr_network_find(const char *name)
 
 /* == losses == --------------------------------------------------------------------------------- */
 
-/* One row a loss of rows: its kernels; fa[0..2] of the record are their numbers, in order. */
-typedef struct osr__loss_row {
-    int op, numbers;
-    osr__kernel forward, gradient;
-} osr__loss_row;
-
-static const osr__loss_row *osr__loss_find(int op)
-{
-    static const osr__loss_row rows[] = {
-        { OSR__OP_loss_cross_entropy, 1, OSR__K_loss_cross_entropy, OSR__K_loss_cross_entropy_dx },
-        { OSR__OP_loss_cac, 1, OSR__K_loss_cac, OSR__K_loss_cac_dx },
-        { OSR__OP_loss_difair, 2, OSR__K_loss_difair, OSR__K_loss_difair_dx },
-        { OSR__OP_loss_movr, 3, OSR__K_loss_movr, OSR__K_loss_movr_dx },
-        { OSR__OP_loss_ovr, 3, OSR__K_loss_movr, OSR__K_loss_movr_dx }, /* T = 0: logits */
-    };
-    size_t i = 0;
-    while (rows[i].op != op && rows[i].op + 1 != op)
-        ++i;
-    return &rows[i];
-}
-
 /* in = x, labels */
 static void osr__lower_loss(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr__loss_row *row = osr__loss_find(r->op);
+    const osr__row_op *row = osr__row_op_find(r->op);
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
     const int mean = r->shape.rank == 0;
     const int rows = mean ? osr__scratch(ctx, (size_t)s.dim[0]) : 0;
@@ -7657,7 +7496,7 @@ static void osr__lower_loss(osr_ctx *ctx, uint32_t i)
 static void osr__lower_loss_dx(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr__loss_row *row = osr__loss_find(r->op);
+    const osr__row_op *row = osr__row_op_find(r->op);
     int k;
     osr__begin(ctx, row->gradient);
     osr__args(ctx, "dmddi", r->in[0], r->in[1], r->in[2], i, r->shape.dim[1]);
@@ -7674,8 +7513,7 @@ static void osr__back_loss(osr_ctx *ctx, uint32_t i, uint32_t dy)
     if (!osr__wants(ctx, r.in[0]))
         return;
     dx = osr__like(ctx, r.op + 1, r.in[0], r.in[0], r.in[1], dy);
-    if (dx != 0)
-        memcpy(osr__rec(ctx, dx)->fa, r.fa, sizeof r.fa);
+    memcpy(osr__rec(ctx, dx)->fa, r.fa, sizeof r.fa);
     osr__give(ctx, r.in[0], dx);
 }
 
@@ -7688,20 +7526,14 @@ static osr_tensor osr__loss(osr_ctx *ctx, int op, osr_tensor tx, osr_tensor labe
     const uint32_t y = osr__labels_for(ctx, labels, x, name);
     osr__node *node;
     uint32_t i;
-    if (y == 0)
-        return osr__handle(ctx, 0);
-    if (!valid) {
+    if (!valid)
         osr__fail(ctx, OSR_ARG, "%s: a number is out of range (%g, %g)", name, (double)a,
                   (double)b);
-        return osr__handle(ctx, 0);
-    }
     i = osr__append(ctx, op, osr_shape_make(ctx->loss_rows, osr__ref_shape(ctx, x).dim[0], 0, 0, 0),
                     x, y, 0, &node);
-    if (i != 0) {
-        node->r.fa[0] = a;
-        node->r.fa[1] = b;
-        node->r.fa[2] = c;
-    }
+    node->r.fa[0] = a;
+    node->r.fa[1] = b;
+    node->r.fa[2] = c;
     return osr__handle(ctx, i);
 }
 
@@ -7800,10 +7632,10 @@ static void osr__back_correlation(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
     osr__node *node;
-    if (!osr__wants(ctx, r.in[0])
-        || osr__append(ctx, OSR__OP_loss_correlation_dw, osr__ref_shape(ctx, r.in[0]), r.in[0], dy,
-                       osr__grad_ref(r.in[0]), &node) == 0)
+    if (!osr__wants(ctx, r.in[0]))
         return;
+    osr__append(ctx, OSR__OP_loss_correlation_dw, osr__ref_shape(ctx, r.in[0]), r.in[0], dy,
+                osr__grad_ref(r.in[0]), &node);
     node->r.ia[0] = r.ia[0];
     node->r.ia[1] = r.ia[1];
     node->r.ia[2] = osr__accumulate(ctx, r.in[0]);
@@ -7814,27 +7646,20 @@ OSR_API osr_tensor osr_loss_correlation(osr_ctx *ctx, osr_tensor tw, int feature
                                         osr_correlation reading)
 {
     const uint32_t w = osr__ref(ctx, tw, "loss_correlation", "w");
-    osr_shape s;
+    const osr_shape s = osr__ref_shape(ctx, w);
+    const float f = (float)features;
     osr__node *node;
     uint32_t i;
-    float f = (float)features, classes;
-    if (!osr__alive(ctx, w, "loss_correlation"))
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, w);
-    if (!osr__is_persist(w) || s.rank < 2 || features < 1 || s.dim[0] % features != 0) {
-        osr__fail(ctx, OSR_SHAPE, "loss_correlation: w is %s%s, %d features a class",
-                  osr__shape_text(s).s, osr__is_persist(w) ? "" : " and not a parameter", features);
-        return osr__handle(ctx, 0);
-    }
-    classes = (float)(s.dim[0] / features);
+    if (!osr__is_persist(w) || s.rank < 2 || features < 1 || s.dim[0] % features != 0)
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "loss_correlation: w is %s%s, %d features a "
+                                   "class", osr__shape_text(s).s,
+                                   osr__is_persist(w) ? "" : " and not a parameter", features));
     i = osr__append(ctx, OSR__OP_loss_correlation, osr_shape_make(0, 0, 0, 0, 0), w, 0, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = features;
-        node->r.ia[1] = reading == OSR_CORRELATION_CODE;
-        node->r.fa[0] = reading == OSR_CORRELATION_CODE ? 1.0f / (f * f)
-                        : features > 1                  ? 2.0f / (f * (f - 1.0f) * classes)
-                                                        : 0.0f;
-    }
+    node->r.ia[0] = features;
+    node->r.ia[1] = reading == OSR_CORRELATION_CODE;
+    node->r.fa[0] = reading == OSR_CORRELATION_CODE ? 1.0f / (f * f)
+                    : features > 1 ? 2.0f / (f * (f - 1.0f) * (float)(s.dim[0] / features))
+                                   : 0.0f;
     return osr__handle(ctx, i);
 }
 
@@ -7880,7 +7705,7 @@ OSR_API osr_status osr_optimiser_step(osr_ctx *ctx, const osr_optimiser_desc *de
                          (double)desc->lr, (double)desc->momentum, (double)desc->weight_decay,
                          (unsigned)desc->step);
     if (first.index != 0) {
-        const uint32_t ref = osr__ref(ctx, first, "optimiser", "first");
+        const uint32_t ref = osr__ref_any(ctx, first, "optimiser", "first");
         size_t k, n = 0;
         if (ref == 0 || !osr__is_persist(ref) || osr__persist_of(ctx, ref)->state)
             return osr__fail(ctx, OSR_HANDLE, "optimiser: first is not a parameter");
@@ -7948,14 +7773,11 @@ static void osr__lower_perturb(osr_ctx *ctx, uint32_t i)
 OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_desc *desc)
 {
     const uint32_t x = osr__image(ctx, tx, "perturb");
-    osr_shape s;
+    osr_shape s = osr__ref_shape(ctx, x);
     osr__node *node;
     uint32_t i;
-    if (x != 0 && desc == NULL)
-        osr__fail(ctx, OSR_ARG, "perturb: desc is NULL");
-    if (ctx->status != OSR_OK)
-        return osr__handle(ctx, 0);
-    s = osr__rec(ctx, x)->shape;
+    if (desc == NULL)
+        return osr__none(osr__fail(ctx, OSR_ARG, "perturb: desc is NULL"));
     if ((unsigned)desc->direction > (unsigned)OSR_RADEMACHER || desc->count < 1 || desc->first < 0
         || !(desc->step > 0.0f) || !(desc->step <= FLT_MAX)
         || (desc->direction == OSR_COORDINATES
@@ -7964,17 +7786,14 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
         return osr__none(osr__fail(ctx, OSR_ARG, "perturb: x is %s, directions %d..+%d, step %g",
                                    osr__shape_text(s).s, desc->first, desc->count,
                                    (double)desc->step));
-    i = osr__append(ctx, OSR__OP_perturb,
-                    osr_shape_make(4, 2 * s.dim[0] * desc->count, s.dim[1], s.dim[2], s.dim[3]), x,
-                    0, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = (int32_t)desc->direction;
-        node->r.ia[2] = desc->count;
-        node->r.ia[3] = (int32_t)(uint32_t)desc->seed;
-        node->r.ia[4] = (int32_t)(uint32_t)(desc->seed >> 32);
-        node->r.fa[0] = desc->step;
-        node->dyn[0].i = desc->first;
-    }
+    s.dim[0] *= 2 * desc->count;
+    i = osr__append(ctx, OSR__OP_perturb, s, x, 0, 0, &node);
+    node->r.ia[0] = (int32_t)desc->direction;
+    node->r.ia[2] = desc->count;
+    node->r.ia[3] = (int32_t)(uint32_t)desc->seed;
+    node->r.ia[4] = (int32_t)(uint32_t)(desc->seed >> 32);
+    node->r.fa[0] = desc->step;
+    node->dyn[0].i = desc->first;
     return osr__handle(ctx, i);
 }
 
@@ -7989,22 +7808,17 @@ static void osr__lower_difference_norm(osr_ctx *ctx, uint32_t i)
 OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, int count, float step)
 {
     const uint32_t f = osr__matrix(ctx, tf, "difference_norm", "f");
-    osr_shape s;
+    const osr_shape s = osr__ref_shape(ctx, f);
     osr__node *node;
     uint32_t i;
-    if (f == 0)
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, f);
     if (count < 1 || s.dim[0] % 2 != 0 || s.dim[0] / 2 % count != 0 || !(step > 0.0f))
         return osr__none(osr__fail(ctx, OSR_SHAPE,
                                    "difference_norm: f is %s for %d directions, step %g",
                                    osr__shape_text(s).s, count, (double)step));
     i = osr__append(ctx, OSR__OP_difference_norm, osr_shape_make(1, s.dim[0] / 2 / count, 0, 0, 0),
                     f, 0, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = count;
-        node->r.fa[0] = 0.25f / (step * step);
-    }
+    node->r.ia[0] = count;
+    node->r.fa[0] = 0.25f / (step * step);
     return osr__handle(ctx, i);
 }
 
@@ -8020,12 +7834,8 @@ static void osr__lower_square_sum(osr_ctx *ctx, uint32_t i)
 OSR_API osr_tensor osr_square_sum(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__image(ctx, tx, "square_sum");
-    osr__node *node;
-    return osr__handle(ctx, x == 0 ? 0
-                                   : osr__append(ctx, OSR__OP_square_sum,
-                                                 osr_shape_make(1, osr__rec(ctx, x)->shape.dim[0],
-                                                                0, 0, 0),
-                                                 x, 0, 0, &node));
+    return osr__result(ctx, OSR__OP_square_sum,
+                       osr_shape_make(1, osr__ref_shape(ctx, x).dim[0], 0, 0, 0), x, 0);
 }
 
 /* == augmentation == --------------------------------------------------------------------------- */
@@ -8535,37 +8345,29 @@ OSR_API osr_tensor osr_augment(osr_ctx *ctx, osr_images *set, const uint32_t *in
     memset(&a, 0, sizeof a);
     if (desc != NULL)
         a = *desc;
-    if (ctx->status != OSR_OK)
-        return osr__handle(ctx, 0);
-    if (set == NULL || n < 1) {
-        osr__fail(ctx, OSR_ARG, "augment: %s, n %d", set == NULL ? "images NULL" : "images", n);
-        return osr__handle(ctx, 0);
-    }
+    if (set == NULL || n < 1)
+        return osr__none(osr__fail(ctx, OSR_ARG, "augment: %s, n %d",
+                                   set == NULL ? "images NULL" : "images", n));
     a.height = a.height == 0 ? set->desc.height : a.height;
     a.width = a.width == 0 ? set->desc.width : a.width;
     a.channels = a.channels == 0 ? set->desc.channels : a.channels;
     wrong = osr__augment_wrong(&a);
     if (wrong != NULL)
         osr__fail(ctx, OSR_ARG, "augment: %s is out of its range", wrong);
-    for (k = 0; k < n && wrong == NULL; ++k)
-        if ((index == NULL ? (uint32_t)k : index[k]) >= set->desc.count) {
+    for (k = 0; k < n && ctx->status == OSR_OK; ++k)
+        if ((index == NULL ? (uint32_t)k : index[k]) >= set->desc.count)
             osr__fail(ctx, OSR_ARG, "augment: image %lu of a set of %lu",
                       (unsigned long)(index == NULL ? (uint32_t)k : index[k]),
                       (unsigned long)set->desc.count);
-            break;
-        }
-    i = ctx->status != OSR_OK
-            ? 0
-            : osr__append(ctx, OSR__OP_augment,
-                          osr_shape_make(4, n, a.height, a.width, a.channels), 0, 0, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = set->number;
-        node->r.ia[1] = a.pillow.ops;
-        node->r.ia[2] = a.tensorflow.ops;
-        node->r.ia[3] = (a.contrast > 0.0f || a.brightness > 0.0f ? OSR__HAS_TONE : 0)
-                        | (a.resized_crop > 0.0f ? OSR__HAS_BOX : 0);
+    i = osr__append(ctx, OSR__OP_augment, osr_shape_make(4, n, a.height, a.width, a.channels), 0, 0,
+                    0, &node);
+    node->r.ia[0] = set->number;
+    node->r.ia[1] = a.pillow.ops;
+    node->r.ia[2] = a.tensorflow.ops;
+    node->r.ia[3] = (a.contrast > 0.0f || a.brightness > 0.0f ? OSR__HAS_TONE : 0)
+                    | (a.resized_crop > 0.0f ? OSR__HAS_BOX : 0);
+    if (i != 0)
         osr__augment_stage(ctx, node, set, index, n, &a);
-    }
     return osr__handle(ctx, i);
 }
 
