@@ -47,10 +47,14 @@
  *   recording   an op records itself and returns a handle at once; nothing runs until a value is
  *               asked for (osr_read) or the step ends (osr_step_end). A recorded step is matched
  *               with earlier ones by structure and shapes, planned once, and replayed.
- *   errors      functions return osr_status. Ops return a handle, {0} on failure. The context keeps
- *               the first error and its message until osr_ctx_clear_error; until then every op
- *               does nothing and returns {0}, so that one check at the end of a step sees it.
- *   lifetimes   context: until osr_ctx_destroy. parameter: the same. step: until osr_step_end.
+ *   errors      functions return osr_status, OK or the first error. Ops return a handle, {0} on
+ *               failure. The context keeps the first error and its message until
+ *               osr_ctx_clear_error; until then every op does nothing and returns {0}, so that one
+ *               check at the end of a step sees it. What can fail has `errors` above it; of ops
+ *               these come on top of HANDLE, a dead handle, SHAPE, sizes that do not fit (the
+ *               message has both), and ARG, a number out of its range.
+ *   lifetimes   context: until osr_ctx_destroy. parameter: the same. step: until osr_step_end, as
+ *               what an op returns.
  *   losses      means over the batch, in nats.
  *   scores      larger = more unknown, everywhere.
  *   zero        {0} is a valid description of everything; where zero is a meaningful value
@@ -126,17 +130,10 @@ typedef enum osr_status {
     OSR_STATUS_COUNT
 } osr_status;
 
-/* osr_status_text - what a status means
- *
- *   status    any value
- *   returns   a constant string; "unknown status" for a value outside the table
- *   errors    none */
+/* osr_status_text - what a status means; "unknown status" for a value outside the table */
 OSR_API const char *osr_status_text(osr_status status);
 
-/* osr_version - the version of the implementation that is linked
- *
- *   returns   OSR_VERSION of the unit with OSR_IMPLEMENTATION
- *   errors    none */
+/* osr_version - OSR_VERSION of the unit with OSR_IMPLEMENTATION */
 OSR_API const char *osr_version(void);
 
 /* == context and devices == -------------------------------------------------------------------- */
@@ -201,45 +198,26 @@ OSR_API osr_status osr_device_list(osr_device *devices, int capacity, int *count
  *   desc      NULL means {0}
  *   out       the context; set also on failure where memory allowed it, so that osr_ctx_message
  *             can tell the cause; destroy it in either case
- *   returns   OK or the first error
  *   errors    ARG desc; DEVICE none found, or none of that name; MEMORY
  *   lifetime  until osr_ctx_destroy */
 OSR_API osr_status osr_ctx_create(const osr_ctx_desc *desc, osr_ctx **out);
 
-/* osr_ctx_destroy - release everything that the context owns; NULL is allowed
- *
- *   ctx       also one whose creation failed
- *   errors    none */
+/* osr_ctx_destroy - release everything that the context owns; NULL is allowed */
 OSR_API void osr_ctx_destroy(osr_ctx *ctx);
 
 /* osr_ctx_status - the first error since creation or osr_ctx_clear_error
+ * osr_ctx_message - one line about it, written for the reader of a log
+ * osr_ctx_clear_error - forget it and drop the step that was being recorded
  *
- *   returns   OK when there was none; MEMORY for ctx NULL
- *   errors    none */
+ *   returns   OK and "" when there was none, MEMORY for ctx NULL; the message is valid until the
+ *             next call on ctx. Parameters keep their values */
 OSR_API osr_status osr_ctx_status(const osr_ctx *ctx);
-
-/* osr_ctx_message - one line about the first error, written for the reader of a log
- *
- *   returns   "" when there was none; valid until the next call on ctx
- *   errors    none */
 OSR_API const char *osr_ctx_message(const osr_ctx *ctx);
-
-/* osr_ctx_clear_error - forget the error and drop the step that was being recorded
- *
- *   ctx       parameters keep their values
- *   errors    none */
 OSR_API void osr_ctx_clear_error(osr_ctx *ctx);
 
-/* osr_ctx_device - the device in use
- *
- *   returns   a description; kind OTHER and empty names for a context without device
- *   errors    none */
+/* osr_ctx_device - the device in use; kind OTHER and empty names for a context without one
+ * osr_ctx_kernels - the kernel family in use, CPU or GPU */
 OSR_API const osr_device *osr_ctx_device(const osr_ctx *ctx);
-
-/* osr_ctx_kernels - the kernel family in use
- *
- *   returns   CPU or GPU
- *   errors    none */
 OSR_API osr_kernels osr_ctx_kernels(const osr_ctx *ctx);
 
 /* Counters of a context, for benchmarks and tests. Bytes are of live memory. */
@@ -252,10 +230,7 @@ typedef struct osr_ctx_stats {
     uint64_t launches;                        /* kernel launches so far                        */
 } osr_ctx_stats;
 
-/* osr_ctx_get_stats - read the counters
- *
- *   stats     filled
- *   errors    none */
+/* osr_ctx_get_stats - read the counters */
 OSR_API void osr_ctx_get_stats(const osr_ctx *ctx, osr_ctx_stats *stats);
 
 /* One launch of a timed step, for benchmarks. */
@@ -268,17 +243,13 @@ typedef struct osr_launch_time {
 } osr_launch_time;
 
 /* osr_ctx_profile - time every launch from now on (slower: the queue waits for each)
+ * osr_ctx_profile_get - the launches since then
  *
  *   enable    non-zero starts and clears, zero stops
- *   returns   OK
- *   errors    DEVICE */
-OSR_API osr_status osr_ctx_profile(osr_ctx *ctx, int enable);
-
-/* osr_ctx_profile_get - the launches since osr_ctx_profile started
- *
  *   times     pointer to the rows, valid until the next op
  *   returns   their number
- *   errors    none */
+ *   errors    DEVICE */
+OSR_API osr_status osr_ctx_profile(osr_ctx *ctx, int enable);
 OSR_API size_t osr_ctx_profile_get(const osr_ctx *ctx, const osr_launch_time **times);
 
 /* osr_ctx_tuning - the choices of algorithms in force, of a context with desc.tuning
@@ -296,7 +267,6 @@ OSR_API const char *osr_ctx_tuning(osr_ctx *ctx);
  *   text      lines as above; a later one replaces an earlier one of the same convolution. Winograd
  *             where it cannot be stays direct
  *   keep      non-zero: write all choices to osr_ctx_tuning_file, too, for "auto"
- *   returns   OK
  *   errors    ARG a context without desc.tuning; FORMAT a line that is none: nothing is changed;
  *             IO the file cannot be written, or the cache is off */
 OSR_API osr_status osr_ctx_tune(osr_ctx *ctx, const char *text, int keep);
@@ -304,14 +274,12 @@ OSR_API osr_status osr_ctx_tune(osr_ctx *ctx, const char *text, int keep);
 /* osr_ctx_tuning_file - where choices are kept: in cache_dir, unless cache is OFF
  *
  *   returns   the path of this device's file, valid as long as ctx; "" for none. A file that is
- *             damaged, or of other kernels or another driver, is ignored and replaced
- *   errors    none */
+ *             damaged, or of other kernels or another driver, is ignored and replaced */
 OSR_API const char *osr_ctx_tuning_file(const osr_ctx *ctx);
 
 /* osr_peak_gflops - float32 multiply-add rate of the device, by a kernel that does nothing else
  *
  *   gflops    out, 1e9 operations (a multiply-add counts two) a second, one run of some 20 ms
- *   returns   OK
  *   errors    DEVICE */
 OSR_API osr_status osr_peak_gflops(osr_ctx *ctx, double *gflops);
 
@@ -339,91 +307,65 @@ typedef struct osr_init {
     float value, scale;
 } osr_init;
 
-/* osr_shape_make - a shape from its rank and sizes; unused sizes are ignored
- *
- *   returns   {rank, {d0, d1, d2, d3}} with sizes beyond rank set to 1
- *   errors    none */
+/* osr_shape_make - {rank, {d0, d1, d2, d3}} with sizes beyond rank set to 1
+ * osr_shape_count - product of the sizes; 0 where one is not positive or the product overflows
+ * osr_shape_of - the shape of a tensor; rank -1 for a dead handle, without an error */
 OSR_API osr_shape osr_shape_make(int rank, int d0, int d1, int d2, int d3);
-
-/* osr_shape_count - number of elements
- *
- *   returns   product of the sizes; 0 where a size is not positive or the product overflows
- *   errors    none */
 OSR_API size_t osr_shape_count(osr_shape shape);
-
-/* osr_shape_of - the shape of a tensor
- *
- *   t         any live handle
- *   returns   its shape; rank -1 for a dead one
- *   errors    none (does not set the context's error) */
 OSR_API osr_shape osr_shape_of(osr_ctx *ctx, osr_tensor t);
 
 /* osr_param - a trainable parameter
+ * osr_state - a tensor that no optimiser changes: running statistics, anchors
  *
  *   shape     rank 0..4, all sizes >= 1
- *   init      initial values, from the context's seed and the parameter's ordinal number
- *   returns   handle; its values lie in the context's one parameter buffer
+ *   init      initial values, from the context's seed and the tensor's ordinal number
+ *   returns   handle; its values lie in the context's one buffer of parameters or of state
  *   errors    ARG init; SHAPE; MEMORY
  *   lifetime  context */
 OSR_API osr_tensor osr_param(osr_ctx *ctx, osr_shape shape, osr_init init);
-
-/* osr_state - a persistent tensor that no optimiser changes: running statistics, anchors
- *
- *   shape, init, returns, errors, lifetime: as osr_param */
 OSR_API osr_tensor osr_state(osr_ctx *ctx, osr_shape shape, osr_init init);
 
 /* osr_gradient - the gradient of a parameter, as the last osr_backward left it
- *
- *   param     from osr_param
- *   returns   a handle to read or write
- *   errors    HANDLE not a parameter
- *   lifetime  context */
-OSR_API osr_tensor osr_gradient(osr_ctx *ctx, osr_tensor param);
-
-/* osr_moment - an optimiser's state of a parameter
+ * osr_moment - an optimiser's state of a parameter, zeros before the first step
  *
  *   which     1: SGD's momentum or Adam's first moment; 2: Adam's second moment
- *   returns   a handle to read or write; zeros before the first step
+ *   returns   a handle to read or write
  *   errors    HANDLE not a parameter; ARG which
  *   lifetime  context */
+OSR_API osr_tensor osr_gradient(osr_ctx *ctx, osr_tensor param);
 OSR_API osr_tensor osr_moment(osr_ctx *ctx, osr_tensor param, int which);
 
 /* osr_input - values from the host
  *
  *   data      f32 [shape]  copied during the call; images as [N, H, W, C]
  *   returns   handle, without gradient unless osr_grad asks for it
- *   errors    SHAPE; ARG data NULL; NAN a value is not finite (the message has its index)
- *   lifetime  step */
+ *   errors    SHAPE; ARG data NULL; NAN a value is not finite (the message has its index) */
 OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data);
 
 /* osr_labels - class labels from the host
  *
  *   labels    i32 [n]  0..classes-1
  *   returns   handle of shape [n]
- *   errors    ARG a label outside the range (the message has its index), n or classes < 1
- *   lifetime  step */
+ *   errors    ARG a label outside the range (the message has its index), n or classes < 1 */
 OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *labels);
 
 /* osr_keep - promise that a value will be read after the step has run
  *
  *   t         a handle of this step. Values that no recorded op uses are kept anyway; all others
  *             may be overwritten or fused away
- *   returns   t
- *   errors    HANDLE */
+ *   returns   t */
 OSR_API osr_tensor osr_keep(osr_ctx *ctx, osr_tensor t);
 
 /* osr_read - a tensor's values; runs what was recorded
  *
  *   dst       f32 [count]  labels are converted; images as [N, H, W, C]
  *   count     must be the tensor's number of elements
- *   returns   OK
  *   errors    HANDLE dead, or not kept; SHAPE count; DEVICE; MEMORY */
 OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count);
 
 /* osr_write - new values for a parameter, state, gradient or moment
  *
  *   src       f32 [count]
- *   returns   OK
  *   errors    HANDLE not persistent; SHAPE count; NAN; DEVICE */
 OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_t count);
 
@@ -435,119 +377,49 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx);
 
 /* osr_ctx_set_step - the step number that dropout masks are drawn with
  *
- *   step      osr_step_end adds one; set it to resume a run
- *   errors    none */
+ *   step      osr_step_end adds one; set it to resume a run */
 OSR_API void osr_ctx_set_step(osr_ctx *ctx, uint32_t step);
 
 /* osr_mark - label what is recorded from here on, for osr_ctx_profile_get
  *
- *   mark      any number >= 0, or -1
- *   errors    none */
+ *   mark      any number >= 0, or -1 */
 OSR_API void osr_mark(osr_ctx *ctx, int mark);
 
 /* == ops and autograd == ----------------------------------------------------------------------- */
 
-/* Every op: records itself; returns a handle of this step, {0} on failure; errors HANDLE for a
- * dead handle, SHAPE for sizes that do not fit (the message has both shapes), ARG for a bad number.
- * Gradients flow to every tensor input unless its block says otherwise. */
+/* Every op records itself and returns a handle of this step. Gradients flow to every tensor input
+ * unless its block says otherwise. */
 
-/* osr_add - element by element
+/* osr_add, osr_sub, osr_mul, osr_div - element by element
  *
- *   y = a + b
+ *   y = a + b,  a - b,  a b,  a / b
  *
- *   a, b      f32 of one shape
- *   returns   f32, the same shape
- *   errors    HANDLE; SHAPE */
+ *   a, b      f32 of one shape; osr_div: rank <= 2 or images without padding lanes of zero divisors
+ *   returns   f32, the same shape */
 OSR_API osr_tensor osr_add(osr_ctx *ctx, osr_tensor a, osr_tensor b);
-
-/* osr_sub - element by element
- *
- *   y = a - b
- *
- *   a, b      f32 of one shape
- *   returns   f32, the same shape
- *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_sub(osr_ctx *ctx, osr_tensor a, osr_tensor b);
-
-/* osr_mul - element by element
- *
- *   y = a * b
- *
- *   a, b      f32 of one shape
- *   returns   f32, the same shape
- *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_mul(osr_ctx *ctx, osr_tensor a, osr_tensor b);
-
-/* osr_div - element by element
- *
- *   y = a / b
- *
- *   a, b      f32 of one shape, rank <= 2 or images without padding lanes of zero divisors
- *   returns   f32, the same shape
- *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_div(osr_ctx *ctx, osr_tensor a, osr_tensor b);
 
-/* osr_affine - scale and shift by constants
+/* osr_affine, osr_exp, osr_log, osr_sqrt - element by element
  *
- *   y = scale * x + shift
+ *   y = scale * x + shift,  e^x,  ln x,  sqrt(x) with the gradient 0 at 0
  *
- *   x         f32 of any shape
- *   returns   f32, the same shape
- *   errors    HANDLE; ARG not finite */
+ *   x         f32 of any shape; osr_log > 0, osr_sqrt >= 0
+ *   returns   f32, the same shape */
 OSR_API osr_tensor osr_affine(osr_ctx *ctx, osr_tensor x, float scale, float shift);
-
-/* osr_exp - element by element
- *
- *   y = e^x
- *
- *   x         f32 of any shape
- *   returns   f32, the same shape
- *   errors    HANDLE */
 OSR_API osr_tensor osr_exp(osr_ctx *ctx, osr_tensor x);
-
-/* osr_log - natural logarithm, element by element
- *
- *   y = ln x
- *
- *   x         f32 of any shape, > 0
- *   returns   f32, the same shape
- *   errors    HANDLE */
 OSR_API osr_tensor osr_log(osr_ctx *ctx, osr_tensor x);
-
-/* osr_sqrt - square root, element by element
- *
- *   y = sqrt(x); the gradient at 0 is 0
- *
- *   x         f32 of any shape, >= 0
- *   returns   f32, the same shape
- *   errors    HANDLE */
 OSR_API osr_tensor osr_sqrt(osr_ctx *ctx, osr_tensor x);
 
-/* osr_sum - all elements of a matrix or vector
+/* osr_sum, osr_mean, osr_row_sum - over all elements, and over the columns
  *
- *   y = sum_i x_i
+ *   y = sum_i x_i,  (1/n) sum_i x_i,  y_n = sum_k x_nk
  *
- *   x         f32, rank <= 2
- *   returns   f32 []
- *   errors    HANDLE; SHAPE */
+ *   x         f32, rank <= 2; osr_row_sum [N, K]
+ *   returns   f32 []; osr_row_sum [N] */
 OSR_API osr_tensor osr_sum(osr_ctx *ctx, osr_tensor x);
-
-/* osr_mean - all elements of a matrix or vector
- *
- *   y = (1/n) sum_i x_i
- *
- *   x         f32, rank <= 2
- *   returns   f32 []
- *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_mean(osr_ctx *ctx, osr_tensor x);
-
-/* osr_row_sum - over the columns
- *
- *   y_n = sum_k x_nk
- *
- *   x         f32 [N, K]
- *   returns   f32 [N]
- *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_row_sum(osr_ctx *ctx, osr_tensor x);
 
 /* osr_pick - the labelled column of each row
@@ -556,8 +428,7 @@ OSR_API osr_tensor osr_row_sum(osr_ctx *ctx, osr_tensor x);
  *
  *   x         f32 [N, K]
  *   labels    from osr_labels with K classes; no gradient
- *   returns   f32 [N]
- *   errors    HANDLE; SHAPE */
+ *   returns   f32 [N] */
 OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor x, osr_tensor labels);
 
 /* osr_count_correct - how many rows have their largest (or smallest) value at the label
@@ -566,8 +437,7 @@ OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor x, osr_tensor labels);
  *
  *   x         f32 [N, K], no gradient
  *   sign      1 argmax, -1 argmin
- *   returns   f32 []
- *   errors    HANDLE; SHAPE; ARG */
+ *   returns   f32 [] */
 OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor x, osr_tensor labels, int sign);
 
 /* osr_first_rows - the first rows of a matrix
@@ -576,8 +446,7 @@ OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor x, osr_tensor labe
  *
  *   x         f32 [N, K]
  *   rows      1..N
- *   returns   f32 [rows, K]
- *   errors    HANDLE; SHAPE */
+ *   returns   f32 [rows, K] */
 OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor x, int rows);
 
 /* osr_matmul - matrix product
@@ -587,7 +456,7 @@ OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor x, int rows);
  *   a         f32 [M, K], or [K, M] transposed
  *   b         f32 [K, N], or [N, K] transposed
  *   returns   f32 [M, N]
- *   errors    HANDLE; SHAPE; ARG both transposed */
+ *   errors    ARG both transposed */
 OSR_API osr_tensor osr_matmul(osr_ctx *ctx, osr_tensor a, osr_tensor b, int transpose_a,
                               int transpose_b);
 
@@ -598,8 +467,7 @@ OSR_API osr_tensor osr_matmul(osr_ctx *ctx, osr_tensor a, osr_tensor b, int tran
  *   x         f32 [N, I]
  *   w         f32 [O, I]
  *   b         f32 [O], or {0} for none
- *   returns   f32 [N, O]
- *   errors    HANDLE; SHAPE */
+ *   returns   f32 [N, O] */
 OSR_API osr_tensor osr_linear(osr_ctx *ctx, osr_tensor x, osr_tensor w, osr_tensor b);
 
 /* stride 0 means 1. pad_end: rows and columns of zeros below and right where they differ from pad
@@ -615,8 +483,7 @@ typedef struct osr_conv_desc {
  *   x         f32 [N, H, W, I]
  *   w         f32 [O, I, KH, KW], a parameter or state
  *   desc      NULL means {0}: stride 1, no padding
- *   returns   f32 [N, (H + p + p_end - KH) / s + 1, (W + p + p_end - KW) / s + 1, O]
- *   errors    HANDLE; SHAPE; ARG */
+ *   returns   f32 [N, (H + p + p_end - KH) / s + 1, (W + p + p_end - KW) / s + 1, O] */
 OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor x, osr_tensor w, const osr_conv_desc *desc);
 
 /* osr_bias - a constant a channel
@@ -625,8 +492,7 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor x, osr_tensor w, const os
  *
  *   x         f32 [N, H, W, C] or [N, C], or [N] with C = 1
  *   b         f32 [C]
- *   returns   f32, the shape of x
- *   errors    HANDLE; SHAPE */
+ *   returns   f32, the shape of x */
 OSR_API osr_tensor osr_bias(osr_ctx *ctx, osr_tensor x, osr_tensor b);
 
 #define OSR_BATCHNORM_EPS 1e-5f      /* PyTorch's default                        */
@@ -647,7 +513,6 @@ typedef struct osr_batchnorm_desc {
  *   mean, var     f32 [C]  running statistics; with train they are updated when the step runs,
  *                 var by the unbiased variance (n / (n - 1)); no gradient
  *   returns       f32 [N, H, W, C]
- *   errors        HANDLE; SHAPE; ARG
  *   numerics      mean and sum of squared deviations a plane, merged in fixed order (Chan et al.)
  *   source        Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1 */
 OSR_API osr_tensor osr_batchnorm(osr_ctx *ctx, osr_tensor x, osr_tensor gamma, osr_tensor beta,
@@ -659,8 +524,7 @@ OSR_API osr_tensor osr_batchnorm(osr_ctx *ctx, osr_tensor x, osr_tensor gamma, o
  *
  *   x         f32, any shape
  *   slope     0 <= slope <= 1
- *   returns   f32, the same shape
- *   errors    HANDLE; ARG */
+ *   returns   f32, the same shape */
 OSR_API osr_tensor osr_leaky_relu(osr_ctx *ctx, osr_tensor x, float slope);
 
 /* osr_dropout - zero values at random, scale the others; record it only when training
@@ -671,31 +535,28 @@ OSR_API osr_tensor osr_leaky_relu(osr_ctx *ctx, osr_tensor x, float slope);
  *   p         0 <= p < 1
  *   channels  non-zero: one m an image and channel (Dropout2d), else one an element
  *   returns   f32, the same shape
- *   errors    HANDLE; ARG
  *   numerics  m from Philox 4x32-10: key = the context's seed, counter = element, ordinal of the
  *             dropout in the step, step; recomputed in the gradient, never stored */
 OSR_API osr_tensor osr_dropout(osr_ctx *ctx, osr_tensor x, float p, int channels);
 
-/* osr_max_pool - largest value of each window
+/* osr_max_pool, osr_avg_pool - largest value, and mean, of each window
  *
  *   x         f32 [N, H, W, C]
  *   size      window; stride the same when 0
  *   returns   f32 [N, (H - size) / stride + 1, (W - size) / stride + 1, C]
- *   errors    HANDLE; SHAPE; ARG
  *   numerics  the gradient goes to the first largest value of a window */
 OSR_API osr_tensor osr_max_pool(osr_ctx *ctx, osr_tensor x, int size, int stride);
-
-/* osr_avg_pool - mean of each window
- *
- *   x, size, stride, returns, errors: as osr_max_pool */
 OSR_API osr_tensor osr_avg_pool(osr_ctx *ctx, osr_tensor x, int size, int stride);
 
-/* osr_global_avg_pool - mean over rows and columns
+/* osr_global_avg_pool, osr_flatten - images to rows: means over rows and columns, and all values,
+ * channel first as PyTorch flattens
+ *
+ *   y[n, c] = (1 / (H W)) sum_{r, q} x[n, r, q, c],  y[n, (c H + r) W + q] = x[n, r, q, c]
  *
  *   x         f32 [N, H, W, C]
- *   returns   f32 [N, C]
- *   errors    HANDLE; SHAPE */
+ *   returns   f32 [N, C], [N, C H W] */
 OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor x);
+OSR_API osr_tensor osr_flatten(osr_ctx *ctx, osr_tensor x);
 
 /* osr_quarter_turns - every image upright and turned by 90, 180 and 270 degrees to the left
  *
@@ -703,77 +564,38 @@ OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor x);
  *
  *   x         f32 [N, H, H, C], no gradient
  *   returns   f32 [4 N, H, H, C]
- *   errors    HANDLE; SHAPE
  *   source    Gidaris et al., ICLR 2018, arXiv:1803.07728 */
 OSR_API osr_tensor osr_quarter_turns(osr_ctx *ctx, osr_tensor x);
 
-/* osr_flatten - images to rows, channel first as PyTorch flattens
+/* osr_softmax, osr_logsumexp, osr_normalise - of each row
  *
- *   y[n, (c H + r) W + q] = x[n, r, q, c]
- *
- *   x         f32 [N, H, W, C]
- *   returns   f32 [N, C H W]
- *   errors    HANDLE; SHAPE */
-OSR_API osr_tensor osr_flatten(osr_ctx *ctx, osr_tensor x);
-
-/* osr_softmax - over the columns
- *
- *   y_nk = exp(x_nk) / sum_j exp(x_nj)
- *
- *   x         f32 [N, K]
- *   returns   f32 [N, K]
- *   errors    HANDLE; SHAPE
- *   numerics  the row's largest value is subtracted first */
-OSR_API osr_tensor osr_softmax(osr_ctx *ctx, osr_tensor x);
-
-/* osr_logsumexp - over the columns
- *
- *   y_n = ln sum_k exp(x_nk)
- *
- *   x         f32 [N, K]
- *   returns   f32 [N]
- *   errors    HANDLE; SHAPE
- *   numerics  the row's largest value is subtracted first */
-OSR_API osr_tensor osr_logsumexp(osr_ctx *ctx, osr_tensor x);
-
-/* osr_normalise - rows of unit length
- *
+ *   y_nk = exp(x_nk) / sum_j exp(x_nj),  y_n = ln sum_k exp(x_nk),
  *   y_n = x_n / max(||x_n||_2, 1e-12)
  *
- *   x         f32 [N, D]
- *   returns   f32 [N, D]
- *   errors    HANDLE; SHAPE */
+ *   x         f32 [N, K]
+ *   returns   f32 [N, K]; osr_logsumexp [N]
+ *   numerics  the row's largest value is subtracted before exp */
+OSR_API osr_tensor osr_softmax(osr_ctx *ctx, osr_tensor x);
+OSR_API osr_tensor osr_logsumexp(osr_ctx *ctx, osr_tensor x);
 OSR_API osr_tensor osr_normalise(osr_ctx *ctx, osr_tensor x);
 
-/* osr_anchor_distance - Euclidean distance to each anchor
+/* osr_anchor_distance, osr_squared_distance - Euclidean distance to each anchor or learned point
  *
- *   d_nk = ||z_n - a_k||_2
+ *   d_nk = ||z_n - a_k||_2,  d_nk = scale ||z_n - p_k||^2
  *
- *   z         f32 [N, D]
- *   anchors   f32 [K, D], persistent; a gradient where they are a parameter
- *   returns   f32 [N, K]
- *   errors    HANDLE; SHAPE
- *   numerics  by differences, not by the expanded square; the gradient is 0 where d = 0 */
+ *   z                f32 [N, D]
+ *   anchors, points  f32 [K, D], persistent; a gradient where they are a parameter
+ *   scale            > 0; 1 / D: the mean of the squares
+ *   rate             factor on the gradient of the points, >= 0; 1: the gradient
+ *   returns          f32 [N, K]
+ *   numerics         by differences, not by the expanded square; the gradient is 0 where d = 0 */
 OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor z, osr_tensor anchors);
-
-/* osr_squared_distance - squared Euclidean distance to each learned point
- *
- *   d_nk = scale ||z_n - p_k||^2
- *
- *   z         f32 [N, D]
- *   points    f32 [K, D], persistent
- *   scale     > 0; 1 / D: the mean of the squares
- *   rate      factor on the gradient of the points, >= 0; 1: the gradient
- *   returns   f32 [N, K]
- *   errors    HANDLE; SHAPE; ARG
- *   numerics  as osr_anchor_distance */
 OSR_API osr_tensor osr_squared_distance(osr_ctx *ctx, osr_tensor z, osr_tensor points, float scale,
                                         float rate);
 
 /* osr_backward - gradients of a loss with respect to every parameter it depends on
  *
  *   loss      f32 []
- *   returns   OK
  *   errors    HANDLE; SHAPE loss is not a scalar
  *   lifetime  gradients of parameters stay until the next step that calls osr_backward; within
  *             one step a second call adds to them */
@@ -786,20 +608,16 @@ OSR_API osr_status osr_backward(osr_ctx *ctx, osr_tensor loss);
  *   y         f32, any shape
  *   seed      f32 of y's shape, or {0} for ones
  *   x         a value of this step, an input too; osr_keep one that another op reads
- *   returns   f32 of x's shape; {0} with ARG where y does not depend on x
- *   errors    HANDLE; SHAPE; ARG */
+ *   returns   f32 of x's shape; {0} with ARG where y does not depend on x */
 OSR_API osr_tensor osr_grad(osr_ctx *ctx, osr_tensor y, osr_tensor seed, osr_tensor x);
 
-/* osr_op_count - number of rows in the table of ops, losses and their gradients
- *
- *   errors    none */
+/* osr_op_count - number of rows in the table of ops, losses and their gradients */
 OSR_API int osr_op_count(void);
 
 /* osr_op_name - name of a row of the table of ops
  *
  *   index     0..osr_op_count()-1
- *   returns   a constant string, NULL outside
- *   errors    none */
+ *   returns   a constant string, NULL outside */
 OSR_API const char *osr_op_name(int index);
 
 /* == layers and networks == -------------------------------------------------------------------- */
@@ -854,24 +672,18 @@ typedef struct osr_net osr_net;
  *   desc      sizes of the input and the table. Weights without init: Kaiming normal, fan-out
  *             (std sqrt(2 / (KH KW O))) for CONV, N(0, 0.01) for LINEAR; gamma 1; biases, beta 0
  *   out       the network; its parameters were created in the table's order
- *   returns   OK
  *   errors    ARG; SHAPE (the message names the layer); MEMORY
  *   lifetime  until osr_net_destroy; its parameters: context */
 OSR_API osr_status osr_net_create(osr_ctx *ctx, const osr_net_desc *desc, osr_net **out);
 
-/* osr_net_destroy - free a network's table; its parameters stay with the context
- *
- *   net       NULL is allowed
- *   errors    none */
+/* osr_net_destroy - free a network's table; NULL is allowed; parameters stay with the context */
 OSR_API void osr_net_destroy(osr_net *net);
 
 /* osr_net_forward - record the whole network
  *
  *   x         f32 [N, H, W, C]
  *   train     non-zero: dropout on, batch statistics; zero: off, running statistics
- *   returns   the last layer's output
- *   errors    HANDLE; SHAPE
- *   lifetime  step */
+ *   returns   the last layer's output */
 OSR_API osr_tensor osr_net_forward(osr_net *net, osr_tensor x, int train);
 
 /* osr_net_output - a layer's output in the last osr_net_forward of this step
@@ -881,18 +693,13 @@ OSR_API osr_tensor osr_net_forward(osr_net *net, osr_tensor x, int train);
  *   errors    ARG */
 OSR_API osr_tensor osr_net_output(osr_net *net, int layer);
 
-/* osr_net_layers - the table, and the shape that each layer gives for one image
+/* osr_net_layers - the network's copy of its table
+ * osr_net_shape - the shape of a layer's output for a batch of one; -1: the input
  *
  *   count     out, may be NULL
- *   returns   the network's copy of its table
- *   errors    none */
+ *   layer     index in the table
+ *   returns   osr_net_shape: rank 4 or 2; rank -1 outside */
 OSR_API const osr_layer *osr_net_layers(const osr_net *net, int *count);
-
-/* osr_net_shape - the shape of a layer's output for a batch of one
- *
- *   layer     index in the table; -1: the input
- *   returns   rank 4 or 2; rank -1 outside
- *   errors    none */
 OSR_API osr_shape osr_net_shape(const osr_net *net, int layer);
 
 /* A parameter or state tensor of a network by name: "<layer>.<kind>.weight" and so on. */
@@ -905,8 +712,7 @@ typedef struct osr_named {
 /* osr_net_tensors - every parameter and state tensor, with its name in files
  *
  *   count     out
- *   returns   rows that live as long as net
- *   errors    none */
+ *   returns   rows that live as long as net */
 OSR_API const osr_named *osr_net_tensors(const osr_net *net, int *count);
 
 typedef enum osr_vgg32_head {
@@ -944,7 +750,6 @@ typedef struct osr_vgg32_desc {
  *   desc      the variant
  *   layers    osr_layer [OSR_VGG32_LAYERS]  filled
  *   returns   their number
- *   errors    none
  *   source    Neal et al., ECCV 2018 (network of the counterfactual-open-set code) */
 OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers);
 
@@ -962,17 +767,9 @@ typedef struct osr_network_row {
     const char *source;
 } osr_network_row;
 
-/* osr_network_at - a ready network by its place in the table
- *
- *   index     0, 1, ... until the answer is NULL
- *   returns   a constant row; NULL outside
- *   errors    none */
+/* osr_network_at - a ready network by its place in the table: 0, 1, ... until the answer is NULL
+ * osr_network_find - the same by its name; NULL for an unknown name or NULL */
 OSR_API const osr_network_row *osr_network_at(int index);
-
-/* osr_network_find - a ready network by its name
- *
- *   returns   a constant row; NULL for an unknown name or NULL
- *   errors    none */
 OSR_API const osr_network_row *osr_network_find(const char *name);
 
 /* == losses == --------------------------------------------------------------------------------- */
@@ -985,7 +782,6 @@ OSR_API const osr_network_row *osr_network_find(const char *name);
  *   labels     [N] with K classes
  *   smoothing  s, 0 <= s < 1
  *   returns    f32 []
- *   errors     HANDLE; SHAPE; ARG
  *   numerics   by log-sum-exp
  *   source     Vaze et al., ICLR 2022, arXiv:2110.06207 (its smoothing spreads s over K - 1) */
 OSR_API osr_tensor osr_loss_cross_entropy(osr_ctx *ctx, osr_tensor logits, osr_tensor labels,
@@ -1002,7 +798,6 @@ OSR_API osr_tensor osr_loss_cross_entropy(osr_ctx *ctx, osr_tensor logits, osr_t
  *   labels     [N] with K classes
  *   lambda     >= 0; paper: OSR_CAC_LAMBDA
  *   returns    f32 []
- *   errors     HANDLE; SHAPE; ARG
  *   numerics   by log-sum-exp: no overflow for finite distances
  *   source     Miller et al., WACV 2021, arXiv:2004.02434, tuplet and anchor losses */
 OSR_API osr_tensor osr_loss_cac(osr_ctx *ctx, osr_tensor distances, osr_tensor labels,
@@ -1023,7 +818,6 @@ OSR_API osr_tensor osr_loss_cac(osr_ctx *ctx, osr_tensor distances, osr_tensor l
  *   radius     > 0; paper: OSR_DIFAIR_RADIUS * alpha * sqrt(2 F)
  *   pull       >= 0; code: OSR_DIFAIR_PULL
  *   returns    f32 []
- *   errors     HANDLE; SHAPE; ARG
  *   source     Christoffel et al. (DIFAIR), smooth loss of the published code */
 OSR_API osr_tensor osr_loss_difair(osr_ctx *ctx, osr_tensor distances, osr_tensor labels,
                                    float radius, float pull);
@@ -1043,7 +837,6 @@ typedef enum osr_correlation {
  *   w         f32 [K F, I, KH, KW] or [K F, M], a parameter
  *   features  F, divides the number of filters
  *   returns   f32 []; 0 for F = 1
- *   errors    HANDLE; SHAPE; ARG
  *   source    Christoffel et al. (DIFAIR), eq. of the paper and the published code */
 OSR_API osr_tensor osr_loss_correlation(osr_ctx *ctx, osr_tensor w, int features,
                                         osr_correlation reading);
@@ -1060,7 +853,6 @@ OSR_API osr_tensor osr_loss_correlation(osr_ctx *ctx, osr_tensor w, int features
  *   temperature  T > 0; paper: OSR_MOVR_TEMPERATURE
  *   margin       m >= 0 in radians; paper: OSR_MOVR_MARGIN; 0 is plain one-versus-rest
  *   returns      f32 []
- *   errors       HANDLE; SHAPE; ARG
  *   source       Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, eq. 2, 3 */
 OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor labels,
                                  float temperature, float margin);
@@ -1074,7 +866,6 @@ OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor la
  *   logits     f32 [N, K]
  *   labels     [N] with K classes
  *   returns    f32 []
- *   errors     HANDLE; SHAPE
  *   numerics   softplus(-z) for the label's class: no digits cancel
  *   source     Shu et al. (DOC), EMNLP 2017, arXiv:1709.08716; Park et al., arXiv:2209.11436, eq. 2
  *   differs    the published code of Neal et al. takes the mean over the classes, too */
@@ -1108,7 +899,7 @@ typedef enum osr_loss_kind {
  *   labels     [N] with K classes
  *   radius     f32 [1]  R, a parameter; {0} for CENTER and GCPL
  *   returns    f32 []  T
- *   errors     HANDLE; SHAPE; ARG another kind
+ *   errors     ARG another kind
  *   differs    Wen et al. move a centre by half the mean gap to its images in each step; here the
  *              optimiser moves it by the gradient of T, without lambda as in the published code:
  *              rate 1 / lambda of osr_squared_distance
@@ -1140,7 +931,6 @@ typedef struct osr_optimiser_desc {
  *   desc      lr, step and so on may change from step to step without a new plan
  *   first     the first of `count` parameters created one after the other; {0}: all
  *   count     ignored when first is {0}
- *   returns   OK
  *   errors    ARG; HANDLE
  *   source    SGD as PyTorch has it; Kingma and Ba, arXiv:1412.6980; Loshchilov and Hutter,
  *             arXiv:1711.05101 (decoupled decay) */
@@ -1169,7 +959,6 @@ typedef struct osr_schedule {
  *   schedule  period 0 for COSINE: total - warmup, so that the last step is near lr_min
  *   step      from 0
  *   returns   the rate; a schedule with impossible sizes gives lr
- *   errors    none
  *   source    Loshchilov and Hutter, arXiv:1608.03983 (cosine with warm restarts) */
 OSR_API float osr_schedule_lr(const osr_schedule *schedule, uint32_t step);
 
@@ -1194,7 +983,6 @@ typedef struct osr_perturb_desc {
  *
  *   x         f32 [N, H, W, C], no gradient
  *   returns   f32 [2 N count, H, W, C]
- *   errors    HANDLE; SHAPE; ARG
  *   source    central differences; directions by Philox 4x32-10, counter = element, direction */
 OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor x, const osr_perturb_desc *desc);
 
@@ -1204,8 +992,7 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor x, const osr_perturb_des
  *
  *   f         f32 [2 N count, D], the network's answer to osr_perturb; no gradient
  *   returns   f32 [N]; for COORDINATES over all coordinates sqrt(s_n) is ||J||_F, for the random
- *             kinds sqrt(s_n / count) estimates it
- *   errors    HANDLE; SHAPE; ARG */
+ *             kinds sqrt(s_n / count) estimates it */
 OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor f, int count, float step);
 
 /* osr_square_sum - squared length of each image
@@ -1213,8 +1000,7 @@ OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor f, int count, fl
  *   s_n = sum x[n]^2
  *
  *   x         f32 [N, H, W, C]; no gradient
- *   returns   f32 [N]
- *   errors    HANDLE; SHAPE */
+ *   returns   f32 [N] */
 OSR_API osr_tensor osr_square_sum(osr_ctx *ctx, osr_tensor x);
 
 /* == augmentation == --------------------------------------------------------------------------- */
@@ -1241,10 +1027,7 @@ typedef struct osr_images_desc {
  *   lifetime  until osr_images_destroy, which comes before osr_ctx_destroy */
 OSR_API osr_status osr_images_create(osr_ctx *ctx, const osr_images_desc *desc, osr_images **out);
 
-/* osr_images_destroy - forget a set of images
- *
- *   images    NULL is allowed; no step that uses it may be open
- *   errors    none */
+/* osr_images_destroy - forget a set of images; NULL is allowed; no step that uses it may be open */
 OSR_API void osr_images_destroy(osr_images *images);
 
 /* RandAugment's ops. */
@@ -1299,7 +1082,6 @@ typedef struct osr_augment_desc {
  *             RGB by repetition, RGB grey as 0.299 R + 0.587 G + 0.114 B. One upload; two
  *             launches, two more for each op of RandAugment, one for a resampling
  *   errors    ARG a field (named), a number outside the set; DEVICE; MEMORY
- *   lifetime  step
  *   numerics  what is random is drawn on the host by Philox 4x32-10: key = the context's seed,
  *             counter = draw, place in the batch, step (osr_ctx_set_step)
  *   differs:  cutout blackens; DeVries and Taylor leave the mean of the training pixels
@@ -1356,29 +1138,25 @@ typedef enum osr_predict_rule {
 
 /* osr_score_count - number of scores in the table
  *
- *   returns   a constant
- *   errors    none */
+ *   returns   a constant */
 OSR_API int osr_score_count(void);
 
 /* osr_score_at - a score by its place in the table
  *
  *   index     0..osr_score_count() - 1
- *   returns   a constant row; NULL outside
- *   errors    none */
+ *   returns   a constant row; NULL outside */
 OSR_API const osr_score_row *osr_score_at(int index);
 
 /* osr_score_find - a score by its name
  *
  *   name      as in the rows, NUL-terminated
- *   returns   a constant row; NULL for an unknown name or NULL
- *   errors    none */
+ *   returns   a constant row; NULL for an unknown name or NULL */
 OSR_API const osr_score_row *osr_score_find(const char *name);
 
 /* osr_score_lacks - what a score reads and a method does not give
  *
  *   outputs   the OSR_OUT_ bits of an osr_method_row; OSR_OUT_ALWAYS is taken for granted
  *   returns   "logits" and the like, constant text; NULL where nothing is missing
- *   errors    none
  *   source    osr_score_row */
 OSR_API const char *osr_score_lacks(const osr_score_row *row, unsigned outputs);
 
@@ -1434,7 +1212,6 @@ OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
  *   in        logits, distances or cosines, as the rule says
  *   images    N >= 0
  *   classes   i32 [N]      0..K-1; the lowest index among equals
- *   returns   OK or the first error
  *   errors    ARG a NULL pointer, a size or the rule; NAN as osr_score_compute
  *   numerics  double; gamma grows with d, so that GAMMA and DISTANCE differ in rounding only
  *   source    Miller et al., WACV 2021, arXiv:2004.02434 (GAMMA) */
@@ -1495,7 +1272,6 @@ typedef struct osr_decisions {
  *
  *   in        known_count + unknown_count >= 1
  *   metrics   filled; all NaN after an error
- *   returns   OK or the first error
  *   errors    ARG a NULL array, no image at all; NAN scores that are not finite, with their number
  *             and the first index; MEMORY
  *   numerics  double, O(n log n); counts are exact, so that order of images does not matter
@@ -1513,7 +1289,6 @@ OSR_API osr_status osr_metric_open(osr_ctx *ctx, const osr_open_scores *in,
  *   known     f64 [known_count]
  *   unknown   f64 [unknown_count]
  *   auroc     out; NaN when a side is empty, and after an error
- *   returns   OK or the first error
  *   errors    as osr_metric_open
  *   source    as osr_metric_open */
 OSR_API osr_status osr_metric_auroc(osr_ctx *ctx, const double *known, size_t known_count,
@@ -1528,7 +1303,6 @@ OSR_API osr_status osr_metric_auroc(osr_ctx *ctx, const double *known, size_t kn
  *   in        as osr_metric_open; a share of an empty side, or without `correct`, is NaN
  *   points    [capacity]   filled as far as it goes; NULL with capacity 0 to count
  *   count     out, number of points, at most known_count + unknown_count + 1
- *   returns   OK or the first error
  *   errors    as osr_metric_open
  *   source    as osr_metric_open */
 OSR_API osr_status osr_metric_curve(osr_ctx *ctx, const osr_open_scores *in,
@@ -1541,7 +1315,6 @@ OSR_API osr_status osr_metric_curve(osr_ctx *ctx, const osr_open_scores *in,
  *   scores    f64 [count]  of known validation images, count >= 1
  *   share     0 < share <= 1; usual 0.9
  *   threshold out; score > t is called unknown
- *   returns   OK or the first error
  *   errors    ARG; NAN as osr_metric_open; MEMORY
  *   source    empirical quantile */
 OSR_API osr_status osr_metric_threshold(osr_ctx *ctx, const double *scores, size_t count,
@@ -1553,7 +1326,6 @@ OSR_API osr_status osr_metric_threshold(osr_ctx *ctx, const double *scores, size
  *
  *   in        labels, predictions and threshold, count >= 1
  *   f1        out; a class that is in neither labels nor predictions is left out of the mean
- *   returns   OK or the first error
  *   errors    ARG a NULL array, a class outside -1..K-1; NAN; MEMORY
  *   source    scikit-learn's macro average; unknown as a class: Scheirer et al., TPAMI 2013 */
 OSR_API osr_status osr_metric_macro_f1(osr_ctx *ctx, const osr_decisions *in, double *f1);
@@ -1565,7 +1337,6 @@ OSR_API osr_status osr_metric_macro_f1(osr_ctx *ctx, const osr_decisions *in, do
  *   known_classes    K >= 1
  *   unknown_classes  U >= 0
  *   returns          0..1; NaN outside these ranges
- *   errors           none
  *   source           Scheirer et al., TPAMI 2013, with K training and target, K + U test classes */
 OSR_API double osr_metric_openness(int known_classes, int unknown_classes);
 /* == model files == ---------------------------------------------------------------------------- */
@@ -1612,108 +1383,68 @@ typedef struct osr_file_desc {
     int allow_not_finite; /* non-zero: NaN and infinities may stand in floating tensors          */
 } osr_file_desc;
 
-/* osr_file_open - read and check a safetensors file
+/* osr_file_open, osr_file_open_memory - read and check a safetensors file, or the bytes of one
  *
  *   path      a regular file
+ *   data      [bytes]      copied during the call; `name` stands for the path in messages
  *   desc      NULL means {0}
  *   out       the file, NULL after an error
- *   returns   OK or the first error; the message begins with the path
  *   errors    ARG; IO it cannot be read; FORMAT anything in it is not as it must be; UNSUPPORTED a
- *             newer osr-N; NAN a value that is not finite (or is beyond float32, in F64); MEMORY
+ *             newer osr-N; NAN a value that is not finite (or is beyond float32, in F64); MEMORY;
+ *             the message begins with the path
  *   lifetime  until osr_file_close, which must come before osr_ctx_destroy
  *   numerics  the hash in the metadata key osr.xxh64 covers every byte, its own 16 digits read as
- *             0; a file without it (saved again by another tool) is read too: osr_file_hashed
+ *             0; a file without it (saved again by another tool) is read too
  *   differs   stricter than the format: header of at most 1 MiB, plain decimal integers, no
  *             duplicate keys, no empty tensors, no holes between tensors, only the OSR_FILE_ limits
  *             and types above
  *   source    safetensors format (8-byte length, JSON header, little-endian tensors); XXH64 */
 OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_desc *desc,
                                  osr_file **out);
-
-/* osr_file_open_memory - the same from bytes
- *
- *   data      [bytes]      copied during the call
- *   name      stands for the path in messages
- *   desc, out, returns, errors, lifetime, source: as osr_file_open */
 OSR_API osr_status osr_file_open_memory(osr_ctx *ctx, const void *data, size_t bytes,
                                         const char *name, const osr_file_desc *desc,
                                         osr_file **out);
 
-/* osr_file_close - release a file; NULL is allowed
- *
- *   file      its entries and strings die with it
- *   errors    none */
+/* osr_file_close - release a file (NULL is allowed); its entries and strings die with it */
 OSR_API void osr_file_close(osr_file *file);
 
-/* osr_file_count - number of tensors
+/* osr_file_count - number of tensors, 0..OSR_FILE_TENSORS
+ * osr_file_tensor - a tensor by its place in the order of names; NULL outside
+ * osr_file_find - a tensor by its name; NULL where there is none
  *
- *   returns   0..OSR_FILE_TENSORS
- *   errors    none */
+ *   lifetime  as the file */
 OSR_API int osr_file_count(const osr_file *file);
-
-/* osr_file_tensor - a tensor by its place in the order of names
- *
- *   index     0..osr_file_count(file) - 1
- *   returns   its entry, NULL outside
- *   errors    none
- *   lifetime  as the file */
 OSR_API const osr_file_entry *osr_file_tensor(const osr_file *file, int index);
-
-/* osr_file_find - a tensor by its name
- *
- *   returns   its entry, NULL where there is none
- *   errors    none
- *   lifetime  as the file */
 OSR_API const osr_file_entry *osr_file_find(const osr_file *file, const char *name);
 
 /* osr_file_read_f32 - the values of a floating tensor
+ * osr_file_read_raw - the elements of a tensor as they are, in the byte order of the host
  *
- *   name      of a tensor of type F32, F16, BF16 or F64
- *   count     its number of elements
- *   values    f32 [count]  row-major
- *   returns   OK or the first error
- *   errors    FORMAT no such tensor, or one of integers; SHAPE another number of elements; ARG
- *   numerics  F16 and BF16 exactly, F64 rounded to nearest */
-OSR_API osr_status osr_file_read_f32(const osr_file *file, const char *name, size_t count,
-                                     float *values);
-
-/* osr_file_read_raw - the elements of a tensor as they are, in the byte order of the host
- *
+ *   name      of a tensor; osr_file_read_f32: of type F32, F16, BF16 or F64
  *   dtype     that the tensor must have
  *   count     its number of elements
- *   values    [count]      of the host's type: float, int32_t, int64_t, uint8_t, uint64_t, double;
- *                          uint16_t for F16 and BF16
- *   returns   OK or the first error
- *   errors    FORMAT no such tensor, or another type; SHAPE another number of elements; ARG */
+ *   values    [count]      row-major; raw of the host's type: float, int32_t, int64_t, uint8_t,
+ *                          uint64_t, double; uint16_t for F16 and BF16
+ *   errors    FORMAT no such tensor, or another type; SHAPE another number of elements; ARG
+ *   numerics  as float F16 and BF16 exactly, F64 rounded to nearest */
+OSR_API osr_status osr_file_read_f32(const osr_file *file, const char *name, size_t count,
+                                     float *values);
 OSR_API osr_status osr_file_read_raw(const osr_file *file, const char *name, osr_dtype dtype,
                                      size_t count, void *values);
 
-/* osr_file_meta - a metadata string
+/* osr_file_meta - a metadata string, UTF-8; NULL where there is no such key
+ * osr_file_meta_at - the same in the order of keys: 0, 1, ... until the answer is NULL
  *
- *   returns   UTF-8 text, NULL where there is no such key
- *   errors    none
+ *   key       osr_file_meta_at: out, may be NULL. osr.xxh64 is there in a file that carried its
+ *             hash, which then was right, and not in one that another tool wrote
  *   lifetime  as the file */
 OSR_API const char *osr_file_meta(const osr_file *file, const char *key);
-
-/* osr_file_meta_at - metadata in the order of keys
- *
- *   index     0, 1, ... until the answer is NULL
- *   key       out, may be NULL
- *   returns   the value, NULL beyond the last
- *   errors    none
- *   lifetime  as the file */
 OSR_API const char *osr_file_meta_at(const osr_file *file, int index, const char **key);
-
-/* osr_file_hashed - whether the file carried its hash, which then was right
- *
- *   returns   1, or 0 for a file that another tool wrote
- *   errors    none */
 OSR_API int osr_file_hashed(const osr_file *file);
 
 /* osr_writer_create - an empty file in memory
  *
  *   out       the writer, NULL after an error
- *   returns   OK or the first error
  *   errors    ARG; MEMORY
  *   lifetime  until osr_writer_destroy, which must come before osr_ctx_destroy */
 OSR_API osr_status osr_writer_create(osr_ctx *ctx, osr_writer **out);
@@ -1754,15 +1485,12 @@ OSR_API osr_status osr_writer_save(osr_writer *writer, const char *path);
  *
  *   data      [capacity]   filled when capacity suffices; NULL with capacity 0 to ask for the size
  *   bytes     out, size of the file
- *   returns   OK or the first error
  *   errors    ARG also where 0 < capacity < size; MEMORY
  *   source    as osr_writer_save */
 OSR_API osr_status osr_writer_save_memory(osr_writer *writer, void *data, size_t capacity,
                                           size_t *bytes);
 
-/* osr_writer_destroy - release a writer; NULL is allowed
- *
- *   errors    none */
+/* osr_writer_destroy - release a writer; NULL is allowed */
 OSR_API void osr_writer_destroy(osr_writer *writer);
 
 /* == methods == -------------------------------------------------------------------------------- */
@@ -1804,27 +1532,23 @@ typedef struct osr_method_row {
 
 /* osr_method_count - number of methods in the table
  *
- *   returns   a constant
- *   errors    none */
+ *   returns   a constant */
 OSR_API int osr_method_count(void);
 
 /* osr_method_at - a method by its place in the table
  *
  *   index     0..osr_method_count()-1
- *   returns   a constant row; NULL outside
- *   errors    none */
+ *   returns   a constant row; NULL outside */
 OSR_API const osr_method_row *osr_method_at(int index);
 
 /* osr_method_find - a method by its name
  *
- *   returns   a constant row; NULL for an unknown name or NULL
- *   errors    none */
+ *   returns   a constant row; NULL for an unknown name or NULL */
 OSR_API const osr_method_row *osr_method_find(const char *name);
 
 /* osr_method_width - how many values the last layer of a method's network gives
  *
- *   returns   ce, cac, ovr, center: K; difair: K * features; movr, gcpl, rpl, arpl: 0, any width
- *   errors    none */
+ *   returns   ce, cac, ovr, center: K; difair: K * features; movr, gcpl, rpl, arpl: 0, any width */
 OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numbers *numbers,
                              int classes);
 
@@ -1849,34 +1573,22 @@ typedef struct osr_model osr_model;
  *   desc      everything but the threshold, which is infinite until it is set: nothing is
  *             unknown yet
  *   out       the model
- *   returns   OK
  *   errors    ARG a field (named); SHAPE the network does not end in the method's width; MEMORY
  *   lifetime  until osr_model_destroy; its parameters: context */
 OSR_API osr_status osr_model_create(osr_ctx *ctx, const osr_model_desc *desc, osr_model **out);
 
-/* osr_model_destroy - free a model; its parameters stay with the context
- *
- *   model     NULL is allowed
- *   errors    none */
+/* osr_model_destroy - free a model (NULL is allowed); its parameters stay with the context */
 OSR_API void osr_model_destroy(osr_model *model);
 
-/* osr_model_get_desc - what the model was made or loaded with
- *
- *   returns   a description that lives as long as the model
- *   errors    none */
+/* osr_model_get_desc - what the model was made or loaded with; lives as long as the model
+ * osr_model_context - the context that it lives in */
 OSR_API const osr_model_desc *osr_model_get_desc(const osr_model *model);
-
-/* osr_model_context - the context that the model lives in
- *
- *   returns   ctx of osr_model_create or osr_model_load
- *   errors    none */
 OSR_API osr_ctx *osr_model_context(const osr_model *model);
 
 /* osr_model_tensors - every parameter and state tensor, with its name in files
  *
  *   count     out
- *   returns   rows that live as long as the model
- *   errors    none */
+ *   returns   rows that live as long as the model */
 OSR_API const osr_named *osr_model_tensors(const osr_model *model, int *count);
 
 /* Handles of one forward pass; {0} for what the method does not give. */
@@ -1893,20 +1605,19 @@ typedef struct osr_model_values {
  *   labels    from osr_labels with K classes; {0}: no loss
  *   train     non-zero: dropout on, batch statistics, training anchors
  *   values    handles of this step
- *   returns   OK
  *   errors    HANDLE; SHAPE
  *   lifetime  step */
 OSR_API osr_status osr_model_forward(osr_model *model, osr_tensor images, osr_tensor labels,
                                      int train, osr_model_values *values);
 
 /* osr_model_train - one training step on a batch
+ * osr_model_train_on - the same with images that are on the device
  *
- *   images     f32 [n, H, W, C] in 0..1
+ *   images     f32 [n, H, W, C] in 0..1; on the device of this step, from osr_augment or osr_input
  *   labels     i32 [n]
  *   optimiser  updates the model's own parameters
  *   loss       out, mean over the batch; NULL: not read
  *   correct    out, number of images whose class is right; NULL: not read
- *   returns    OK
  *   errors     as the ops; NAN an image value is not finite
  *
  * With a weight `rotation` the network reads each (square) image turned by 0, 90, 180 and 270
@@ -1918,11 +1629,6 @@ OSR_API osr_status osr_model_forward(osr_model *model, osr_tensor images, osr_te
 OSR_API osr_status osr_model_train(osr_model *model, const float *images, const int32_t *labels,
                                    int n, const osr_optimiser_desc *optimiser, float *loss,
                                    float *correct);
-
-/* osr_model_train_on - one training step on images that are on the device
- *
- *   images    f32 [n, H, W, C] in 0..1, of this step: from osr_augment or osr_input
- *   the rest: as osr_model_train */
 OSR_API osr_status osr_model_train_on(osr_model *model, osr_tensor images, const int32_t *labels,
                                       const osr_optimiser_desc *optimiser, float *loss,
                                       float *correct);
@@ -1938,18 +1644,14 @@ typedef struct osr_outputs {
 } osr_outputs;
 
 /* osr_model_dims - width D of the representation
- *
- *   errors    none */
-OSR_API int osr_model_dims(const osr_model *model);
-
-/* osr_model_feature_dims - width F of the features that ncm and mahalanobis read
+ * osr_model_feature_dims - width F of the features that ncm and mahalanobis read
  *
  *   the representation: what a final linear layer reads in methods with logits, else the network's
  *   output. Where that is a flattened [H, W, C], its mean over H and W, as Lee et al. have it; of
  *   methods with cosines at unit length
  *
- *   errors    none
  *   source    Lee et al., NeurIPS 2018, arXiv:1807.03888, section 2.2 */
+OSR_API int osr_model_dims(const osr_model *model);
 OSR_API int osr_model_feature_dims(const osr_model *model);
 
 /* osr_model_run - outputs of a batch in eval mode
@@ -1957,7 +1659,6 @@ OSR_API int osr_model_feature_dims(const osr_model *model);
  *   images    f32 [n, H, W, C] in 0..1
  *   labels    i32 [n], or NULL: no loss
  *   out       arrays to fill
- *   returns   OK
  *   errors    as the ops */
 OSR_API osr_status osr_model_run(osr_model *model, const float *images, const int32_t *labels,
                                  int n, const osr_outputs *out);
@@ -1968,7 +1669,6 @@ OSR_API osr_status osr_model_run(osr_model *model, const float *images, const in
  *   outputs   arrays from osr_model_run with what the row needs and what the method's rule reads
  *   scores    f64 [n]   larger = more unknown; NULL: not wanted
  *   classes   i32 [n]   the known class; NULL: not wanted
- *   returns   OK
  *   errors    UNSUPPORTED the method does not give what the score needs, or the model lacks its
  *             calibration (named); NAN
  *   source    the score's row */
@@ -1979,8 +1679,7 @@ OSR_API osr_status osr_model_score(osr_model *model, const osr_score_row *row,
 /* osr_model_has_score - can the model give this score?
  *
  *   returns   0 where its method does not give what the row needs, or the row's calibration is not
- *             there; osr_model_score says which
- *   errors    none */
+ *             there; osr_model_score says which */
 OSR_API int osr_model_has_score(const osr_model *model, const osr_score_row *row);
 
 enum {
@@ -2003,7 +1702,6 @@ enum {
  *           a class without an image lies at 1e18 in the last two
  *
  *   what      one of these or both
- *   returns   OK
  *   errors    MEMORY, K + 1 floats for each correct image until the end
  *   numerics  double sums in the order of the images; the results are rounded to float, so that
  *             the saved model gives the same scores
@@ -2014,7 +1712,6 @@ OSR_API osr_status osr_model_calibrate_start(osr_model *model, unsigned what);
  *
  *   images    f32 [n, H, W, C] in 0..1
  *   labels    i32 [n]
- *   returns   OK
  *   errors    as osr_model_run; ARG not started */
 OSR_API osr_status osr_model_calibrate_add(osr_model *model, const float *images,
                                            const int32_t *labels, int n);
@@ -2023,7 +1720,6 @@ OSR_API osr_status osr_model_calibrate_add(osr_model *model, const float *images
  *
  *   empty     out: number of classes without a correct image, whose anchor stays and which OpenMax
  *             never revises; 0 for methods without logits; may be NULL
- *   returns   OK
  *   errors    ARG not started
  *   numerics  sums in double, in the order of the images */
 OSR_API osr_status osr_model_calibrate_end(osr_model *model, int *empty);
@@ -2032,7 +1728,6 @@ OSR_API osr_status osr_model_calibrate_end(osr_model *model, int *empty);
  *
  *   row        the score it belongs to
  *   threshold  any number but NaN
- *   returns    OK
  *   errors     ARG; UNSUPPORTED as osr_model_score */
 OSR_API osr_status osr_model_set_threshold(osr_model *model, const osr_score_row *row,
                                            double threshold);
@@ -2040,8 +1735,7 @@ OSR_API osr_status osr_model_set_threshold(osr_model *model, const osr_score_row
 /* osr_model_threshold - the threshold in force
  *
  *   row       out, its score; may be NULL
- *   returns   the threshold; infinity where none was set
- *   errors    none */
+ *   returns   the threshold; infinity where none was set */
 OSR_API double osr_model_threshold(const osr_model *model, const osr_score_row **row);
 
 typedef struct osr_prediction {
@@ -2057,7 +1751,6 @@ typedef struct osr_prediction {
  *   channels     1 grey or 3 RGB; adapted to the model (grey = 0.299 R + 0.587 G + 0.114 B).
  *                Resized bilinearly in float with half-pixel centres
  *   predictions  [n] filled
- *   returns      OK
  *   errors       ARG sizes, channels; as osr_model_run */
 OSR_API osr_status osr_model_predict(osr_model *model, const unsigned char *pixels, int n,
                                      int height, int width, int channels,
@@ -2094,7 +1787,6 @@ typedef struct osr_jacobian_desc {
  *   desc      NULL means {0}
  *   norms     f64 [n]
  *   used      out, FD or EXACT; may be NULL
- *   returns   OK
  *   errors    ARG; as osr_model_run
  *   source    Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436; random
  *             projections as Hoffman et al., arXiv:1908.02729 */
@@ -2105,7 +1797,6 @@ OSR_API osr_status osr_model_jacobian(osr_model *model, const float *images, int
 /* osr_model_write - put a model into a writer, beside whatever the caller adds
  *
  *   moments   non-zero: the optimiser's state too, for a checkpoint
- *   returns   OK
  *   errors    MEMORY; DEVICE; NAN a parameter is not finite
  *   source    safetensors; keys and names: osr_model_read */
 OSR_API osr_status osr_model_write(osr_model *model, osr_writer *writer, int moments);
@@ -2117,7 +1808,6 @@ OSR_API osr_status osr_model_write(osr_model *model, osr_writer *writer, int mom
  *   tensors   as osr_model_tensors names them; opt.m.*, opt.v.* the optimiser's state; score.* as
  *             osr_model_calibrate_start, each may be missing
  *   out       the model
- *   returns   OK
  *   errors    FORMAT what is missing or does not fit; SHAPE; MEMORY
  *   lifetime  until osr_model_destroy */
 OSR_API osr_status osr_model_read(osr_ctx *ctx, const osr_file *file, osr_model **out);
@@ -2125,30 +1815,17 @@ OSR_API osr_status osr_model_read(osr_ctx *ctx, const osr_file *file, osr_model 
 /* osr_model_read_moments - the optimiser's state from a checkpoint
  *
  *   file      one that osr_model_write made with moments
- *   returns   OK
  *   errors    FORMAT a tensor is missing */
 OSR_API osr_status osr_model_read_moments(osr_model *model, const osr_file *file);
 
-/* osr_model_save - write a model file, whole or not at all
- *
- *   path      replaced by rename
- *   returns   OK
- *   errors    IO; as osr_model_write */
-OSR_API osr_status osr_model_save(osr_model *model, const char *path);
-
-/* osr_model_load - a model from a file
- *
- *   out       the model
- *   returns   OK
- *   errors    IO; FORMAT; as osr_model_read */
-OSR_API osr_status osr_model_load(osr_ctx *ctx, const char *path, osr_model **out);
-
-/* osr_model_load_memory - a model from the bytes of a file
+/* osr_model_save - write a model file, whole or not at all, replaced by rename
+ * osr_model_load, osr_model_load_memory - a model from a file, or from the bytes of one
  *
  *   data      u8 [bytes], not kept
  *   out       the model
- *   returns   OK
- *   errors    FORMAT; as osr_model_read */
+ *   errors    IO; FORMAT; as osr_model_write, osr_model_read */
+OSR_API osr_status osr_model_save(osr_model *model, const char *path);
+OSR_API osr_status osr_model_load(osr_ctx *ctx, const char *path, osr_model **out);
 OSR_API osr_status osr_model_load_memory(osr_ctx *ctx, const void *data, size_t bytes,
                                          osr_model **out);
 
@@ -3900,8 +3577,8 @@ typedef struct osr__op_row {
 static const osr__op_row *osr__op(int op);
 static int osr__halo_wanted(osr_ctx *ctx, const osr__record *r, int input);
 
-/* Append a node; its handle's index. On failure 0, and `out` is ctx->nowhere: to be filled in all the
- * same. The pointer is good until the next append. */
+/* Append a node; its handle's index. On failure 0, and `out` is ctx->nowhere, which may be filled
+ * in all the same. The pointer is good until the next append. */
 static uint32_t osr__append(osr_ctx *ctx, int op, osr_shape shape, uint32_t in0, uint32_t in1,
                             uint32_t in2, osr__node **out)
 {
