@@ -237,7 +237,7 @@ OSR_API void osr_ctx_get_stats(const osr_ctx *ctx, osr_ctx_stats *stats);
 typedef struct osr_launch_time {
     const char *kernel; /* name in kernels/                                                   */
     const char *op;     /* the op it serves                                                   */
-    int layer;          /* osr_mark of the op that was recorded, -1 none                      */
+    int layer;          /* of the network's table, which recorded the op; -1 none             */
     int backward;       /* 1: part of a gradient                                              */
     double seconds, flops; /* flops in direct-convolution terms, 0 where not counted          */
 } osr_launch_time;
@@ -379,11 +379,6 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx);
  *
  *   step      osr_step_end adds one; set it to resume a run */
 OSR_API void osr_ctx_set_step(osr_ctx *ctx, uint32_t step);
-
-/* osr_mark - label what is recorded from here on, for osr_ctx_profile_get
- *
- *   mark      any number >= 0, or -1 */
-OSR_API void osr_mark(osr_ctx *ctx, int mark);
 
 /* == ops and autograd == ----------------------------------------------------------------------- */
 
@@ -611,13 +606,8 @@ OSR_API osr_status osr_backward(osr_ctx *ctx, osr_tensor loss);
  *   returns   f32 of x's shape; {0} with ARG where y does not depend on x */
 OSR_API osr_tensor osr_grad(osr_ctx *ctx, osr_tensor y, osr_tensor seed, osr_tensor x);
 
-/* osr_op_count - number of rows in the table of ops, losses and their gradients */
-OSR_API int osr_op_count(void);
-
-/* osr_op_name - name of a row of the table of ops
- *
- *   index     0..osr_op_count()-1
- *   returns   a constant string, NULL outside */
+/* osr_op_name - name of a row of the table of ops, losses and their gradients: 0, 1, ... until the
+ * answer is NULL */
 OSR_API const char *osr_op_name(int index);
 
 /* == layers and networks == -------------------------------------------------------------------- */
@@ -742,16 +732,6 @@ typedef struct osr_vgg32_desc {
     float eps, momentum;     /* batch normalisation; 0: PyTorch's                             */
     int side;                /* rows of the images, for the flattened head's init; 0: 32      */
 } osr_vgg32_desc;
-
-#define OSR_VGG32_LAYERS 40
-
-/* osr_net_vgg32 - the table of layers of VGG32 ("classifier32")
- *
- *   desc      the variant
- *   layers    osr_layer [OSR_VGG32_LAYERS]  filled
- *   returns   their number
- *   source    Neal et al., ECCV 2018 (network of the counterfactual-open-set code) */
-OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers);
 
 #define OSR_NETWORK_LAYERS 96 /* most layers of a ready network */
 
@@ -1136,21 +1116,11 @@ typedef enum osr_predict_rule {
     OSR_PREDICT_COSINE    /* argmax c                                    */
 } osr_predict_rule;
 
-/* osr_score_count - number of scores in the table
+/* osr_score_at - a score by its place in the table: 0, 1, ... until the answer is NULL
+ * osr_score_find - the same by its name; NULL for an unknown name or NULL
  *
- *   returns   a constant */
-OSR_API int osr_score_count(void);
-
-/* osr_score_at - a score by its place in the table
- *
- *   index     0..osr_score_count() - 1
- *   returns   a constant row; NULL outside */
+ *   source    osr_score_row */
 OSR_API const osr_score_row *osr_score_at(int index);
-
-/* osr_score_find - a score by its name
- *
- *   name      as in the rows, NUL-terminated
- *   returns   a constant row; NULL for an unknown name or NULL */
 OSR_API const osr_score_row *osr_score_find(const char *name);
 
 /* osr_score_lacks - what a score reads and a method does not give
@@ -1230,7 +1200,7 @@ typedef struct osr_open_scores {
 
 /* Every field is in 0..1 or NaN where it has no meaning (print it as JSON null): all but
  * closed_accuracy and openness without known or without unknown images, closed_accuracy and oscr
- * without `correct`, auroc_error with one image on a side. */
+ * without `correct`, auroc_error with one image on a side, openness without known classes. */
 typedef struct osr_open_metrics {
     double closed_accuracy;    /* correct known images / known images                          */
     double auroc;              /* P(s_known < s_unknown) + 0.5 P(equal)                        */
@@ -1241,18 +1211,8 @@ typedef struct osr_open_metrics {
     double fpr95_unknown_pos;  /* share of known rejected once >= 95% of unknown are rejected  */
     double oscr;               /* mean over pairs: correct_i ([s_i < s_u] + 0.5 [s_i = s_u])   */
     double dtacc;              /* max over thresholds 0.5 (unknown rejected + known accepted)  */
-    double openness;           /* osr_metric_openness                                          */
+    double openness;           /* 1 - sqrt(2 K / (2 K + U)), K known and U unknown classes     */
 } osr_open_metrics;
-
-/* A threshold t and what it does: score > t is called unknown. */
-typedef struct osr_curve_point {
-    double threshold;        /* a score that occurs, or -infinity in the last point            */
-    double known_rejected;   /* share of known images called unknown: ROC, horizontal          */
-    double unknown_rejected; /* share of unknown images called unknown: ROC, vertical; one
-                                minus it is OSCR's horizontal axis                             */
-    double correct_accepted; /* share of known images accepted in the right class: OSCR,
-                                vertical                                                       */
-} osr_curve_point;
 
 /* Test images of all classes for osr_metric_macro_f1. */
 typedef struct osr_decisions {
@@ -1278,35 +1238,10 @@ typedef struct osr_decisions {
  *   differs   OSCR is the exact area; the published code steps past it by up to one image
  *   source    AUROC, AP: Fawcett 2006 and scikit-learn's definitions; error: DeLong et al. 1988;
  *             FPR, DTACC: Liang et al., ICLR 2018, arXiv:1706.02690; OSCR: Dhamija et al., NeurIPS
- *             2018, arXiv:1811.04110 */
+ *             2018, arXiv:1811.04110; openness: Scheirer et al., TPAMI 2013, with K training and
+ *             target, K + U test classes */
 OSR_API osr_status osr_metric_open(osr_ctx *ctx, const osr_open_scores *in,
                                    osr_open_metrics *metrics);
-
-/* osr_metric_auroc - area under the ROC curve alone
- *
- *   mean over pairs of [s_known < s_unknown] + 0.5 [s_known = s_unknown]
- *
- *   known     f64 [known_count]
- *   unknown   f64 [unknown_count]
- *   auroc     out; NaN when a side is empty, and after an error
- *   errors    as osr_metric_open
- *   source    as osr_metric_open */
-OSR_API osr_status osr_metric_auroc(osr_ctx *ctx, const double *known, size_t known_count,
-                                    const double *unknown, size_t unknown_count, double *auroc);
-
-/* osr_metric_curve - points of the ROC and OSCR curves
- *
- *   one point for each score that occurs, from the largest down, then the one that rejects all:
- *   from (0, 0) to (1, 1) in the ROC plane; straight lines between them bound the areas auroc and
- *   oscr of osr_metric_open
- *
- *   in        as osr_metric_open; a share of an empty side, or without `correct`, is NaN
- *   points    [capacity]   filled as far as it goes; NULL with capacity 0 to count
- *   count     out, number of points, at most known_count + unknown_count + 1
- *   errors    as osr_metric_open
- *   source    as osr_metric_open */
-OSR_API osr_status osr_metric_curve(osr_ctx *ctx, const osr_open_scores *in,
-                                    osr_curve_point *points, size_t capacity, size_t *count);
 
 /* osr_metric_threshold - the smallest score that accepts a share of images
  *
@@ -1330,15 +1265,6 @@ OSR_API osr_status osr_metric_threshold(osr_ctx *ctx, const double *scores, size
  *   source    scikit-learn's macro average; unknown as a class: Scheirer et al., TPAMI 2013 */
 OSR_API osr_status osr_metric_macro_f1(osr_ctx *ctx, const osr_decisions *in, double *f1);
 
-/* osr_metric_openness - how much of the test set's classes training did not have
- *
- *   1 - sqrt(2 K / (2 K + U))
- *
- *   known_classes    K >= 1
- *   unknown_classes  U >= 0
- *   returns          0..1; NaN outside these ranges
- *   source           Scheirer et al., TPAMI 2013, with K training and target, K + U test classes */
-OSR_API double osr_metric_openness(int known_classes, int unknown_classes);
 /* == model files == ---------------------------------------------------------------------------- */
 
 /* One row an element type: name in the file, bytes. */
@@ -1435,12 +1361,11 @@ OSR_API osr_status osr_file_read_raw(const osr_file *file, const char *name, osr
 /* osr_file_meta - a metadata string, UTF-8; NULL where there is no such key
  * osr_file_meta_at - the same in the order of keys: 0, 1, ... until the answer is NULL
  *
- *   key       osr_file_meta_at: out, may be NULL. osr.xxh64 is there in a file that carried its
- *             hash, which then was right, and not in one that another tool wrote
+ *   key       osr.xxh64 is there in a file that carried its hash, which then was right, and not in
+ *             one that another tool wrote. osr_file_meta_at: out, may be NULL
  *   lifetime  as the file */
 OSR_API const char *osr_file_meta(const osr_file *file, const char *key);
 OSR_API const char *osr_file_meta_at(const osr_file *file, int index, const char **key);
-OSR_API int osr_file_hashed(const osr_file *file);
 
 /* osr_writer_create - an empty file in memory
  *
@@ -1530,20 +1455,9 @@ typedef struct osr_method_row {
     const char *source;
 } osr_method_row;
 
-/* osr_method_count - number of methods in the table
- *
- *   returns   a constant */
-OSR_API int osr_method_count(void);
-
-/* osr_method_at - a method by its place in the table
- *
- *   index     0..osr_method_count()-1
- *   returns   a constant row; NULL outside */
+/* osr_method_at - a method by its place in the table: 0, 1, ... until the answer is NULL
+ * osr_method_find - the same by its name; NULL for an unknown name or NULL */
 OSR_API const osr_method_row *osr_method_at(int index);
-
-/* osr_method_find - a method by its name
- *
- *   returns   a constant row; NULL for an unknown name or NULL */
 OSR_API const osr_method_row *osr_method_find(const char *name);
 
 /* osr_method_width - how many values the last layer of a method's network gives
@@ -3530,11 +3444,6 @@ OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_
 OSR_API void osr_ctx_set_step(osr_ctx *ctx, uint32_t step)
 {
     ctx->step = step;
-}
-
-OSR_API void osr_mark(osr_ctx *ctx, int mark)
-{
-    ctx->mark = mark;
 }
 
 static void osr__step_reset(osr_ctx *ctx)
@@ -6641,11 +6550,6 @@ OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor tx, int rows)
     return osr__result(ctx, OSR__OP_first_rows, s, x, 0);
 }
 
-OSR_API int osr_op_count(void)
-{
-    return OSR__OP_COUNT;
-}
-
 OSR_API const char *osr_op_name(int index)
 {
     return index >= 0 && index < OSR__OP_COUNT ? osr__op(index)->name : NULL;
@@ -7010,7 +6914,7 @@ static void osr__net_head(const osr_vgg32_desc *d, osr_layer *layers, int *n, in
             1.0f / sqrtf((float)(d->head == OSR_VGG32_FLATTEN ? flat : width)));
 }
 
-OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers)
+static int osr__vgg32(const osr_vgg32_desc *desc, osr_layer *layers)
 {
     const int side = ((desc->side > 0 ? desc->side : 32) + 7) / 8; /* of the last map */
     int n = 0, i;
@@ -7121,7 +7025,7 @@ static int osr__resnet_18(const osr_vgg32_desc *desc, osr_layer *layers)
 }
 
 static const osr_network_row osr__networks[] = {
-    { "vgg32", "nine 3x3 convolutions, three of them with stride 2", osr_net_vgg32, 0,
+    { "vgg32", "nine 3x3 convolutions, three of them with stride 2", osr__vgg32, 0,
       "Neal et al., ECCV 2018 (network of the counterfactual-open-set code)" },
     { "wrn-16-4", "wide residual network: 16 layers, normalisation first, 4 times the width",
       osr__wrn_16_4, 1, "Zagoruyko and Komodakis, BMVC 2016, arXiv:1605.07146" },
@@ -7129,20 +7033,19 @@ static const osr_network_row osr__networks[] = {
       "He et al., CVPR 2016, arXiv:1512.03385; stem as its section 4.2 has it for 32 pixels" },
 };
 
+#define OSR__NETWORKS ((int)(sizeof osr__networks / sizeof osr__networks[0]))
+
 OSR_API const osr_network_row *osr_network_at(int index)
 {
-    const int count = (int)(sizeof osr__networks / sizeof osr__networks[0]);
-    return index >= 0 && index < count ? &osr__networks[index] : NULL;
+    return index >= 0 && index < OSR__NETWORKS ? &osr__networks[index] : NULL;
 }
 
 OSR_API const osr_network_row *osr_network_find(const char *name)
 {
-    const osr_network_row *row;
-    int i;
-    for (i = 0; name != NULL && (row = osr_network_at(i)) != NULL; ++i)
-        if (strcmp(row->name, name) == 0)
-            return row;
-    return NULL;
+    int i = 0;
+    while (i < OSR__NETWORKS && (name == NULL || strcmp(osr__networks[i].name, name) != 0))
+        ++i;
+    return osr_network_at(i);
 }
 
 /* == losses == --------------------------------------------------------------------------------- */
@@ -8386,23 +8289,19 @@ OSR_API const char *osr_score_lacks(const osr_score_row *row, unsigned outputs)
     return missing ? names[i] : NULL;
 }
 
-OSR_API int osr_score_count(void)
-{
-    return (int)(sizeof osr__scores / sizeof osr__scores[0]);
-}
+#define OSR__SCORES ((int)(sizeof osr__scores / sizeof osr__scores[0]))
 
 OSR_API const osr_score_row *osr_score_at(int index)
 {
-    return index >= 0 && index < osr_score_count() ? &osr__scores[index] : NULL;
+    return index >= 0 && index < OSR__SCORES ? &osr__scores[index] : NULL;
 }
 
 OSR_API const osr_score_row *osr_score_find(const char *name)
 {
-    int i;
-    for (i = 0; name && i < osr_score_count(); i++)
-        if (strcmp(osr__scores[i].name, name) == 0)
-            return &osr__scores[i];
-    return NULL;
+    int i = 0;
+    while (i < OSR__SCORES && (name == NULL || strcmp(osr__scores[i].name, name) != 0))
+        ++i;
+    return osr_score_at(i);
 }
 
 static osr_status osr__rows_check(osr_ctx *ctx, const char *who, const char *what,
@@ -8731,68 +8630,9 @@ OSR_API osr_status osr_metric_open(osr_ctx *ctx, const osr_open_scores *in,
         m->oscr = NAN;
     else if (in->known_count)
         m->closed_accuracy = (double)right / (double)in->known_count;
-    m->openness = osr_metric_openness(in->known_classes, in->unknown_classes);
-    return OSR_OK;
-}
-
-OSR_API osr_status osr_metric_auroc(osr_ctx *ctx, const double *known, size_t known_count,
-                                    const double *unknown, size_t unknown_count, double *auroc)
-{
-    osr_open_scores in;
-    osr_open_metrics m;
-    osr_status status;
-    if (!ctx)
-        return OSR_ARG;
-    if (!auroc)
-        return osr__fail(ctx, OSR_ARG, "metric: auroc is NULL");
-    memset(&in, 0, sizeof in);
-    in.known = known;
-    in.known_count = known_count;
-    in.unknown = unknown;
-    in.unknown_count = unknown_count;
-    status = osr_metric_open(ctx, &in, &m);
-    *auroc = m.auroc;
-    return status;
-}
-
-OSR_API osr_status osr_metric_curve(osr_ctx *ctx, const osr_open_scores *in,
-                                    osr_curve_point *points, size_t capacity, size_t *count)
-{
-    osr_status status;
-    osr__ranked *r;
-    osr__tie tie;
-    size_t n, at = 0, point = 0;
-    double known, unknown;
-    int more;
-    if (!ctx)
-        return OSR_ARG;
-    if (!in || !count || (!points && capacity))
-        return osr__fail(ctx, OSR_ARG, "metric: %s is NULL", !in ? "in" : count ? "points"
-                         : "count");
-    *count = 0;
-    status = osr__rank(ctx, in, &r);
-    if (status != OSR_OK)
-        return status;
-    n = in->known_count + in->unknown_count;
-    known = in->known_count ? (double)in->known_count : NAN;
-    unknown = in->unknown_count ? (double)in->unknown_count : NAN;
-    memset(&tie, 0, sizeof tie);
-    do {
-        more = osr__next_tie(r, n, &at, &tie);
-        if (point < capacity) {
-            osr_curve_point *p = &points[point];
-            p->threshold = more ? tie.score : -(double)INFINITY;
-            p->known_rejected = tie.known_above / known;
-            p->unknown_rejected = tie.unknown_above / unknown;
-            p->correct_accepted = tie.correct_above; /* subtracted below, from the total */
-        }
-        point++;
-    } while (more);
-    for (at = 0; at < point && at < capacity; at++)
-        points[at].correct_accepted = in->correct
-            ? (tie.correct_above - points[at].correct_accepted) / known : NAN;
-    osr__free(ctx, r, n, sizeof *r);
-    *count = point;
+    if (in->known_classes > 0 && in->unknown_classes >= 0)
+        m->openness = 1.0 - sqrt(2.0 * in->known_classes
+                                 / (2.0 * in->known_classes + in->unknown_classes));
     return OSR_OK;
 }
 
@@ -8866,11 +8706,6 @@ OSR_API osr_status osr_metric_macro_f1(osr_ctx *ctx, const osr_decisions *in, do
     return status;
 }
 
-OSR_API double osr_metric_openness(int known_classes, int unknown_classes)
-{
-    double k = 2.0 * known_classes;
-    return known_classes < 1 || unknown_classes < 0 ? NAN : 1.0 - sqrt(k / (k + unknown_classes));
-}
 /* == model files == ---------------------------------------------------------------------------- */
 
 #ifdef _WIN32
@@ -9702,11 +9537,6 @@ OSR_API const char *osr_file_meta_at(const osr_file *file, int index, const char
     return file->pairs[index].value;
 }
 
-OSR_API int osr_file_hashed(const osr_file *file)
-{
-    return file->hash_at != 0;
-}
-
 /* -- a file that appears whole or not at all -- */
 
 static int osr__write_all(int fd, const char *p, size_t bytes)
@@ -10074,23 +9904,19 @@ static const osr_method_row osr__methods[] = {
       { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Chen et al., TPAMI 2021, arXiv:2103.00953" },
 };
 
-OSR_API int osr_method_count(void)
-{
-    return (int)(sizeof osr__methods / sizeof osr__methods[0]);
-}
+#define OSR__METHODS ((int)(sizeof osr__methods / sizeof osr__methods[0]))
 
 OSR_API const osr_method_row *osr_method_at(int index)
 {
-    return index >= 0 && index < osr_method_count() ? &osr__methods[index] : NULL;
+    return index >= 0 && index < OSR__METHODS ? &osr__methods[index] : NULL;
 }
 
 OSR_API const osr_method_row *osr_method_find(const char *name)
 {
-    int i;
-    for (i = 0; name != NULL && i < osr_method_count(); ++i)
-        if (strcmp(osr__methods[i].name, name) == 0)
-            return &osr__methods[i];
-    return NULL;
+    int i = 0;
+    while (i < OSR__METHODS && (name == NULL || strcmp(osr__methods[i].name, name) != 0))
+        ++i;
+    return osr_method_at(i);
 }
 
 OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numbers *numbers,
@@ -10100,8 +9926,6 @@ OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numb
         return 0;
     return method->outputs & OSR_OUT_LOGITS ? classes : classes * numbers->features;
 }
-
-#define OSR__SCORES (sizeof osr__scores / sizeof osr__scores[0])
 
 struct osr_model {
     osr_ctx *ctx;
@@ -10278,7 +10102,7 @@ static int osr__feature_layer(const osr_model *m)
 
 static const float *osr__calibration(const osr_model *m, const osr_score_row *row)
 {
-    size_t i = 0;
+    int i = 0;
     while (i < OSR__SCORES && &osr__scores[i] != row)
         ++i;
     return i < OSR__SCORES ? m->calibration[i] : NULL;
@@ -10431,7 +10255,7 @@ OSR_API void osr_model_destroy(osr_model *m)
     osr__free_text(ctx, m->net_name);
     osr__free(ctx, m->named, (size_t)m->named_capacity, sizeof *m->named);
     osr__gather_free(m);
-    for (i = 0; i < osr_score_count(); ++i)
+    for (i = 0; i < OSR__SCORES; ++i)
         osr__free(ctx, m->calibration[i], osr__calibration_count(m, &osr__scores[i]),
                   sizeof(float));
     osr__free(ctx, m->staging, m->staging_count, sizeof *m->staging);
@@ -11008,7 +10832,7 @@ OSR_API osr_status osr_model_calibrate_end(osr_model *m, int *empty)
         none += g->sums[(size_t)i * ((size_t)k + 1) + (size_t)k] == 0.0;
     if (g->what & OSR_CALIBRATE_METHOD)
         osr__calibrate_anchors(m);
-    for (i = 0; i < osr_score_count() && (g->what & OSR_CALIBRATE_SCORES); ++i) {
+    for (i = 0; i < OSR__SCORES && (g->what & OSR_CALIBRATE_SCORES); ++i) {
         const osr_score_row *row = &osr__scores[i];
         if (row->calibration != NULL && m->ctx->status == OSR_OK
             && osr_score_lacks(row, m->desc.method->outputs) == NULL
@@ -11469,7 +11293,7 @@ OSR_API osr_status osr_model_write(osr_model *m, osr_writer *w, int moments)
                 osr__tensor_move(m, w, NULL, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
         }
     }
-    for (i = 0; i < osr_score_count() && ctx->status == OSR_OK; ++i) {
+    for (i = 0; i < OSR__SCORES && ctx->status == OSR_OK; ++i) {
         const osr_score_row *row = &osr__scores[i];
         uint64_t shape[2];
         osr__calibration_shape(row, m->desc.classes, m->feature_dims, shape);
@@ -11484,7 +11308,7 @@ static osr_status osr__calibrations_read(osr_model *m, const osr_file *file)
 {
     osr_ctx *ctx = m->ctx;
     int i;
-    for (i = 0; i < osr_score_count() && ctx->status == OSR_OK; ++i) {
+    for (i = 0; i < OSR__SCORES && ctx->status == OSR_OK; ++i) {
         const osr_score_row *row = &osr__scores[i];
         const size_t n = osr__calibration_count(m, row);
         const osr_file_entry *e = n > 0 ? osr_file_find(file, row->calibration) : NULL;
