@@ -2034,6 +2034,8 @@ static osr_status osr__fail(osr_ctx *ctx, osr_status status, const char *format,
     char line[512];
     size_t i;
     va_list args;
+    if (ctx == NULL)
+        return status;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
@@ -3677,8 +3679,9 @@ static osr__launch *osr__launch_add(osr_ctx *ctx)
 {
     osr__plan *plan = ctx->making;
     osr__launch *l;
-    if (!osr__grow(ctx, &plan->launches, &plan->launch_capacity, plan->launch_count + 1,
-                   sizeof *plan->launches))
+    if (ctx->measuring || ctx->status != OSR_OK
+        || !osr__grow(ctx, &plan->launches, &plan->launch_capacity, plan->launch_count + 1,
+                      sizeof *plan->launches))
         return NULL;
     l = &plan->launches[plan->launch_count++];
     memset(l, 0, sizeof *l);
@@ -3686,19 +3689,19 @@ static osr__launch *osr__launch_add(osr_ctx *ctx)
     return l;
 }
 
-static osr__launch *osr__launch_last(osr_ctx *ctx)
+/* The launch that is being written; NULL while scratch memory is measured and after an error. */
+static osr__launch *osr__writing(osr_ctx *ctx)
 {
-    return &ctx->making->launches[ctx->making->launch_count - 1];
+    return ctx->measuring || ctx->status != OSR_OK
+               ? NULL
+               : &ctx->making->launches[ctx->making->launch_count - 1];
 }
 
 /* Begin a launch; arguments follow in order, osr__run ends it. Nothing happens while measuring. */
 static void osr__begin(osr_ctx *ctx, osr__kernel k)
 {
-    osr__launch *l;
+    osr__launch *l = osr__launch_add(ctx);
     ctx->arg_next = 0;
-    if (ctx->measuring || ctx->status != OSR_OK)
-        return;
-    l = osr__launch_add(ctx);
     if (l == NULL)
         return;
     l->name = k;
@@ -3707,12 +3710,11 @@ static void osr__begin(osr_ctx *ctx, osr__kernel k)
 
 static void osr__arg(osr_ctx *ctx, size_t size, const void *value)
 {
-    cl_int code;
-    if (ctx->measuring || ctx->status != OSR_OK)
-        return;
-    code = clSetKernelArg(osr__launch_last(ctx)->kernel, ctx->arg_next++, size, value);
+    osr__launch *l = osr__writing(ctx);
+    const cl_int code = l != NULL ? clSetKernelArg(l->kernel, ctx->arg_next++, size, value)
+                                  : CL_SUCCESS;
     if (code != CL_SUCCESS)
-        osr__cl_fail(ctx, "clSetKernelArg", osr__kernel_name(osr__launch_last(ctx)->name), code);
+        osr__cl_fail(ctx, "clSetKernelArg", osr__kernel_name(l->name), code);
 }
 
 static void osr__arg_i(osr_ctx *ctx, int v)
@@ -3727,21 +3729,12 @@ static void osr__arg_f(osr_ctx *ctx, float v)
     osr__arg(ctx, sizeof x, &x);
 }
 
-static void osr__arg_i2(osr_ctx *ctx, int x, int y)
-{
-    cl_int v[2];
-    v[0] = x;
-    v[1] = y;
-    osr__arg(ctx, sizeof v, v);
-}
-
 /* A value of the node that is read anew at each replay. */
 static void osr__arg_dyn(osr_ctx *ctx, int index)
 {
-    osr__launch *l;
-    if (ctx->measuring || ctx->status != OSR_OK)
+    osr__launch *l = osr__writing(ctx);
+    if (l == NULL)
         return;
-    l = osr__launch_last(ctx);
     l->dyn[l->dyn_count].arg = ctx->arg_next;
     l->dyn[l->dyn_count].index = index;
     l->dyn_count++;
@@ -3750,9 +3743,8 @@ static void osr__arg_dyn(osr_ctx *ctx, int index)
 
 static void osr__arg_slot(osr_ctx *ctx, int slot)
 {
-    if (ctx->measuring || ctx->status != OSR_OK)
-        return;
-    osr__arg(ctx, sizeof(cl_mem), &ctx->slots[slot].mem);
+    if (osr__writing(ctx) != NULL)
+        osr__arg(ctx, sizeof(cl_mem), &ctx->slots[slot].mem);
 }
 
 /* The buffer of any value. */
@@ -3785,7 +3777,8 @@ static void osr__args(osr_ctx *ctx, const char *kinds, ...)
     va_list args;
     va_start(args, kinds);
     for (; *kinds != '\0'; ++kinds) {
-        cl_int x, q[4];
+        cl_int q[4];
+        unsigned n;
         switch (*kinds) {
         case 'd': osr__arg_dense(ctx, va_arg(args, uint32_t)); break;
         case 'm': osr__arg_mem(ctx, va_arg(args, uint32_t)); break;
@@ -3794,14 +3787,10 @@ static void osr__args(osr_ctx *ctx, const char *kinds, ...)
         case 'i': osr__arg_i(ctx, va_arg(args, int)); break;
         case 'f': osr__arg_f(ctx, (float)va_arg(args, double)); break;
         case 'y': osr__arg_dyn(ctx, va_arg(args, int)); break;
-        case 'Q':
-            for (x = 0; x < 4; ++x)
-                q[x] = va_arg(args, int);
-            osr__arg(ctx, sizeof q, q);
-            break;
         default:
-            x = va_arg(args, int);
-            osr__arg_i2(ctx, x, va_arg(args, int));
+            for (n = 0; n < (*kinds == 'Q' ? 4u : 2u); ++n)
+                q[n] = va_arg(args, int);
+            osr__arg(ctx, n * sizeof *q, q);
             break;
         }
     }
@@ -3810,10 +3799,9 @@ static void osr__args(osr_ctx *ctx, const char *kinds, ...)
 
 static void osr__run3(osr_ctx *ctx, size_t g0, size_t g1, size_t g2, size_t l0, size_t l1)
 {
-    osr__launch *l;
-    if (ctx->measuring || ctx->status != OSR_OK)
+    osr__launch *l = osr__writing(ctx);
+    if (l == NULL)
         return;
-    l = osr__launch_last(ctx);
     l->global[0] = g0;
     l->global[1] = g1;
     l->global[2] = g2;
@@ -3839,10 +3827,7 @@ static void osr__run_flat(osr_ctx *ctx, size_t count)
 /* Copy the node's staged data into `slot` at each replay. */
 static void osr__upload(osr_ctx *ctx, int slot, size_t bytes)
 {
-    osr__launch *l;
-    if (ctx->measuring || ctx->status != OSR_OK)
-        return;
-    l = osr__launch_add(ctx);
+    osr__launch *l = osr__launch_add(ctx);
     if (l == NULL)
         return;
     l->mem = ctx->slots[slot].mem;
@@ -3851,8 +3836,9 @@ static void osr__upload(osr_ctx *ctx, int slot, size_t bytes)
 
 static void osr__count_flops(osr_ctx *ctx, double flops)
 {
-    if (!ctx->measuring && ctx->status == OSR_OK)
-        osr__launch_last(ctx)->flops = flops;
+    osr__launch *l = osr__writing(ctx);
+    if (l != NULL)
+        l->flops = flops;
 }
 
 /* -- planning: making and finding a plan -- */
@@ -4622,6 +4608,13 @@ static void osr__give(osr_ctx *ctx, uint32_t ref, uint32_t g)
     ctx->walk[ref] = g;
 }
 
+/* The same with what an op on values a and b gives, recorded only where it is wanted. */
+static void osr__give_map(osr_ctx *ctx, uint32_t ref, int op, uint32_t a, uint32_t b, float s)
+{
+    if (osr__wants(ctx, ref))
+        osr__give(ctx, ref, osr__map(ctx, op, a, b, s, 0.0f));
+}
+
 static void osr__lower_give(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
@@ -4664,29 +4657,26 @@ static void osr__back_add(osr_ctx *ctx, uint32_t i, uint32_t dy)
 
 static void osr__back_sub(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    const uint32_t b = osr__rec(ctx, i)->in[1];
-    osr__give(ctx, osr__rec(ctx, i)->in[0], dy);
-    if (osr__wants(ctx, b))
-        osr__give(ctx, b, osr__map(ctx, OSR__OP_affine, dy, 0, -1.0f, 0.0f));
+    const osr__record r = *osr__rec(ctx, i);
+    osr__give(ctx, r.in[0], dy);
+    osr__give_map(ctx, r.in[1], OSR__OP_affine, dy, 0, -1.0f);
 }
 
 static void osr__back_mul(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    const uint32_t a = osr__rec(ctx, i)->in[0], b = osr__rec(ctx, i)->in[1];
-    if (osr__wants(ctx, a))
-        osr__give(ctx, a, osr__map(ctx, OSR__OP_mul, dy, b, 0.0f, 0.0f));
-    if (osr__wants(ctx, b))
-        osr__give(ctx, b, osr__map(ctx, OSR__OP_mul, dy, a, 0.0f, 0.0f));
+    const osr__record r = *osr__rec(ctx, i);
+    osr__give_map(ctx, r.in[0], OSR__OP_mul, dy, r.in[1], 0.0f);
+    osr__give_map(ctx, r.in[1], OSR__OP_mul, dy, r.in[0], 0.0f);
 }
 
 static void osr__back_div(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    const uint32_t a = osr__rec(ctx, i)->in[0], b = osr__rec(ctx, i)->in[1];
-    const uint32_t q = osr__map(ctx, OSR__OP_div, dy, b, 0.0f, 0.0f);
-    osr__give(ctx, a, q);
-    if (osr__wants(ctx, b))
-        osr__give(ctx, b, osr__map(ctx, OSR__OP_affine,
-                                   osr__map(ctx, OSR__OP_mul, q, i, 0.0f, 0.0f), 0, -1.0f, 0.0f));
+    const osr__record r = *osr__rec(ctx, i);
+    const uint32_t q = osr__map(ctx, OSR__OP_div, dy, r.in[1], 0.0f, 0.0f);
+    osr__give(ctx, r.in[0], q);
+    if (osr__wants(ctx, r.in[1]))
+        osr__give_map(ctx, r.in[1], OSR__OP_affine, osr__map(ctx, OSR__OP_mul, q, i, 0.0f, 0.0f), 0,
+                      -1.0f);
 }
 
 static void osr__back_affine(osr_ctx *ctx, uint32_t i, uint32_t dy)
@@ -6597,13 +6587,15 @@ static int osr__conv_out(const osr_layer *l, int size, int *pad, int *pad_end)
     return size + 2 * l->pad < l->size ? 0 : (size + 2 * l->pad - l->size) / stride + 1;
 }
 
-static osr_status osr__layer_fail(osr_net *net, int i, const char *why)
+/* What a layer gives that does not fit. */
+static osr_shape osr__layer_fail(osr_net *net, int i, const char *why)
 {
-    return osr__fail(net->ctx, OSR_SHAPE, "layer %d (%s): %s", i,
-                     (unsigned)net->layers[i].kind < (unsigned)OSR_LAYER_COUNT
-                         ? osr__layer_name(net->layers[i].kind)
-                         : "unknown kind",
-                     why);
+    osr__fail(net->ctx, OSR_SHAPE, "layer %d (%s): %s", i,
+              (unsigned)net->layers[i].kind < (unsigned)OSR_LAYER_COUNT
+                  ? osr__layer_name(net->layers[i].kind)
+                  : "unknown kind",
+              why);
+    return osr_shape_make(-1, 0, 0, 0, 0);
 }
 
 /* The shape that layer i reads for one image. */
@@ -6617,32 +6609,25 @@ static osr_shape osr__layer_input(const osr_net *net, int i)
 static osr_shape osr__layer_shape(osr_net *net, int i)
 {
     const osr_layer *l = &net->layers[i];
-    const osr_shape bad = osr_shape_make(-1, 0, 0, 0, 0);
     osr_shape s = osr__layer_input(net, i);
     const int wants_image = l->kind != OSR_LAYER_LINEAR && l->kind != OSR_LAYER_LEAKY_RELU
                             && l->kind != OSR_LAYER_DROPOUT && l->kind != OSR_LAYER_ADD;
     int a, b;
-    if (wants_image && s.rank != 4) {
-        osr__layer_fail(net, i, "reads an image, but a matrix comes in");
-        return bad;
-    }
+    if (wants_image && s.rank != 4)
+        return osr__layer_fail(net, i, "reads an image, but a matrix comes in");
     switch (l->kind) {
     case OSR_LAYER_CONV:
         s.dim[1] = osr__conv_out(l, s.dim[1], &a, &b);
         s.dim[2] = osr__conv_out(l, s.dim[2], &a, &b);
         s.dim[3] = l->out;
-        if (l->size < 1 || l->out < 1 || l->stride < 0 || s.dim[1] < 1 || s.dim[2] < 1) {
-            osr__layer_fail(net, i, "kernel, stride or channels do not fit the input");
-            return bad;
-        }
+        if (l->size < 1 || l->out < 1 || l->stride < 0 || s.dim[1] < 1 || s.dim[2] < 1)
+            return osr__layer_fail(net, i, "kernel, stride or channels do not fit the input");
         return s;
     case OSR_LAYER_MAX_POOL:
     case OSR_LAYER_AVG_POOL:
         a = l->stride == 0 ? l->size : l->stride;
-        if (l->size < 1 || a < 1 || l->size > s.dim[1] || l->size > s.dim[2]) {
-            osr__layer_fail(net, i, "the window does not fit the input");
-            return bad;
-        }
+        if (l->size < 1 || a < 1 || l->size > s.dim[1] || l->size > s.dim[2])
+            return osr__layer_fail(net, i, "the window does not fit the input");
         s.dim[1] = (s.dim[1] - l->size) / a + 1;
         s.dim[2] = (s.dim[2] - l->size) / a + 1;
         return s;
@@ -6651,17 +6636,13 @@ static osr_shape osr__layer_shape(osr_net *net, int i)
     case OSR_LAYER_FLATTEN:
         return osr_shape_make(2, s.dim[0], s.dim[1] * s.dim[2] * s.dim[3], 0, 0);
     case OSR_LAYER_LINEAR:
-        if (s.rank != 2 || l->out < 1) {
-            osr__layer_fail(net, i, "reads a matrix: flatten or pool first");
-            return bad;
-        }
+        if (s.rank != 2 || l->out < 1)
+            return osr__layer_fail(net, i, "reads a matrix: flatten or pool first");
         s.dim[1] = l->out;
         return s;
     case OSR_LAYER_ADD:
-        if (l->with < 1 || l->with > i || !osr__same_shape(s, net->states[l->with - 1].shape)) {
-            osr__layer_fail(net, i, "the two operands differ in shape");
-            return bad;
-        }
+        if (l->with < 1 || l->with > i || !osr__same_shape(s, net->states[l->with - 1].shape))
+            return osr__layer_fail(net, i, "the two operands differ in shape");
         return s;
     default:
         return s;
@@ -8369,9 +8350,7 @@ OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
     osr_status status;
     uint64_t shape[2];
     int n;
-    if (!ctx)
-        return OSR_ARG;
-    if (!row || !in || (!scores && images > 0))
+    if (!ctx || !row || !in || (!scores && images > 0))
         return osr__fail(ctx, OSR_ARG, "score: %s is NULL", !row ? "row" : !in ? "in" : "scores");
     if (!(in->temperature >= 0.0f) || !osr__finite((double)in->temperature)
         || !osr__finite((double)in->margin))
@@ -8399,9 +8378,7 @@ OSR_API osr_status osr_predict_class(osr_ctx *ctx, osr_predict_rule rule,
     osr_status status;
     unsigned needs = OSR_OUT_DISTANCES;
     int n;
-    if (!ctx)
-        return OSR_ARG;
-    if (!in || (!classes && images > 0))
+    if (!ctx || !in || (!classes && images > 0))
         return osr__fail(ctx, OSR_ARG, "predict: %s is NULL", !in ? "in" : "classes");
     if (rule == OSR_PREDICT_LOGIT)
         needs = OSR_OUT_LOGITS;
@@ -8422,46 +8399,14 @@ OSR_API osr_status osr_predict_class(osr_ctx *ctx, osr_predict_rule rule,
 }
 /* == metrics == -------------------------------------------------------------------------------- */
 
-static void osr__swap(unsigned char *a, unsigned char *b, size_t size)
-{
-    size_t i;
-    for (i = 0; i < size; i++) {
-        unsigned char t = a[i];
-        a[i] = b[i];
-        b[i] = t;
-    }
-}
-
-static void osr__sift(unsigned char *base, size_t root, size_t count, size_t size,
-                      int (*order)(const void *, const void *))
-{
-    size_t child;
-    while ((child = 2 * root + 1) < count) {
-        if (child + 1 < count && order(base + child * size, base + (child + 1) * size) < 0)
-            child++;
-        if (order(base + root * size, base + child * size) >= 0)
-            return;
-        osr__swap(base + root * size, base + child * size, size);
-        root = child;
-    }
-}
-
-/* Heap sort, ascending: in place, O(n log n) for every input; equal elements in no stated order.
- * order: negative, zero or positive as in strcmp. */
 static void osr__sort(void *array, size_t count, size_t size,
                       int (*order)(const void *, const void *))
 {
-    unsigned char *base = (unsigned char *)array;
-    size_t i;
-    for (i = count / 2; i-- > 0;)
-        osr__sift(base, i, count, size, order);
-    for (i = count; i-- > 1;) {
-        osr__swap(base, base + i * size, size);
-        osr__sift(base, 0, i, size, order);
-    }
+    if (count > 1) /* an empty array may be NULL */
+        qsort(array, count, size, order);
 }
 
-/* An image in the order of scores. */
+/* An image in the order of scores; equal ones count together, in whatever order. */
 typedef struct osr__ranked {
     double score;
     int unknown, correct;
@@ -8611,9 +8556,7 @@ OSR_API osr_status osr_metric_open(osr_ctx *ctx, const osr_open_scores *in,
     osr_status status;
     osr__ranked *r;
     size_t count, i, right = 0;
-    if (!ctx)
-        return OSR_ARG;
-    if (!in || !m)
+    if (!ctx || !in || !m)
         return osr__fail(ctx, OSR_ARG, "metric: %s is NULL", in ? "metrics" : "in");
     m->closed_accuracy = m->auroc = m->auroc_error = m->aupr_unknown = m->aupr_known = NAN;
     m->fpr95_known_pos = m->fpr95_unknown_pos = m->oscr = m->dtacc = m->openness = NAN;
@@ -8642,9 +8585,7 @@ OSR_API osr_status osr_metric_threshold(osr_ctx *ctx, const double *scores, size
     osr_status status;
     double *sorted, place;
     size_t index;
-    if (!ctx)
-        return OSR_ARG;
-    if (!threshold || !(share > 0.0 && share <= 1.0) || !count)
+    if (!ctx || !threshold || !(share > 0.0 && share <= 1.0) || !count)
         return osr__fail(ctx, OSR_ARG, "threshold: %s", !threshold ? "threshold is NULL"
                          : count ? "share must be in (0, 1]" : "no scores");
     status = osr__scores_finite(ctx, "scores", scores, count);
@@ -8667,9 +8608,7 @@ OSR_API osr_status osr_metric_macro_f1(osr_ctx *ctx, const osr_decisions *in, do
     osr_status status = OSR_OK;
     double *hits, *total, sum = 0.0, present = 0.0; /* rows 0: unknown, 1..K: class - 1 */
     size_t rows, i;
-    if (!ctx)
-        return OSR_ARG;
-    if (!in || !f1 || !in->labels || !in->predicted || !in->count || in->classes < 1)
+    if (!ctx || !in || !f1 || !in->labels || !in->predicted || !in->count || in->classes < 1)
         return osr__fail(ctx, OSR_ARG, "macro_f1: an array is NULL, or no images or classes");
     if (in->scores)
         status = osr__scores_finite(ctx, "scores", in->scores, in->count);
@@ -9404,9 +9343,7 @@ OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_
     osr_status status;
     if (out)
         *out = NULL;
-    if (!ctx)
-        return OSR_ARG;
-    if (!path || !out)
+    if (!ctx || !path || !out)
         return osr__fail(ctx, OSR_ARG, "file: %s is NULL", path ? "out" : "path");
     source.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block */
     if (source.fd < 0 || fstat(source.fd, &info) != 0) {
@@ -9429,9 +9366,7 @@ OSR_API osr_status osr_file_open_memory(osr_ctx *ctx, const void *data, size_t b
     osr__source source = {(const unsigned char *)data, -1, bytes};
     if (out)
         *out = NULL;
-    if (!ctx)
-        return OSR_ARG;
-    if (!data || !name || !out)
+    if (!ctx || !data || !name || !out)
         return osr__fail(ctx, OSR_ARG, "file: %s is NULL", !data ? "data" : name ? "out" : "name");
     return osr__file_create(ctx, name, &source, desc, out);
 }
@@ -9658,9 +9593,7 @@ OSR_API osr_status osr_writer_create(osr_ctx *ctx, osr_writer **out)
     char format[16];
     if (out)
         *out = NULL;
-    if (!ctx)
-        return OSR_ARG;
-    if (!out)
+    if (!ctx || !out)
         return osr__fail(ctx, OSR_ARG, "writer: out is NULL");
     w = (osr_writer *)osr__alloc(ctx, 1, sizeof *w);
     if (!w)
