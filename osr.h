@@ -3289,12 +3289,9 @@ static void osr__init_values(float *v, size_t count, osr_init init, uint64_t see
 {
     size_t i;
     for (i = 0; i < count; ++i) {
-        uint32_t counter[4], w[4];
+        const uint32_t counter[4] = { (uint32_t)i, ordinal, 0x696e6974u /* "init" */, 0 };
+        uint32_t w[4];
         double u = 0.0;
-        counter[0] = (uint32_t)i;
-        counter[1] = ordinal;
-        counter[2] = 0x696e6974u; /* "init" */
-        counter[3] = 0;
         if (init.kind != OSR_INIT_CONSTANT)
             osr__philox(counter, seed, w);
         if (init.kind == OSR_INIT_NORMAL)
@@ -4333,6 +4330,15 @@ static void osr__run_planes(osr_ctx *ctx, osr_shape s)
     osr__run(ctx, (size_t)s.dim[0] * (size_t)osr__blocks(s.dim[3]));
 }
 
+/* A kernel that goes over each value: of an image by planes. */
+static void osr__run_values(osr_ctx *ctx, osr_shape s)
+{
+    if (osr__is_image(s))
+        osr__run_planes(ctx, s);
+    else
+        osr__run_flat(ctx, osr_shape_count(s));
+}
+
 static void osr__lower_input(osr_ctx *ctx, uint32_t i)
 {
     const osr_shape s = osr__rec(ctx, i)->shape;
@@ -4451,17 +4457,15 @@ OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count
 static void osr__lower_fill(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    if (osr__is_image(r->shape)) {
-        osr__begin(ctx, OSR__K_fill_image);
-        osr__arg_image(ctx, i);
+    const int image = osr__is_image(r->shape);
+    osr__begin(ctx, image ? OSR__K_fill_image : OSR__K_fill_dense);
+    osr__args(ctx, image ? "g" : "d", i);
+    if (image)
         osr__arg_sizes(ctx, r->shape);
-        osr__arg_f(ctx, r->fa[0]);
-        osr__run_planes(ctx, r->shape);
-        return;
-    }
-    osr__begin(ctx, OSR__K_fill_dense);
-    osr__args(ctx, "dif", i, (int)osr_shape_count(r->shape), r->fa[0]);
-    osr__run_flat(ctx, osr_shape_count(r->shape));
+    else
+        osr__arg_i(ctx, (int)osr_shape_count(r->shape));
+    osr__arg_f(ctx, r->fa[0]);
+    osr__run_values(ctx, r->shape);
 }
 
 /* -- element by element -- */
@@ -4484,10 +4488,7 @@ static void osr__lower_map(osr_ctx *ctx, uint32_t i)
         osr__args(ctx, "dddi", a, b, i, (int)osr_shape_count(r->shape));
     }
     osr__args(ctx, "iff", osr__map_code(r->op), r->fa[0], r->fa[1]);
-    if (image)
-        osr__run_planes(ctx, r->shape);
-    else
-        osr__run_flat(ctx, osr_shape_count(r->shape));
+    osr__run_values(ctx, r->shape);
 }
 
 static uint32_t osr__map(osr_ctx *ctx, int op, uint32_t a, uint32_t b, float s, float t)
@@ -5055,15 +5056,12 @@ static void osr__lower_bias(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const int image = osr__is_image(r->shape);
     osr__begin(ctx, image ? OSR__K_bias_image : OSR__K_bias_dense);
-    if (image) {
-        osr__args(ctx, "gdg", r->in[0], r->in[1], i);
+    osr__args(ctx, image ? "gdg" : "ddd", r->in[0], r->in[1], i);
+    if (image)
         osr__arg_sizes(ctx, r->shape);
-        osr__run_planes(ctx, r->shape);
-        return;
-    }
-    osr__args(ctx, "dddii", r->in[0], r->in[1], i, (int)osr_shape_count(r->shape),
-              osr__ref_shape(ctx, r->in[1]).dim[0]);
-    osr__run_flat(ctx, osr_shape_count(r->shape));
+    else
+        osr__args(ctx, "ii", (int)osr_shape_count(r->shape), osr__ref_shape(ctx, r->in[1]).dim[0]);
+    osr__run_values(ctx, r->shape);
 }
 
 /* Gradient of a bias: in = dy, gradient; ia[0] whether to add. */
@@ -5080,11 +5078,10 @@ static void osr__lower_bias_db(osr_ctx *ctx, uint32_t i)
         osr__run_planes(ctx, s);
     }
     osr__begin(ctx, OSR__K_column_sum);
-    if (osr__is_image(s)) {
+    if (osr__is_image(s))
         osr__args(ctx, "si", part, 0);
-    } else {
+    else
         osr__arg_dense(ctx, r->in[0]);
-    }
     osr__args(ctx, "diii", r->in[1], s.dim[0], osr__is_image(s) ? c8 : c, r->ia[0]);
     osr__run(ctx, (size_t)c);
 }
@@ -5975,18 +5972,15 @@ static void osr__lower_norm_act(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = r->shape;
-    if (!osr__is_image(s)) {
-        osr__begin(ctx, OSR__K_dense_act);
+    const int image = osr__is_image(s);
+    osr__begin(ctx, image ? OSR__K_norm_act : OSR__K_dense_act);
+    if (image)
+        osr__args(ctx, "gmgiiii", r->in[0], r->ia[OSR__NORM] ? r->in[1] : r->in[0], i,
+                  osr__blocks(s.dim[3]), s.dim[1], s.dim[2], r->ia[OSR__NORM] != 0);
+    else
         osr__args(ctx, "ddi", r->in[0], i, (int)osr_shape_count(s));
-        osr__arg_act(ctx, r);
-        osr__run_flat(ctx, osr_shape_count(s));
-        return;
-    }
-    osr__begin(ctx, OSR__K_norm_act);
-    osr__args(ctx, "gmgiiii", r->in[0], r->ia[OSR__NORM] ? r->in[1] : r->in[0], i,
-              osr__blocks(s.dim[3]), s.dim[1], s.dim[2], r->ia[OSR__NORM] != 0);
     osr__arg_act(ctx, r);
-    osr__run_planes(ctx, s);
+    osr__run_values(ctx, s);
 }
 
 /* in = dy, x, coefficients, gradient of gamma, of beta (0: not wanted); ia as norm_act, 3 and 4
@@ -6014,19 +6008,16 @@ static void osr__lower_norm_act_dx(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = r->shape;
-    if (!osr__is_image(s)) {
-        osr__begin(ctx, OSR__K_dense_act_dx);
+    const int image = osr__is_image(s);
+    osr__begin(ctx, image ? OSR__K_norm_act_dx : OSR__K_dense_act_dx);
+    if (image)
+        osr__args(ctx, "ggmmgiiii", r->in[0], r->in[1], r->ia[OSR__NORM] ? r->in[2] : r->in[1],
+                  r->ia[OSR__NORM] == 2 ? r->in[3] : r->in[1], i, osr__blocks(s.dim[3]), s.dim[1],
+                  s.dim[2], r->ia[OSR__NORM]);
+    else
         osr__args(ctx, "dddi", r->in[0], r->in[1], i, (int)osr_shape_count(s));
-        osr__arg_act(ctx, r);
-        osr__run_flat(ctx, osr_shape_count(s));
-        return;
-    }
-    osr__begin(ctx, OSR__K_norm_act_dx);
-    osr__args(ctx, "ggmmgiiii", r->in[0], r->in[1], r->ia[OSR__NORM] ? r->in[2] : r->in[1],
-              r->ia[OSR__NORM] == 2 ? r->in[3] : r->in[1], i, osr__blocks(s.dim[3]), s.dim[1],
-              s.dim[2], r->ia[OSR__NORM]);
     osr__arg_act(ctx, r);
-    osr__run_planes(ctx, s);
+    osr__run_values(ctx, s);
 }
 
 /* Give a node the numbers of a norm_act. */
@@ -7764,13 +7755,19 @@ static void osr__augment_end(osr_ctx *ctx, osr__augmenting *g)
     g->from = 1 - g->from;
 }
 
+/* What an op that begins at word `slot` of the row has to know of each image. */
+static void osr__augment_look(osr_ctx *ctx, osr__augmenting *g, int slot, int pixels)
+{
+    osr__augment_begin(ctx, OSR__K_augment_look, g);
+    osr__args(ctx, "isii", slot, g->facts, pixels, g->c);
+    osr__run(ctx, (size_t)g->n);
+}
+
 /* RandAugment's ops from word `slot` of the row on. */
 static void osr__augment_ops(osr_ctx *ctx, osr__augmenting *g, int slot, int count, int h, int w)
 {
     for (; count > 0; --count, slot += 8) {
-        osr__augment_begin(ctx, OSR__K_augment_look, g);
-        osr__args(ctx, "isii", slot, g->facts, h * w, g->c);
-        osr__run(ctx, (size_t)g->n);
+        osr__augment_look(ctx, g, slot, h * w);
         osr__augment_begin(ctx, OSR__K_augment_apply, g);
         osr__args(ctx, "isiii", slot, g->facts, h, w, g->c);
         osr__augment_end(ctx, g);
@@ -7825,11 +7822,8 @@ static void osr__lower_augment(osr_ctx *ctx, uint32_t i)
     osr__augment_ops(ctx, &g, OSR__ROW_OPS, pillow, set->desc.height, set->desc.width);
     if (s[1] != set->desc.height || s[2] != set->desc.width)
         osr__augment_resample(ctx, &g, set->desc.height, set->desc.width, s, 0);
-    if (tone) {
-        osr__augment_begin(ctx, OSR__K_augment_look, &g);
-        osr__args(ctx, "isii", 0, g.facts, s[1] * s[2], s[3]);
-        osr__run(ctx, (size_t)g.n);
-    }
+    if (tone)
+        osr__augment_look(ctx, &g, 0, s[1] * s[2]);
     if (tone || tf > 0) {
         osr__augment_begin(ctx, OSR__K_augment_tone, &g);
         osr__args(ctx, "siiii", g.facts, s[1] * s[2], s[3], tone, tf > 0);
