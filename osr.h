@@ -3767,13 +3767,13 @@ static void osr__arg_image(osr_ctx *ctx, uint32_t ref)
     osr__arg(ctx, 4 * sizeof(cl_int), ctx->nodes[ref].loc.l);
 }
 
-/* Several arguments: d dense, m buffer, g image (references), s slot, i int, I two ints, Q four, f
- * float, y value read at each replay. */
-static void osr__args(osr_ctx *ctx, const char *kinds, ...)
+/* Several arguments: d dense, m buffer, g image, n number of elements, S CB, C, H, W and P CB, H, W
+ * of an image (references), s slot, i int, I two ints, Q four, f float, y value read at each
+ * replay. */
+static void osr__args_list(osr_ctx *ctx, const char *kinds, va_list args)
 {
-    va_list args;
-    va_start(args, kinds);
     for (; *kinds != '\0'; ++kinds) {
+        osr_shape s;
         cl_int q[4];
         unsigned n;
         switch (*kinds) {
@@ -3784,6 +3784,18 @@ static void osr__args(osr_ctx *ctx, const char *kinds, ...)
         case 'i': osr__arg_i(ctx, va_arg(args, int)); break;
         case 'f': osr__arg_f(ctx, (float)va_arg(args, double)); break;
         case 'y': osr__arg_dyn(ctx, va_arg(args, int)); break;
+        case 'n':
+            osr__arg_i(ctx, (int)osr_shape_count(osr__ref_shape(ctx, va_arg(args, uint32_t))));
+            break;
+        case 'S':
+        case 'P':
+            s = osr__ref_shape(ctx, va_arg(args, uint32_t));
+            osr__arg_i(ctx, osr__blocks(s.dim[3]));
+            if (*kinds == 'S')
+                osr__arg_i(ctx, s.dim[3]);
+            osr__arg_i(ctx, s.dim[1]);
+            osr__arg_i(ctx, s.dim[2]);
+            break;
         default:
             for (n = 0; n < (*kinds == 'Q' ? 4u : 2u); ++n)
                 q[n] = va_arg(args, int);
@@ -3791,6 +3803,13 @@ static void osr__args(osr_ctx *ctx, const char *kinds, ...)
             break;
         }
     }
+}
+
+static void osr__args(osr_ctx *ctx, const char *kinds, ...)
+{
+    va_list args;
+    va_start(args, kinds);
+    osr__args_list(ctx, kinds, args);
     va_end(args);
 }
 
@@ -3814,11 +3833,28 @@ static void osr__run(osr_ctx *ctx, size_t groups)
     osr__run3(ctx, groups * ls, 1, 1, ls, 1);
 }
 
-/* The same for a flat kernel over `count` values. */
-static void osr__run_flat(osr_ctx *ctx, size_t count)
+/* A whole launch of a shared kernel. */
+static void osr__call(osr_ctx *ctx, osr__kernel k, size_t groups, const char *kinds, ...)
+{
+    va_list args;
+    osr__begin(ctx, k);
+    va_start(args, kinds);
+    osr__args_list(ctx, kinds, args);
+    va_end(args);
+    osr__run(ctx, groups);
+}
+
+/* Work-groups of a flat kernel over `count` values, and of one that takes an image's planes (n, cb)
+ * one by one. */
+static size_t osr__flat(const osr_ctx *ctx, size_t count)
 {
     const size_t each = ctx->family == OSR_KERNELS_GPU ? (size_t)osr__local_size(ctx) : 4096;
-    osr__run(ctx, (count + each - 1) / each);
+    return (count + each - 1) / each;
+}
+
+static size_t osr__planes(osr_shape s)
+{
+    return (size_t)s.dim[0] * (size_t)osr__blocks(s.dim[3]);
 }
 
 /* Copy the node's staged data into `slot` at each replay. */
@@ -4318,27 +4354,6 @@ typedef enum osr__op_id {
 
 /* -- doors: inputs, labels, reads -- */
 
-/* Arguments of the kernels that walk an image: CB, C, H, W. */
-static void osr__arg_sizes(osr_ctx *ctx, osr_shape s)
-{
-    osr__args(ctx, "iiii", osr__blocks(s.dim[3]), s.dim[3], s.dim[1], s.dim[2]);
-}
-
-/* One work-group for each (n, cb) of an image. */
-static void osr__run_planes(osr_ctx *ctx, osr_shape s)
-{
-    osr__run(ctx, (size_t)s.dim[0] * (size_t)osr__blocks(s.dim[3]));
-}
-
-/* A kernel that goes over each value: of an image by planes. */
-static void osr__run_values(osr_ctx *ctx, osr_shape s)
-{
-    if (osr__is_image(s))
-        osr__run_planes(ctx, s);
-    else
-        osr__run_flat(ctx, osr_shape_count(s));
-}
-
 static void osr__lower_input(osr_ctx *ctx, uint32_t i)
 {
     const osr_shape s = osr__rec(ctx, i)->shape;
@@ -4350,10 +4365,7 @@ static void osr__lower_input(osr_ctx *ctx, uint32_t i)
     }
     scratch = osr__scratch(ctx, n);
     osr__upload(ctx, scratch, n * sizeof(float));
-    osr__begin(ctx, OSR__K_image_from_nhwc);
-    osr__args(ctx, "sig", scratch, 0, i);
-    osr__arg_sizes(ctx, s);
-    osr__run_planes(ctx, s);
+    osr__call(ctx, OSR__K_image_from_nhwc, osr__planes(s), "sigS", scratch, 0, i, i);
 }
 
 OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data)
@@ -4402,12 +4414,10 @@ static void osr__lower_from_image(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const uint32_t x = r->in[0];
-    osr__begin(ctx, r->op == OSR__OP_global_avg_pool ? OSR__K_global_pool
-                    : r->op == OSR__OP_flatten       ? OSR__K_image_to_nchw
-                                                     : OSR__K_image_to_nhwc);
-    osr__args(ctx, "gd", x, i);
-    osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
-    osr__run_planes(ctx, osr__rec(ctx, x)->shape);
+    osr__call(ctx, r->op == OSR__OP_global_avg_pool ? OSR__K_global_pool
+                   : r->op == OSR__OP_flatten       ? OSR__K_image_to_nchw
+                                                    : OSR__K_image_to_nhwc,
+              osr__planes(osr__ref_shape(ctx, x)), "gdS", x, i, x);
 }
 
 OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count)
@@ -4457,15 +4467,11 @@ OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count
 static void osr__lower_fill(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const int image = osr__is_image(r->shape);
-    osr__begin(ctx, image ? OSR__K_fill_image : OSR__K_fill_dense);
-    osr__args(ctx, image ? "g" : "d", i);
-    if (image)
-        osr__arg_sizes(ctx, r->shape);
+    if (osr__is_image(r->shape))
+        osr__call(ctx, OSR__K_fill_image, osr__planes(r->shape), "gSf", i, i, r->fa[0]);
     else
-        osr__arg_i(ctx, (int)osr_shape_count(r->shape));
-    osr__arg_f(ctx, r->fa[0]);
-    osr__run_values(ctx, r->shape);
+        osr__call(ctx, OSR__K_fill_dense, osr__flat(ctx, osr_shape_count(r->shape)), "dnf", i, i,
+                  r->fa[0]);
 }
 
 /* -- element by element -- */
@@ -4479,16 +4485,13 @@ static void osr__lower_map(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const uint32_t a = r->in[0], b = r->in[1] != 0 ? r->in[1] : r->in[0];
-    const int image = osr__is_image(r->shape);
-    osr__begin(ctx, image ? OSR__K_map_image : OSR__K_map_dense);
-    if (image) {
-        osr__args(ctx, "ggg", a, b, i);
-        osr__arg_sizes(ctx, r->shape);
-    } else {
-        osr__args(ctx, "dddi", a, b, i, (int)osr_shape_count(r->shape));
-    }
-    osr__args(ctx, "iff", osr__map_code(r->op), r->fa[0], r->fa[1]);
-    osr__run_values(ctx, r->shape);
+    const int code = osr__map_code(r->op);
+    if (osr__is_image(r->shape))
+        osr__call(ctx, OSR__K_map_image, osr__planes(r->shape), "gggSiff", a, b, i, i, code,
+                  r->fa[0], r->fa[1]);
+    else
+        osr__call(ctx, OSR__K_map_dense, osr__flat(ctx, osr_shape_count(r->shape)), "dddniff", a, b,
+                  i, i, code, r->fa[0], r->fa[1]);
 }
 
 static uint32_t osr__map(osr_ctx *ctx, int op, uint32_t a, uint32_t b, float s, float t)
@@ -4619,20 +4622,17 @@ static void osr__give_map(osr_ctx *ctx, uint32_t ref, int op, uint32_t a, uint32
 static void osr__lower_give(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, OSR__K_map_dense);
-    osr__args(ctx, "dddiiff", r->in[0], r->ia[0] ? r->in[1] : r->in[0], r->in[1],
-              (int)osr_shape_count(r->shape),
-              osr__map_code(r->ia[0] ? OSR__OP_add : OSR__OP_affine), 1.0f, 0.0f);
-    osr__run_flat(ctx, osr_shape_count(r->shape));
+    osr__call(ctx, OSR__K_map_dense, osr__flat(ctx, osr_shape_count(r->shape)), "dddniff", r->in[0],
+              r->ia[0] ? r->in[1] : r->in[0], r->in[1], i,
+              osr__map_code(r->ia[0] ? OSR__OP_add : OSR__OP_affine), 1.0, 0.0);
 }
 
 /* Zero a parameter's gradient: in = gradient. */
 static void osr__lower_clear(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, OSR__K_fill_dense);
-    osr__args(ctx, "dif", r->in[0], (int)osr_shape_count(r->shape), 0.0f);
-    osr__run_flat(ctx, osr_shape_count(r->shape));
+    osr__call(ctx, OSR__K_fill_dense, osr__flat(ctx, osr_shape_count(r->shape)), "dnf", r->in[0], i,
+              0.0);
 }
 
 /* Clear the gradients that an earlier step left and this one's osr_backward did not reach. */
@@ -4793,11 +4793,8 @@ OSR_API osr_tensor osr_grad(osr_ctx *ctx, osr_tensor ty, osr_tensor tseed, osr_t
 
 static void osr__lower_sum(osr_ctx *ctx, uint32_t i)
 {
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    osr__begin(ctx, OSR__K_sum_all);
-    osr__args(ctx, "ddif", x, i, (int)osr_shape_count(osr__ref_shape(ctx, x)),
-              osr__rec(ctx, i)->fa[0]);
-    osr__run(ctx, 1);
+    const osr__record *r = osr__rec(ctx, i);
+    osr__call(ctx, OSR__K_sum_all, 1, "ddnf", r->in[0], i, r->in[0], r->fa[0]);
 }
 
 static osr_tensor osr__sum_scaled(osr_ctx *ctx, osr_tensor tx, int mean)
@@ -4825,10 +4822,9 @@ OSR_API osr_tensor osr_mean(osr_ctx *ctx, osr_tensor x)
 
 static void osr__lower_sum_dx(osr_ctx *ctx, uint32_t i)
 {
-    osr__begin(ctx, OSR__K_spread);
-    osr__args(ctx, "ddif", osr__rec(ctx, i)->in[0], i,
-              (int)osr_shape_count(osr__rec(ctx, i)->shape), osr__rec(ctx, i)->fa[0]);
-    osr__run_flat(ctx, osr_shape_count(osr__rec(ctx, i)->shape));
+    const osr__record *r = osr__rec(ctx, i);
+    osr__call(ctx, OSR__K_spread, osr__flat(ctx, osr_shape_count(r->shape)), "ddnf", r->in[0], i, i,
+              r->fa[0]);
 }
 
 static void osr__back_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
@@ -4925,17 +4921,15 @@ static void osr__lower_pick(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
-    osr__begin(ctx, OSR__K_pick);
-    osr__args(ctx, "dmdii", r->in[0], r->in[1], i, s.dim[0], s.dim[1]);
-    osr__run_flat(ctx, (size_t)s.dim[0]);
+    osr__call(ctx, OSR__K_pick, osr__flat(ctx, (size_t)s.dim[0]), "dmdii", r->in[0], r->in[1], i,
+              s.dim[0], s.dim[1]);
 }
 
 static void osr__lower_pick_dx(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, OSR__K_pick_dx);
-    osr__args(ctx, "dmdi", r->in[0], r->in[1], i, r->shape.dim[1]);
-    osr__run(ctx, (size_t)r->shape.dim[0]);
+    osr__call(ctx, OSR__K_pick_dx, (size_t)r->shape.dim[0], "dmdi", r->in[0], r->in[1], i,
+              r->shape.dim[1]);
 }
 
 OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor tx, osr_tensor labels)
@@ -4950,12 +4944,9 @@ static void osr__lower_count_correct(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
     const int hits = osr__scratch(ctx, (size_t)s.dim[0]);
-    osr__begin(ctx, OSR__K_row_correct);
-    osr__args(ctx, "dmsiif", r->in[0], r->in[1], hits, s.dim[0], s.dim[1], r->fa[0]);
-    osr__run_flat(ctx, (size_t)s.dim[0]);
-    osr__begin(ctx, OSR__K_sum_all);
-    osr__args(ctx, "sidif", hits, 0, i, s.dim[0], 1.0f);
-    osr__run(ctx, 1);
+    osr__call(ctx, OSR__K_row_correct, osr__flat(ctx, (size_t)s.dim[0]), "dmsiif", r->in[0],
+              r->in[1], hits, s.dim[0], s.dim[1], r->fa[0]);
+    osr__call(ctx, OSR__K_sum_all, 1, "sidif", hits, 0, i, s.dim[0], 1.0);
 }
 
 OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor tx, osr_tensor labels, int sign)
@@ -5054,14 +5045,12 @@ OSR_API osr_tensor osr_linear(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, osr_te
 static void osr__lower_bias(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const int image = osr__is_image(r->shape);
-    osr__begin(ctx, image ? OSR__K_bias_image : OSR__K_bias_dense);
-    osr__args(ctx, image ? "gdg" : "ddd", r->in[0], r->in[1], i);
-    if (image)
-        osr__arg_sizes(ctx, r->shape);
+    const uint32_t x = r->in[0], b = r->in[1];
+    if (osr__is_image(r->shape))
+        osr__call(ctx, OSR__K_bias_image, osr__planes(r->shape), "gdgS", x, b, i, i);
     else
-        osr__args(ctx, "ii", (int)osr_shape_count(r->shape), osr__ref_shape(ctx, r->in[1]).dim[0]);
-    osr__run_values(ctx, r->shape);
+        osr__call(ctx, OSR__K_bias_dense, osr__flat(ctx, osr_shape_count(r->shape)), "dddnn", x, b,
+                  i, i, b);
 }
 
 /* Gradient of a bias: in = dy, gradient; ia[0] whether to add. */
@@ -5070,20 +5059,16 @@ static void osr__lower_bias_db(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = osr__rec(ctx, r->in[0])->shape;
     const int c = r->shape.dim[0], c8 = osr__blocks(c) * 8;
-    int part = 0;
-    if (osr__is_image(s)) {
-        part = osr__scratch(ctx, (size_t)s.dim[0] * (size_t)c8);
-        osr__begin(ctx, OSR__K_plane_sum);
-        osr__args(ctx, "gsiii", r->in[0], part, osr__blocks(c), s.dim[1], s.dim[2]);
-        osr__run_planes(ctx, s);
+    int part;
+    if (!osr__is_image(s)) {
+        osr__call(ctx, OSR__K_column_sum, (size_t)c, "ddiii", r->in[0], r->in[1], s.dim[0], c,
+                  r->ia[0]);
+        return;
     }
-    osr__begin(ctx, OSR__K_column_sum);
-    if (osr__is_image(s))
-        osr__args(ctx, "si", part, 0);
-    else
-        osr__arg_dense(ctx, r->in[0]);
-    osr__args(ctx, "diii", r->in[1], s.dim[0], osr__is_image(s) ? c8 : c, r->ia[0]);
-    osr__run(ctx, (size_t)c);
+    part = osr__scratch(ctx, (size_t)s.dim[0] * (size_t)c8);
+    osr__call(ctx, OSR__K_plane_sum, osr__planes(s), "gsP", r->in[0], part, r->in[0]);
+    osr__call(ctx, OSR__K_column_sum, (size_t)c, "sidiii", part, 0, r->in[1], s.dim[0], c8,
+              r->ia[0]);
 }
 
 OSR_API osr_tensor osr_bias(osr_ctx *ctx, osr_tensor tx, osr_tensor tb)
@@ -5937,9 +5922,8 @@ static void osr__lower_norm_stats(osr_ctx *ctx, uint32_t i)
         s = osr__rec(ctx, r->in[0])->shape;
         rows = s.dim[0];
         part = osr__scratch(ctx, osr__mul((size_t)rows * 3, (size_t)cb * 8));
-        osr__begin(ctx, OSR__K_norm_plane_stats);
-        osr__args(ctx, "gsiiii", r->in[0], part, s.dim[0], cb, s.dim[1], s.dim[2]);
-        osr__run_planes(ctx, s);
+        osr__call(ctx, OSR__K_norm_plane_stats, osr__planes(s), "gsiP", r->in[0], part, s.dim[0],
+                  r->in[0]);
     }
     osr__begin(ctx, batch ? OSR__K_norm_merge : OSR__K_norm_fixed);
     if (batch && r->in[OSR__PART] != 0)
@@ -5962,25 +5946,22 @@ static void osr__lower_norm_drop(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const int cb = r->shape.dim[1] / 16;
-    osr__begin(ctx, OSR__K_norm_drop);
-    osr__args(ctx, "mmifiyii", r->in[0], i, cb, r->fa[1], r->ia[OSR__STREAM], 0,
-              (int)(uint32_t)ctx->seed, (int)(uint32_t)(ctx->seed >> 32));
-    osr__run(ctx, (size_t)r->shape.dim[0] * (size_t)cb);
+    osr__call(ctx, OSR__K_norm_drop, (size_t)r->shape.dim[0] * (size_t)cb, "mmifiyii", r->in[0], i,
+              cb, r->fa[1], r->ia[OSR__STREAM], 0, (int)(uint32_t)ctx->seed,
+              (int)(uint32_t)(ctx->seed >> 32));
 }
 
 static void osr__lower_norm_act(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr_shape s = r->shape;
-    const int image = osr__is_image(s);
+    const int norm = r->ia[OSR__NORM] != 0, image = osr__is_image(r->shape);
     osr__begin(ctx, image ? OSR__K_norm_act : OSR__K_dense_act);
     if (image)
-        osr__args(ctx, "gmgiiii", r->in[0], r->ia[OSR__NORM] ? r->in[1] : r->in[0], i,
-                  osr__blocks(s.dim[3]), s.dim[1], s.dim[2], r->ia[OSR__NORM] != 0);
+        osr__args(ctx, "gmgPi", r->in[0], norm ? r->in[1] : r->in[0], i, i, norm);
     else
-        osr__args(ctx, "ddi", r->in[0], i, (int)osr_shape_count(s));
+        osr__args(ctx, "ddn", r->in[0], i, i);
     osr__arg_act(ctx, r);
-    osr__run_values(ctx, s);
+    osr__run(ctx, image ? osr__planes(r->shape) : osr__flat(ctx, osr_shape_count(r->shape)));
 }
 
 /* in = dy, x, coefficients, gradient of gamma, of beta (0: not wanted); ia as norm_act, 3 and 4
@@ -5992,32 +5973,27 @@ static void osr__lower_norm_sums(osr_ctx *ctx, uint32_t i)
     const int cb = osr__blocks(s.dim[3]), wanted = (r->in[3] != 0) + 2 * (r->in[4] != 0);
     const int part = osr__scratch(ctx, osr__mul((size_t)s.dim[0] * 2, (size_t)cb * 8));
     osr__begin(ctx, OSR__K_norm_act_sums);
-    osr__args(ctx, "ggmsiiii", r->in[0], r->in[1], r->in[2], part, s.dim[0], cb, s.dim[1],
-              s.dim[2]);
+    osr__args(ctx, "ggmsiP", r->in[0], r->in[1], r->in[2], part, s.dim[0], r->in[1]);
     osr__arg_act(ctx, r);
-    osr__run_planes(ctx, s);
-    osr__begin(ctx, OSR__K_norm_merge_sums);
-    osr__args(ctx, "smddiiiiiii", part, i, r->in[3] != 0 ? r->in[3] : i,
-              r->in[4] != 0 ? r->in[4] : i, s.dim[0], cb, s.dim[3], s.dim[1] * s.dim[2], wanted,
-              r->ia[3], r->ia[4]);
-    osr__run(ctx, (size_t)cb);
+    osr__run(ctx, osr__planes(s));
+    osr__call(ctx, OSR__K_norm_merge_sums, (size_t)cb, "smddiiiiiii", part, i,
+              r->in[3] != 0 ? r->in[3] : i, r->in[4] != 0 ? r->in[4] : i, s.dim[0], cb, s.dim[3],
+              s.dim[1] * s.dim[2], wanted, r->ia[3], r->ia[4]);
 }
 
 /* in = dy, x, coefficients, sums */
 static void osr__lower_norm_act_dx(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr_shape s = r->shape;
-    const int image = osr__is_image(s);
+    const uint32_t dy = r->in[0], x = r->in[1];
+    const int norm = r->ia[OSR__NORM], image = osr__is_image(r->shape);
     osr__begin(ctx, image ? OSR__K_norm_act_dx : OSR__K_dense_act_dx);
     if (image)
-        osr__args(ctx, "ggmmgiiii", r->in[0], r->in[1], r->ia[OSR__NORM] ? r->in[2] : r->in[1],
-                  r->ia[OSR__NORM] == 2 ? r->in[3] : r->in[1], i, osr__blocks(s.dim[3]), s.dim[1],
-                  s.dim[2], r->ia[OSR__NORM]);
+        osr__args(ctx, "ggmmgPi", dy, x, norm ? r->in[2] : x, norm == 2 ? r->in[3] : x, i, i, norm);
     else
-        osr__args(ctx, "dddi", r->in[0], r->in[1], i, (int)osr_shape_count(s));
+        osr__args(ctx, "dddn", dy, x, i, i);
     osr__arg_act(ctx, r);
-    osr__run_values(ctx, s);
+    osr__run(ctx, image ? osr__planes(r->shape) : osr__flat(ctx, osr_shape_count(r->shape)));
 }
 
 /* Give a node the numbers of a norm_act. */
@@ -6259,10 +6235,8 @@ static void osr__fuse_inference(osr_ctx *ctx)
 static void osr__lower_pool(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, OSR__K_pool);
-    osr__args(ctx, "ggiiiiii", r->in[0], i, osr__blocks(r->shape.dim[3]), r->shape.dim[1],
-              r->shape.dim[2], r->ia[0], r->ia[1], r->ia[2]);
-    osr__run_planes(ctx, r->shape);
+    osr__call(ctx, OSR__K_pool, osr__planes(r->shape), "ggPiii", r->in[0], i, i, r->ia[0], r->ia[1],
+              r->ia[2]);
 }
 
 /* in = dy, x, y */
@@ -6270,10 +6244,8 @@ static void osr__lower_pool_dx(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape y = osr__rec(ctx, r->in[0])->shape;
-    osr__begin(ctx, OSR__K_pool_dx);
-    osr__args(ctx, "ggggiiiiiiii", r->in[0], r->in[1], r->in[2], i, osr__blocks(r->shape.dim[3]),
-              r->shape.dim[1], r->shape.dim[2], y.dim[1], y.dim[2], r->ia[0], r->ia[1], r->ia[2]);
-    osr__run_planes(ctx, r->shape);
+    osr__call(ctx, OSR__K_pool_dx, osr__planes(r->shape), "ggggPiiiii", r->in[0], r->in[1],
+              r->in[2], i, i, y.dim[1], y.dim[2], r->ia[0], r->ia[1], r->ia[2]);
 }
 
 static osr_tensor osr__pool(osr_ctx *ctx, osr_tensor tx, int size, int stride, int average)
@@ -6322,10 +6294,8 @@ static void osr__back_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
 static void osr__lower_to_image(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, r->op == OSR__OP_flatten_dx ? OSR__K_image_from_nchw : OSR__K_global_pool_dx);
-    osr__args(ctx, "dg", r->in[0], i);
-    osr__arg_sizes(ctx, r->shape);
-    osr__run_planes(ctx, r->shape);
+    osr__call(ctx, r->op == OSR__OP_flatten_dx ? OSR__K_image_from_nchw : OSR__K_global_pool_dx,
+              osr__planes(r->shape), "dgS", r->in[0], i, i);
 }
 
 OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor tx)
@@ -6340,9 +6310,8 @@ static void osr__lower_quarter_turns(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = r->shape;
-    osr__begin(ctx, OSR__K_image_turns);
-    osr__args(ctx, "ggiii", r->in[0], i, s.dim[0] / 4, osr__blocks(s.dim[3]), s.dim[1]);
-    osr__run_planes(ctx, s);
+    osr__call(ctx, OSR__K_image_turns, osr__planes(s), "ggiii", r->in[0], i, s.dim[0] / 4,
+              osr__blocks(s.dim[3]), s.dim[1]);
 }
 
 OSR_API osr_tensor osr_quarter_turns(osr_ctx *ctx, osr_tensor tx)
@@ -6433,9 +6402,8 @@ static void osr__lower_distance(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape a = osr__ref_shape(ctx, r->in[1]);
-    osr__begin(ctx, OSR__K_anchor_distance);
-    osr__args(ctx, "dddiif", r->in[0], r->in[1], i, a.dim[0], a.dim[1], r->fa[0]);
-    osr__run(ctx, (size_t)r->shape.dim[0]);
+    osr__call(ctx, OSR__K_anchor_distance, (size_t)r->shape.dim[0], "dddiif", r->in[0], r->in[1], i,
+              a.dim[0], a.dim[1], r->fa[0]);
 }
 
 /* in = dd, z, anchors, d; by z or by the anchors. fa = scale of the square or 0, rate */
@@ -6444,14 +6412,10 @@ static void osr__lower_distance_dx(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape a = osr__ref_shape(ctx, r->in[2]);
     const int by_z = r->op == OSR__OP_anchor_distance_dx;
-    int k;
-    osr__begin(ctx, by_z ? OSR__K_anchor_distance_dx : OSR__K_anchor_distance_da);
-    for (k = 0; k < 4; ++k)
-        osr__arg_dense(ctx, r->in[k]);
-    osr__args(ctx, "diif", i, a.dim[0], a.dim[1], r->fa[0]);
-    if (!by_z)
-        osr__args(ctx, "if", osr__ref_shape(ctx, r->in[1]).dim[0], r->fa[1]);
-    osr__run(ctx, (size_t)r->shape.dim[0]);
+    osr__call(ctx, by_z ? OSR__K_anchor_distance_dx : OSR__K_anchor_distance_da,
+              (size_t)r->shape.dim[0], by_z ? "dddddiif" : "dddddiifif", r->in[0], r->in[1],
+              r->in[2], r->in[3], i, a.dim[0], a.dim[1], r->fa[0],
+              osr__ref_shape(ctx, r->in[1]).dim[0], r->fa[1]);
 }
 
 /* scale 0: the distance itself */
@@ -6507,18 +6471,12 @@ static void osr__back_distance(osr_ctx *ctx, uint32_t i, uint32_t dy)
 static void osr__lower_first_rows(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const int all = (int)osr_shape_count(r->shape);
-    const int given = (int)osr_shape_count(osr__ref_shape(ctx, r->in[0]));
-    const int rows = given < all ? given : all;
-    if (rows < all) {
-        osr__begin(ctx, OSR__K_fill_dense);
-        osr__args(ctx, "dif", i, all, 0.0f);
-        osr__run_flat(ctx, (size_t)all);
-    }
-    osr__begin(ctx, OSR__K_map_dense);
-    osr__args(ctx, "dddiiff", r->in[0], r->in[0], i, rows, osr__map_code(OSR__OP_affine), 1.0f,
-              0.0f);
-    osr__run_flat(ctx, (size_t)rows);
+    const size_t all = osr_shape_count(r->shape);
+    const size_t given = osr_shape_count(osr__ref_shape(ctx, r->in[0]));
+    if (given < all)
+        osr__call(ctx, OSR__K_fill_dense, osr__flat(ctx, all), "dnf", i, i, 0.0);
+    osr__call(ctx, OSR__K_map_dense, osr__flat(ctx, given < all ? given : all), "dddniff", r->in[0],
+              r->in[0], i, given < all ? r->in[0] : i, osr__map_code(OSR__OP_affine), 1.0, 0.0);
 }
 
 OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor tx, int rows)
@@ -7039,9 +6997,7 @@ static void osr__lower_loss(osr_ctx *ctx, uint32_t i)
     osr__run(ctx, (size_t)s.dim[0]);
     if (!mean)
         return;
-    osr__begin(ctx, OSR__K_sum_all);
-    osr__args(ctx, "sidif", rows, 0, i, s.dim[0], 1.0f / (float)s.dim[0]);
-    osr__run(ctx, 1);
+    osr__call(ctx, OSR__K_sum_all, 1, "sidif", rows, 0, i, s.dim[0], 1.0f / (float)s.dim[0]);
 }
 
 /* in = x, labels, gradient of the loss */
@@ -7148,12 +7104,8 @@ static void osr__correlation_prepare(osr_ctx *ctx, uint32_t w, int features, int
     const int kf = s.dim[0], m = (int)(osr_shape_count(s) / (size_t)kf);
     *stats = osr__scratch(ctx, 2 * (size_t)kf);
     *rho = osr__scratch(ctx, (size_t)kf * (size_t)features);
-    osr__begin(ctx, OSR__K_correlation_stats);
-    osr__args(ctx, "dsii", w, *stats, kf, m);
-    osr__run(ctx, (size_t)kf);
-    osr__begin(ctx, OSR__K_correlation_rho);
-    osr__args(ctx, "dssiii", w, *stats, *rho, kf, features, m);
-    osr__run(ctx, (size_t)kf);
+    osr__call(ctx, OSR__K_correlation_stats, (size_t)kf, "dsii", w, *stats, kf, m);
+    osr__call(ctx, OSR__K_correlation_rho, (size_t)kf, "dssiii", w, *stats, *rho, kf, features, m);
 }
 
 static void osr__lower_correlation(osr_ctx *ctx, uint32_t i)
@@ -7161,10 +7113,8 @@ static void osr__lower_correlation(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     int stats, rho;
     osr__correlation_prepare(ctx, r->in[0], r->ia[0], &stats, &rho);
-    osr__begin(ctx, OSR__K_correlation_sum);
-    osr__args(ctx, "sdiiif", rho, i, osr__ref_shape(ctx, r->in[0]).dim[0], r->ia[0], r->ia[1],
-              r->fa[0]);
-    osr__run(ctx, 1);
+    osr__call(ctx, OSR__K_correlation_sum, 1, "sdiiif", rho, i,
+              osr__ref_shape(ctx, r->in[0]).dim[0], r->ia[0], r->ia[1], r->fa[0]);
 }
 
 /* in = w, gradient of the loss, gradient of w */
@@ -7174,10 +7124,9 @@ static void osr__lower_correlation_dw(osr_ctx *ctx, uint32_t i)
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
     int stats, rho;
     osr__correlation_prepare(ctx, r->in[0], r->ia[0], &stats, &rho);
-    osr__begin(ctx, OSR__K_correlation_dw);
-    osr__args(ctx, "dssddiiiifi", r->in[0], stats, rho, r->in[1], r->in[2], s.dim[0], r->ia[0],
+    osr__call(ctx, OSR__K_correlation_dw, (size_t)s.dim[0], "dssddiiiifi", r->in[0], stats, rho,
+              r->in[1], r->in[2], s.dim[0], r->ia[0],
               (int)(osr_shape_count(s) / (size_t)s.dim[0]), r->ia[1], r->fa[0], r->ia[2]);
-    osr__run(ctx, (size_t)s.dim[0]);
 }
 
 static void osr__back_correlation(osr_ctx *ctx, uint32_t i, uint32_t dy)
@@ -7231,7 +7180,7 @@ static void osr__lower_optimiser(osr_ctx *ctx, uint32_t i)
         osr__arg_dyn(ctx, 1);
     for (k = 2; k < (adam ? 8 : 3); ++k)
         osr__arg_dyn(ctx, k);
-    osr__run_flat(ctx, (size_t)r->ia[2]);
+    osr__run(ctx, osr__flat(ctx, (size_t)r->ia[2]));
 }
 
 static float osr__or(float v, float otherwise)
@@ -7314,12 +7263,8 @@ OSR_API float osr_schedule_lr(const osr_schedule *s, uint32_t step)
 static void osr__lower_perturb(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr_shape s = osr__rec(ctx, r->in[0])->shape;
-    osr__begin(ctx, OSR__K_perturb);
-    osr__args(ctx, "gg", r->in[0], i);
-    osr__arg_sizes(ctx, s);
-    osr__args(ctx, "iiyfii", r->ia[2], r->ia[0], 0, r->fa[0], r->ia[3], r->ia[4]);
-    osr__run(ctx, (size_t)s.dim[0] * (size_t)r->ia[2] * (size_t)osr__blocks(s.dim[3]));
+    osr__call(ctx, OSR__K_perturb, osr__planes(r->shape) / 2, "ggSiiyfii", r->in[0], i, r->in[0],
+              r->ia[2], r->ia[0], 0, r->fa[0], r->ia[3], r->ia[4]);
 }
 
 OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_desc *desc)
@@ -7352,9 +7297,8 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
 static void osr__lower_difference_norm(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, OSR__K_difference_norm);
-    osr__args(ctx, "ddiif", r->in[0], i, r->ia[0], osr__ref_shape(ctx, r->in[0]).dim[1], r->fa[0]);
-    osr__run(ctx, (size_t)r->shape.dim[0]);
+    osr__call(ctx, OSR__K_difference_norm, (size_t)r->shape.dim[0], "ddiif", r->in[0], i, r->ia[0],
+              osr__ref_shape(ctx, r->in[0]).dim[1], r->fa[0]);
 }
 
 OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, int count, float step)
@@ -7376,11 +7320,8 @@ OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, int count, f
 
 static void osr__lower_square_sum(osr_ctx *ctx, uint32_t i)
 {
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    const osr_shape s = osr__rec(ctx, x)->shape;
-    osr__begin(ctx, OSR__K_square_sum);
-    osr__args(ctx, "gdiii", x, i, osr__blocks(s.dim[3]), s.dim[1], s.dim[2]);
-    osr__run(ctx, (size_t)s.dim[0]);
+    const osr__record *r = osr__rec(ctx, i);
+    osr__call(ctx, OSR__K_square_sum, (size_t)r->shape.dim[0], "gdP", r->in[0], i, r->in[0]);
 }
 
 OSR_API osr_tensor osr_square_sum(osr_ctx *ctx, osr_tensor tx)
