@@ -335,18 +335,14 @@ OSR_API osr_tensor osr_state(osr_ctx *ctx, osr_shape shape, osr_init init);
 OSR_API osr_tensor osr_gradient(osr_ctx *ctx, osr_tensor param);
 OSR_API osr_tensor osr_moment(osr_ctx *ctx, osr_tensor param, int which);
 
-/* osr_input - values from the host
+/* osr_input, osr_labels - values, and class labels, from the host
  *
  *   data      f32 [shape]  copied during the call; images as [N, H, W, C]
- *   returns   handle, without gradient unless osr_grad asks for it
- *   errors    SHAPE; ARG data NULL; NAN a value is not finite (the message has its index) */
+ *   labels    i32 [n]      0..classes-1
+ *   returns   handle, of labels of shape [n]; without gradient unless osr_grad asks for it
+ *   errors    NAN a value is not finite; ARG a label outside the range (the message has its index),
+ *             data NULL, n or classes < 1 */
 OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data);
-
-/* osr_labels - class labels from the host
- *
- *   labels    i32 [n]  0..classes-1
- *   returns   handle of shape [n]
- *   errors    ARG a label outside the range (the message has its index), n or classes < 1 */
 OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *labels);
 
 /* osr_keep - promise that a value will be read after the step has run
@@ -357,27 +353,21 @@ OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *l
 OSR_API osr_tensor osr_keep(osr_ctx *ctx, osr_tensor t);
 
 /* osr_read - a tensor's values; runs what was recorded
+ * osr_write - new values for a parameter, state, gradient or moment
  *
- *   dst       f32 [count]  labels are converted; images as [N, H, W, C]
+ *   dst, src  f32 [count]  labels are converted; images as [N, H, W, C]
  *   count     must be the tensor's number of elements
- *   errors    HANDLE dead, or not kept; SHAPE count; DEVICE; MEMORY */
+ *   errors    HANDLE dead, or not kept, or (write) not persistent; SHAPE count; NAN; DEVICE;
+ *             MEMORY */
 OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count);
-
-/* osr_write - new values for a parameter, state, gradient or moment
- *
- *   src       f32 [count]
- *   errors    HANDLE not persistent; SHAPE count; NAN; DEVICE */
 OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_t count);
 
 /* osr_step_end - run what was recorded and end the step: its handles die
+ * osr_ctx_set_step - the step number that dropout masks are drawn with, to resume a run
  *
- *   returns   OK or the context's first error
- *   errors    DEVICE; MEMORY */
+ *   step      osr_step_end adds one
+ *   errors    DEVICE; MEMORY; the context's first error */
 OSR_API osr_status osr_step_end(osr_ctx *ctx);
-
-/* osr_ctx_set_step - the step number that dropout masks are drawn with
- *
- *   step      osr_step_end adds one; set it to resume a run */
 OSR_API void osr_ctx_set_step(osr_ctx *ctx, uint32_t step);
 
 /* == ops and autograd == ----------------------------------------------------------------------- */
@@ -670,17 +660,13 @@ OSR_API osr_status osr_net_create(osr_ctx *ctx, const osr_net_desc *desc, osr_ne
 OSR_API void osr_net_destroy(osr_net *net);
 
 /* osr_net_forward - record the whole network
+ * osr_net_output - a layer's output in the last osr_net_forward of this step
  *
  *   x         f32 [N, H, W, C]
  *   train     non-zero: dropout on, batch statistics; zero: off, running statistics
- *   returns   the last layer's output */
-OSR_API osr_tensor osr_net_forward(osr_net *net, osr_tensor x, int train);
-
-/* osr_net_output - a layer's output in the last osr_net_forward of this step
- *
  *   layer     index in the table
- *   returns   handle; {0} with ARG outside
- *   errors    ARG */
+ *   returns   the last layer's output, or that layer's */
+OSR_API osr_tensor osr_net_forward(osr_net *net, osr_tensor x, int train);
 OSR_API osr_tensor osr_net_output(osr_net *net, int layer);
 
 /* osr_net_layers - the network's copy of its table
@@ -699,10 +685,7 @@ typedef struct osr_named {
     int trainable;
 } osr_named;
 
-/* osr_net_tensors - every parameter and state tensor, with its name in files
- *
- *   count     out
- *   returns   rows that live as long as net */
+/* osr_net_tensors - every parameter and state tensor, in rows that live as long as net */
 OSR_API const osr_named *osr_net_tensors(const osr_net *net, int *count);
 
 typedef enum osr_vgg32_head {
@@ -754,14 +737,14 @@ OSR_API const osr_network_row *osr_network_find(const char *name);
 
 /* == losses == --------------------------------------------------------------------------------- */
 
+/* Every loss gives f32 []; labels are [N] from osr_labels with K classes. */
+
 /* osr_loss_cross_entropy - softmax cross-entropy with label smoothing
  *
  *   L = mean_n [ - sum_k t_nk ln softmax(z_n)_k ],  t = 1 - s for the label, s / (K - 1) otherwise
  *
  *   logits     f32 [N, K]
- *   labels     [N] with K classes
  *   smoothing  s, 0 <= s < 1
- *   returns    f32 []
  *   numerics   by log-sum-exp
  *   source     Vaze et al., ICLR 2022, arXiv:2110.06207 (its smoothing spreads s over K - 1) */
 OSR_API osr_tensor osr_loss_cross_entropy(osr_ctx *ctx, osr_tensor logits, osr_tensor labels,
@@ -775,9 +758,7 @@ OSR_API osr_tensor osr_loss_cross_entropy(osr_ctx *ctx, osr_tensor logits, osr_t
  *   L = mean_n [ ln(1 + sum_{k != y} exp(d_ny - d_nk)) + lambda d_ny ]
  *
  *   distances  f32 [N, K]  to the anchors, >= 0
- *   labels     [N] with K classes
  *   lambda     >= 0; paper: OSR_CAC_LAMBDA
- *   returns    f32 []
  *   numerics   by log-sum-exp: no overflow for finite distances
  *   source     Miller et al., WACV 2021, arXiv:2004.02434, tuplet and anchor losses */
 OSR_API osr_tensor osr_loss_cac(osr_ctx *ctx, osr_tensor distances, osr_tensor labels,
@@ -794,10 +775,8 @@ OSR_API osr_tensor osr_loss_cac(osr_ctx *ctx, osr_tensor distances, osr_tensor l
  *   L = mean_n [ pull d_ny + max(d_ny - radius, 0) ]
  *
  *   distances  f32 [N, K]  to the anchors
- *   labels     [N] with K classes
  *   radius     > 0; paper: OSR_DIFAIR_RADIUS * alpha * sqrt(2 F)
  *   pull       >= 0; code: OSR_DIFAIR_PULL
- *   returns    f32 []
  *   source     Christoffel et al. (DIFAIR), smooth loss of the published code */
 OSR_API osr_tensor osr_loss_difair(osr_ctx *ctx, osr_tensor distances, osr_tensor labels,
                                    float radius, float pull);
@@ -829,10 +808,8 @@ OSR_API osr_tensor osr_loss_correlation(osr_ctx *ctx, osr_tensor w, int features
  *   L = mean_n sum_k [ softplus(T s_nk) - 1{k = y_n} T s_nk ],  s = cos(arccos(c) + m)
  *
  *   cosines      f32 [N, K]  c, clamped to [-1 + 1e-6, 1 - 1e-6]
- *   labels       [N] with K classes
  *   temperature  T > 0; paper: OSR_MOVR_TEMPERATURE
  *   margin       m >= 0 in radians; paper: OSR_MOVR_MARGIN; 0 is plain one-versus-rest
- *   returns      f32 []
  *   source       Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, eq. 2, 3 */
 OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor labels,
                                  float temperature, float margin);
@@ -844,8 +821,6 @@ OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor la
  *   L = mean_n sum_k [ softplus(z_nk) - 1{k = y_n} z_nk ]
  *
  *   logits     f32 [N, K]
- *   labels     [N] with K classes
- *   returns    f32 []
  *   numerics   softplus(-z) for the label's class: no digits cancel
  *   source     Shu et al. (DOC), EMNLP 2017, arXiv:1709.08716; Park et al., arXiv:2209.11436, eq. 2
  *   differs    the published code of Neal et al. takes the mean over the classes, too */
@@ -853,15 +828,8 @@ OSR_API osr_tensor osr_loss_ovr(osr_ctx *ctx, osr_tensor logits, osr_tensor labe
 
 /* One row a method's loss. The last four have learned points p_k beside the cross-entropy. */
 typedef enum osr_loss_kind {
-    OSR_LOSS_CE,
-    OSR_LOSS_CAC,
-    OSR_LOSS_DIFAIR,
-    OSR_LOSS_MOVR,
-    OSR_LOSS_OVR,
-    OSR_LOSS_CENTER,
-    OSR_LOSS_GCPL,
-    OSR_LOSS_RPL,
-    OSR_LOSS_ARPL
+    OSR_LOSS_CE, OSR_LOSS_CAC, OSR_LOSS_DIFAIR, OSR_LOSS_MOVR, OSR_LOSS_OVR, OSR_LOSS_CENTER,
+    OSR_LOSS_GCPL, OSR_LOSS_RPL, OSR_LOSS_ARPL
 } osr_loss_kind;
 
 #define OSR_POINTS_LAMBDA 0.1f   /* weight of the term, codes of GCPL, RPL and ARPL */
@@ -876,9 +844,7 @@ typedef enum osr_loss_kind {
  *   ARPL    T = mean_n max(0, d_ny - R + 1);        z = d - x p'
  *
  *   distances  f32 [N, K]  d, from osr_squared_distance
- *   labels     [N] with K classes
  *   radius     f32 [1]  R, a parameter; {0} for CENTER and GCPL
- *   returns    f32 []  T
  *   errors     ARG another kind
  *   differs    Wen et al. move a centre by half the mean gap to its images in each step; here the
  *              optimiser moves it by the gradient of T, without lambda as in the published code:
@@ -1367,56 +1333,43 @@ OSR_API osr_status osr_file_read_raw(const osr_file *file, const char *name, osr
 OSR_API const char *osr_file_meta(const osr_file *file, const char *key);
 OSR_API const char *osr_file_meta_at(const osr_file *file, int index, const char **key);
 
-/* osr_writer_create - an empty file in memory
+/* osr_writer_create - an empty file in memory, NULL after an error
+ * osr_writer_destroy - release it, before osr_ctx_destroy; NULL is allowed
  *
- *   out       the writer, NULL after an error
- *   errors    ARG; MEMORY
- *   lifetime  until osr_writer_destroy, which must come before osr_ctx_destroy */
+ *   errors    ARG; MEMORY */
 OSR_API osr_status osr_writer_create(osr_ctx *ctx, osr_writer **out);
+OSR_API void osr_writer_destroy(osr_writer *writer);
 
-/* osr_writer_meta - add a metadata string
+/* osr_writer_meta, osr_writer_tensor - add a metadata string, and a tensor
  *
  *   key       UTF-8, new; not format, osr.version or osr.xxh64, which are written by themselves
  *   value     UTF-8, copied
- *   returns   OK or the first error; after one, saving is refused with it
- *   errors    ARG; MEMORY */
-OSR_API osr_status osr_writer_meta(osr_writer *writer, const char *key, const char *value);
-
-/* osr_writer_tensor - add a tensor
- *
  *   name      1..OSR_FILE_NAME bytes of printable ASCII, new
  *   dtype     files of this library hold F32 and integers; the others are for exchange
  *   rank      0..OSR_FILE_RANK
  *   shape     u64 [rank]   each at least 1; may be NULL for rank 0
  *   values    row-major, types as osr_file_read_raw; copied during the call
- *   returns   OK or the first error; after one, saving is refused with it
- *   errors    ARG; SHAPE; MEMORY */
+ *   errors    ARG; SHAPE; MEMORY; after one, saving is refused with it */
+OSR_API osr_status osr_writer_meta(osr_writer *writer, const char *key, const char *value);
 OSR_API osr_status osr_writer_tensor(osr_writer *writer, const char *name, osr_dtype dtype,
                                      int rank, const uint64_t *shape, const void *values);
 
 /* osr_writer_save - write the file, whole or not at all
+ * osr_writer_save_memory - the same bytes, in memory
  *
  *   path      a new or existing regular file, replaced (as is a symbolic link) by rename once the
  *             new one is complete and on disk; a file beside it, path.tmp.PROCESS.N, holds it until
  *             then and is removed on failure
- *   returns   OK or the first error; after any error the file is the whole old or the whole new one
- *   errors    ARG a header beyond OSR_FILE_HEADER; IO, with the system's reason; MEMORY
+ *   data      [capacity]   filled when capacity suffices; NULL with capacity 0 to ask for the size
+ *   bytes     out, size of the file
+ *   errors    ARG a header beyond OSR_FILE_HEADER, or 0 < capacity < size; IO, with the system's
+ *             reason; MEMORY; after any error the file is the whole old or the whole new one
  *   numerics  the same content gives the same bytes: sorted by element size, then name; no locale
  *   differs   under Windows the old file is removed before the rename
  *   source    safetensors format, profile osr-1 */
 OSR_API osr_status osr_writer_save(osr_writer *writer, const char *path);
-
-/* osr_writer_save_memory - the same bytes, in memory
- *
- *   data      [capacity]   filled when capacity suffices; NULL with capacity 0 to ask for the size
- *   bytes     out, size of the file
- *   errors    ARG also where 0 < capacity < size; MEMORY
- *   source    as osr_writer_save */
 OSR_API osr_status osr_writer_save_memory(osr_writer *writer, void *data, size_t capacity,
                                           size_t *bytes);
-
-/* osr_writer_destroy - release a writer; NULL is allowed */
-OSR_API void osr_writer_destroy(osr_writer *writer);
 
 /* == methods == -------------------------------------------------------------------------------- */
 
@@ -1499,10 +1452,7 @@ OSR_API void osr_model_destroy(osr_model *model);
 OSR_API const osr_model_desc *osr_model_get_desc(const osr_model *model);
 OSR_API osr_ctx *osr_model_context(const osr_model *model);
 
-/* osr_model_tensors - every parameter and state tensor, with its name in files
- *
- *   count     out
- *   returns   rows that live as long as the model */
+/* osr_model_tensors - every parameter and state tensor, in rows that live as long as the model */
 OSR_API const osr_named *osr_model_tensors(const osr_model *model, int *count);
 
 /* Handles of one forward pass; {0} for what the method does not give. */
@@ -1578,6 +1528,7 @@ OSR_API osr_status osr_model_run(osr_model *model, const float *images, const in
                                  int n, const osr_outputs *out);
 
 /* osr_model_score - class and score of each image from its outputs
+ * osr_model_has_score - can the model give this score? 0 where osr_model_score is UNSUPPORTED
  *
  *   row       a score that the method's outputs allow
  *   outputs   arrays from osr_model_run with what the row needs and what the method's rule reads
@@ -1589,11 +1540,6 @@ OSR_API osr_status osr_model_run(osr_model *model, const float *images, const in
 OSR_API osr_status osr_model_score(osr_model *model, const osr_score_row *row,
                                    const osr_outputs *outputs, int n, double *scores,
                                    int32_t *classes);
-
-/* osr_model_has_score - can the model give this score?
- *
- *   returns   0 where its method does not give what the row needs, or the row's calibration is not
- *             there; osr_model_score says which */
 OSR_API int osr_model_has_score(const osr_model *model, const osr_score_row *row);
 
 enum {
@@ -1602,7 +1548,9 @@ enum {
     OSR_CALIBRATE_ALL = 3
 };
 
-/* osr_model_calibrate_start - begin a calibration, which images of the known classes follow
+/* osr_model_calibrate_start - begin a calibration
+ * osr_model_calibrate_add - a batch of training images of the known classes, without augmentation
+ * osr_model_calibrate_end - put the calibration into force
  *
  *   METHOD  CAC: each anchor becomes the mean logit of its class's correctly classified images.
  *           Other methods: nothing
@@ -1616,40 +1564,28 @@ enum {
  *           a class without an image lies at 1e18 in the last two
  *
  *   what      one of these or both
- *   errors    MEMORY, K + 1 floats for each correct image until the end
+ *   images    f32 [n, H, W, C] in 0..1
+ *   labels    i32 [n]
+ *   empty     out: number of classes without a correct image, whose anchor stays and which OpenMax
+ *             never revises; 0 for methods without logits; may be NULL
+ *   errors    as osr_model_run; ARG not started; MEMORY, K + 1 floats for each correct image until
+ *             the end
  *   numerics  double sums in the order of the images; the results are rounded to float, so that
  *             the saved model gives the same scores
  *   source    Miller et al., WACV 2021, arXiv:2004.02434, section 3.3; the scores' rows */
 OSR_API osr_status osr_model_calibrate_start(osr_model *model, unsigned what);
-
-/* osr_model_calibrate_add - add a batch of training images, without augmentation
- *
- *   images    f32 [n, H, W, C] in 0..1
- *   labels    i32 [n]
- *   errors    as osr_model_run; ARG not started */
 OSR_API osr_status osr_model_calibrate_add(osr_model *model, const float *images,
                                            const int32_t *labels, int n);
-
-/* osr_model_calibrate_end - put the calibration into force
- *
- *   empty     out: number of classes without a correct image, whose anchor stays and which OpenMax
- *             never revises; 0 for methods without logits; may be NULL
- *   errors    ARG not started
- *   numerics  sums in double, in the order of the images */
 OSR_API osr_status osr_model_calibrate_end(osr_model *model, int *empty);
 
 /* osr_model_set_threshold - above which score an image is unknown
+ * osr_model_threshold - the threshold in force; infinity where none was set
  *
- *   row        the score it belongs to
+ *   row        the score it belongs to; osr_model_threshold: out, may be NULL
  *   threshold  any number but NaN
  *   errors     ARG; UNSUPPORTED as osr_model_score */
 OSR_API osr_status osr_model_set_threshold(osr_model *model, const osr_score_row *row,
                                            double threshold);
-
-/* osr_model_threshold - the threshold in force
- *
- *   row       out, its score; may be NULL
- *   returns   the threshold; infinity where none was set */
 OSR_API double osr_model_threshold(const osr_model *model, const osr_score_row **row);
 
 typedef struct osr_prediction {
@@ -1709,27 +1645,21 @@ OSR_API osr_status osr_model_jacobian(osr_model *model, const float *images, int
                                       osr_jacobian_method *used);
 
 /* osr_model_write - put a model into a writer, beside whatever the caller adds
+ * osr_model_read - make the model that a file holds
+ * osr_model_read_moments - the optimiser's state from a file that was written with it
  *
  *   moments   non-zero: the optimiser's state too, for a checkpoint
- *   errors    MEMORY; DEVICE; NAN a parameter is not finite
- *   source    safetensors; keys and names: osr_model_read */
-OSR_API osr_status osr_model_write(osr_model *model, osr_writer *writer, int moments);
-
-/* osr_model_read - make the model that a file holds
- *
  *   metadata  osr.method, osr.net, osr.layers, osr.input (H W C), osr.mean, osr.std, osr.classes
  *             (one name a line), osr.score, osr.threshold, osr.numbers, osr.rotation
  *   tensors   as osr_model_tensors names them; opt.m.*, opt.v.* the optimiser's state; score.* as
  *             osr_model_calibrate_start, each may be missing
  *   out       the model
- *   errors    FORMAT what is missing or does not fit; SHAPE; MEMORY
- *   lifetime  until osr_model_destroy */
+ *   errors    MEMORY; DEVICE; SHAPE; NAN a parameter is not finite; FORMAT what is missing or does
+ *             not fit
+ *   lifetime  until osr_model_destroy
+ *   source    safetensors */
+OSR_API osr_status osr_model_write(osr_model *model, osr_writer *writer, int moments);
 OSR_API osr_status osr_model_read(osr_ctx *ctx, const osr_file *file, osr_model **out);
-
-/* osr_model_read_moments - the optimiser's state from a checkpoint
- *
- *   file      one that osr_model_write made with moments
- *   errors    FORMAT a tensor is missing */
 OSR_API osr_status osr_model_read_moments(osr_model *model, const osr_file *file);
 
 /* osr_model_save - write a model file, whole or not at all, replaced by rename
@@ -8351,7 +8281,7 @@ typedef struct osr__ranked {
 typedef struct osr__tie {
     double score;
     double known, unknown, correct;
-    double known_above, unknown_above, correct_above;
+    double known_above, unknown_above;
 } osr__tie;
 
 static int osr__rank_down(const void *a, const void *b)
@@ -8418,7 +8348,6 @@ static int osr__next_tie(const osr__ranked *r, size_t count, size_t *at, osr__ti
 {
     tie->known_above += tie->known;
     tie->unknown_above += tie->unknown;
-    tie->correct_above += tie->correct;
     tie->known = tie->unknown = tie->correct = 0.0;
     if (*at == count)
         return 0;
