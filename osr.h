@@ -3108,6 +3108,8 @@ static osr__brief osr__ref_text(osr_ctx *ctx, uint32_t ref)
     return osr__shape_text(osr__ref_shape(ctx, ref));
 }
 
+#define OSR__OP_NONE 0 /* of a node that was fused into another one */
+
 /* The reference behind a handle, 0 where it is dead or foreign. */
 static uint32_t osr__peek(osr_ctx *ctx, osr_tensor t)
 {
@@ -3117,8 +3119,6 @@ static uint32_t osr__peek(osr_ctx *ctx, osr_tensor t)
     return t.generation == ctx->generation && t.index > 0 && t.index < ctx->node_count ? t.index
                                                                                         : 0;
 }
-
-#define OSR__OP_NONE 0 /* of a node that was fused into another one */
 
 /* The same for an op, alive or not; 0 with the error recorded, or with an earlier one. */
 static uint32_t osr__ref_any(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
