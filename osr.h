@@ -4204,25 +4204,25 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
 #define OSR__OPS(X)                                                                                \
     X(none, NULL, NULL, 0)                                                                         \
     X(input, osr__lower_input, NULL, 1)                                                            \
-    X(labels, osr__lower_labels, NULL, 1)                                                          \
-    X(read_image, osr__lower_from_image, NULL, 1)                                                  \
+    X(labels, osr__lower_input, NULL, 1)                                                           \
+    X(read_image, osr__lower_image, NULL, 1)                                                       \
     X(fill, osr__lower_fill, NULL, 1)                                                              \
     X(give, osr__lower_give, NULL, 0)                                                              \
     X(clear, osr__lower_clear, NULL, 0)                                                            \
-    X(add, osr__lower_map, osr__back_add, OSR__OVER)                                               \
-    X(sub, osr__lower_map, osr__back_sub, OSR__OVER)                                               \
-    X(mul, osr__lower_map, osr__back_mul, OSR__OVER)                                               \
-    X(div, osr__lower_map, osr__back_div, OSR__OVER)                                               \
-    X(affine, osr__lower_map, osr__back_affine, OSR__OVER)                                         \
-    X(exp, osr__lower_map, osr__back_exp, OSR__OVER)                                               \
-    X(log, osr__lower_map, osr__back_log, OSR__OVER)                                               \
-    X(sqrt, osr__lower_map, osr__back_sqrt, OSR__OVER)                                             \
+    X(add, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(sub, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(mul, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(div, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(affine, osr__lower_map, osr__back_map, OSR__OVER)                                            \
+    X(exp, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(log, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(sqrt, osr__lower_map, osr__back_map, OSR__OVER)                                              \
     X(sqrt_dx, osr__lower_map, NULL, OSR__OVER)                                                    \
     X(sum, osr__lower_sum, osr__back_sum, 1)                                                       \
     X(sum_dx, osr__lower_sum_dx, NULL, 1)                                                          \
-    X(row_sum, osr__lower_rows, osr__back_dy, 1)                                                   \
+    X(row_sum, osr__lower_rows, osr__back_next, 1)                                                 \
     X(row_sum_dx, osr__lower_rows, NULL, 1)                                                        \
-    X(pick, osr__lower_pick, osr__back_dy_in1, 1)                                                  \
+    X(pick, osr__lower_pick, osr__back_next, 1)                                                    \
     X(pick_dx, osr__lower_pick_dx, NULL, 1)                                                        \
     X(count_correct, osr__lower_count_correct, NULL, 1)                                            \
     X(matmul, osr__lower_matmul, osr__back_matmul, 1)                                              \
@@ -4239,23 +4239,23 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(norm_act, osr__lower_norm_act, osr__back_norm_act, OSR__OVER)                                \
     X(norm_sums, osr__lower_norm_sums, NULL, 1)                                                    \
     X(norm_act_dx, osr__lower_norm_act_dx, NULL, OSR__OVER)                                        \
-    X(pool, osr__lower_pool, osr__back_pool, 1)                                                    \
-    X(pool_dx, osr__lower_pool_dx, NULL, 1)                                                        \
-    X(global_avg_pool, osr__lower_from_image, osr__back_dy, 1)                                     \
-    X(global_avg_pool_dx, osr__lower_to_image, NULL, 1)                                            \
-    X(quarter_turns, osr__lower_quarter_turns, NULL, 1)                                            \
-    X(flatten, osr__lower_from_image, osr__back_dy, 1)                                             \
-    X(flatten_dx, osr__lower_to_image, NULL, 1)                                                    \
-    X(softmax, osr__lower_rows, osr__back_dy_y, 1)                                                 \
+    X(pool, osr__lower_image, osr__back_pool, 1)                                                   \
+    X(pool_dx, osr__lower_image, NULL, 1)                                                          \
+    X(global_avg_pool, osr__lower_image, osr__back_next, 1)                                        \
+    X(global_avg_pool_dx, osr__lower_image, NULL, 1)                                               \
+    X(quarter_turns, osr__lower_image, NULL, 1)                                                    \
+    X(flatten, osr__lower_image, osr__back_next, 1)                                                \
+    X(flatten_dx, osr__lower_image, NULL, 1)                                                       \
+    X(softmax, osr__lower_rows, osr__back_next, 1)                                                 \
     X(softmax_dx, osr__lower_rows, NULL, 1)                                                        \
-    X(logsumexp, osr__lower_rows, osr__back_dy_in0, 1)                                             \
+    X(logsumexp, osr__lower_rows, osr__back_next, 1)                                               \
     X(logsumexp_dx, osr__lower_rows, NULL, 1)                                                      \
-    X(normalise, osr__lower_rows, osr__back_dy_in0, 1)                                             \
+    X(normalise, osr__lower_rows, osr__back_next, 1)                                               \
     X(normalise_dx, osr__lower_rows, NULL, 1)                                                      \
     X(anchor_distance, osr__lower_distance, osr__back_distance, 1)                                 \
     X(anchor_distance_dx, osr__lower_distance_dx, NULL, 1)                                         \
     X(anchor_distance_da, osr__lower_distance_dx, NULL, 1)                                         \
-    X(first_rows, osr__lower_first_rows, osr__back_dy, 1)                                          \
+    X(first_rows, osr__lower_first_rows, osr__back_next, 1)                                        \
     X(first_rows_dx, osr__lower_first_rows, NULL, 1)                                               \
     X(loss_cross_entropy, osr__lower_loss, osr__back_loss, 1)                                      \
     X(loss_cross_entropy_dx, osr__lower_loss_dx, NULL, 1)                                          \
@@ -4284,6 +4284,7 @@ typedef enum osr__op_id {
 
 /* -- doors: inputs, labels, reads -- */
 
+/* Values, or labels, of which each takes as many bytes. */
 static void osr__lower_input(osr_ctx *ctx, uint32_t i)
 {
     const osr_shape s = osr__rec(ctx, i)->shape;
@@ -4315,12 +4316,6 @@ OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data)
     return osr__handle(ctx, i);
 }
 
-static void osr__lower_labels(osr_ctx *ctx, uint32_t i)
-{
-    osr__upload(ctx, ctx->nodes[i].loc.slot,
-                osr_shape_count(osr__rec(ctx, i)->shape) * sizeof(int32_t));
-}
-
 OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *labels)
 {
     osr__node *node;
@@ -4339,15 +4334,36 @@ OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *l
     return osr__handle(ctx, i);
 }
 
-/* An image to a dense value. */
-static void osr__lower_from_image(osr_ctx *ctx, uint32_t i)
+/* Images to rows and back, pooled, turned. ia of pools: size, stride, average */
+static void osr__lower_image(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const uint32_t x = r->in[0];
-    osr__call(ctx, r->op == OSR__OP_global_avg_pool ? OSR__K_global_pool
-                   : r->op == OSR__OP_flatten       ? OSR__K_image_to_nchw
-                                                    : OSR__K_image_to_nhwc,
-              osr__planes(osr__ref_shape(ctx, x)), "gdS", x, i, x);
+    const osr_shape s = osr__ref_shape(ctx, x);
+    const size_t from = osr__planes(s), to = osr__planes(r->shape);
+    const int32_t *p = r->ia;
+    switch (r->op) {
+    case OSR__OP_read_image:
+        osr__call(ctx, OSR__K_image_to_nhwc, from, "gdS", x, i, x);
+        break;
+    case OSR__OP_flatten: osr__call(ctx, OSR__K_image_to_nchw, from, "gdS", x, i, x); break;
+    case OSR__OP_flatten_dx: osr__call(ctx, OSR__K_image_from_nchw, to, "dgS", x, i, i); break;
+    case OSR__OP_global_avg_pool: osr__call(ctx, OSR__K_global_pool, from, "gdS", x, i, x); break;
+    case OSR__OP_global_avg_pool_dx:
+        osr__call(ctx, OSR__K_global_pool_dx, to, "dgS", x, i, i);
+        break;
+    case OSR__OP_pool:
+        osr__call(ctx, OSR__K_pool, to, "ggPiii", x, i, i, p[0], p[1], p[2]);
+        break;
+    case OSR__OP_pool_dx: /* in = dy, x, y */
+        osr__call(ctx, OSR__K_pool_dx, to, "ggggPiiiii", x, r->in[1], r->in[2], i, i, s.dim[1],
+                  s.dim[2], p[0], p[1], p[2]);
+        break;
+    default:
+        osr__call(ctx, OSR__K_image_turns, to, "ggiii", x, i, s.dim[0], osr__blocks(s.dim[3]),
+                  s.dim[1]);
+        break;
+    }
 }
 
 OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count)
@@ -4580,56 +4596,37 @@ static void osr__clear_unreached(osr_ctx *ctx)
     }
 }
 
-static void osr__back_add(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__give(ctx, osr__rec(ctx, i)->in[0], dy);
-    osr__give(ctx, osr__rec(ctx, i)->in[1], dy);
-}
-
-static void osr__back_sub(osr_ctx *ctx, uint32_t i, uint32_t dy)
+/* The derivatives of what is worked on element by element. */
+static void osr__back_map(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
-    osr__give(ctx, r.in[0], dy);
-    osr__give_map(ctx, r.in[1], OSR__OP_affine, dy, 0, -1.0f);
-}
-
-static void osr__back_mul(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    const osr__record r = *osr__rec(ctx, i);
-    osr__give_map(ctx, r.in[0], OSR__OP_mul, dy, r.in[1], 0.0f);
-    osr__give_map(ctx, r.in[1], OSR__OP_mul, dy, r.in[0], 0.0f);
-}
-
-static void osr__back_div(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    const osr__record r = *osr__rec(ctx, i);
-    const uint32_t q = osr__map(ctx, OSR__OP_div, dy, r.in[1], 0.0f, 0.0f);
-    osr__give(ctx, r.in[0], q);
-    if (osr__wants(ctx, r.in[1]))
-        osr__give_map(ctx, r.in[1], OSR__OP_affine, osr__map(ctx, OSR__OP_mul, q, i, 0.0f, 0.0f), 0,
-                      -1.0f);
-}
-
-static void osr__back_affine(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    const osr__record r = *osr__rec(ctx, i);
-    osr__give(ctx, r.in[0], osr__map(ctx, OSR__OP_affine, dy, 0, r.fa[0], 0.0f));
-}
-
-static void osr__back_exp(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__give(ctx, osr__rec(ctx, i)->in[0], osr__map(ctx, OSR__OP_mul, dy, i, 0.0f, 0.0f));
-}
-
-static void osr__back_log(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    osr__give(ctx, x, osr__map(ctx, OSR__OP_div, dy, x, 0.0f, 0.0f));
-}
-
-static void osr__back_sqrt(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__give(ctx, osr__rec(ctx, i)->in[0], osr__map(ctx, OSR__OP_sqrt_dx, dy, i, 0.0f, 0.0f));
+    const uint32_t a = r.in[0], b = r.in[1];
+    uint32_t q;
+    switch (r.op) {
+    case OSR__OP_add:
+        osr__give(ctx, a, dy);
+        osr__give(ctx, b, dy);
+        break;
+    case OSR__OP_sub:
+        osr__give(ctx, a, dy);
+        osr__give_map(ctx, b, OSR__OP_affine, dy, 0, -1.0f);
+        break;
+    case OSR__OP_mul:
+        osr__give_map(ctx, a, OSR__OP_mul, dy, b, 0.0f);
+        osr__give_map(ctx, b, OSR__OP_mul, dy, a, 0.0f);
+        break;
+    case OSR__OP_div:
+        q = osr__map(ctx, OSR__OP_div, dy, b, 0.0f, 0.0f);
+        osr__give(ctx, a, q);
+        if (osr__wants(ctx, b))
+            osr__give_map(ctx, b, OSR__OP_affine, osr__map(ctx, OSR__OP_mul, q, i, 0.0f, 0.0f), 0,
+                          -1.0f);
+        break;
+    case OSR__OP_affine: osr__give_map(ctx, a, OSR__OP_affine, dy, 0, r.fa[0]); break;
+    case OSR__OP_exp: osr__give_map(ctx, a, OSR__OP_mul, dy, i, 0.0f); break;
+    case OSR__OP_log: osr__give_map(ctx, a, OSR__OP_div, dy, a, 0.0f); break;
+    default: osr__give_map(ctx, a, OSR__OP_sqrt_dx, dy, i, 0.0f); break;
+    }
 }
 
 /* Mark what depends on `target` (0: on any parameter); walk = [n | gradient of each node],
@@ -4819,32 +4816,16 @@ static uint32_t osr__like(osr_ctx *ctx, int op, uint32_t like, uint32_t a, uint3
     return osr__append(ctx, op, osr__ref_shape(ctx, like), a, b, c, &node);
 }
 
-/* The gradient is the next row of the table, of dy (and b), in the shape of the first input. */
-static void osr__back_next(osr_ctx *ctx, uint32_t i, uint32_t dy, uint32_t b)
+/* The gradient is the next row of the table, of dy and what else it reads, in the shape of the
+ * first input. */
+static void osr__back_next(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
+    const uint32_t b = r.op == OSR__OP_pick      ? r.in[1]
+                       : r.op == OSR__OP_softmax ? i
+                       : r.op == OSR__OP_logsumexp || r.op == OSR__OP_normalise ? r.in[0] : 0;
     if (osr__wants(ctx, r.in[0]))
         osr__give(ctx, r.in[0], osr__like(ctx, r.op + 1, r.in[0], dy, b, 0));
-}
-
-static void osr__back_dy(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_next(ctx, i, dy, 0);
-}
-
-static void osr__back_dy_in0(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_next(ctx, i, dy, osr__rec(ctx, i)->in[0]);
-}
-
-static void osr__back_dy_in1(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_next(ctx, i, dy, osr__rec(ctx, i)->in[1]);
-}
-
-static void osr__back_dy_y(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_next(ctx, i, dy, i);
 }
 
 static void osr__lower_pick(osr_ctx *ctx, uint32_t i)
@@ -6161,23 +6142,6 @@ static void osr__fuse_inference(osr_ctx *ctx)
 
 /* -- pooling and flattening -- */
 
-/* ia: size, stride, average */
-static void osr__lower_pool(osr_ctx *ctx, uint32_t i)
-{
-    const osr__record *r = osr__rec(ctx, i);
-    osr__call(ctx, OSR__K_pool, osr__planes(r->shape), "ggPiii", r->in[0], i, i, r->ia[0], r->ia[1],
-              r->ia[2]);
-}
-
-/* in = dy, x, y */
-static void osr__lower_pool_dx(osr_ctx *ctx, uint32_t i)
-{
-    const osr__record *r = osr__rec(ctx, i);
-    const osr_shape y = osr__rec(ctx, r->in[0])->shape;
-    osr__call(ctx, OSR__K_pool_dx, osr__planes(r->shape), "ggggPiiiii", r->in[0], r->in[1],
-              r->in[2], i, i, y.dim[1], y.dim[2], r->ia[0], r->ia[1], r->ia[2]);
-}
-
 static osr_tensor osr__pool(osr_ctx *ctx, osr_tensor tx, int size, int stride, int average)
 {
     const char *op = average ? "avg_pool" : "max_pool";
@@ -6220,28 +6184,12 @@ static void osr__back_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
     osr__give(ctx, r.in[0], dx);
 }
 
-/* A dense gradient back into an image. */
-static void osr__lower_to_image(osr_ctx *ctx, uint32_t i)
-{
-    const osr__record *r = osr__rec(ctx, i);
-    osr__call(ctx, r->op == OSR__OP_flatten_dx ? OSR__K_image_from_nchw : OSR__K_global_pool_dx,
-              osr__planes(r->shape), "dgS", r->in[0], i, i);
-}
-
 OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__image(ctx, tx, "global_avg_pool");
     const osr_shape s = osr__ref_shape(ctx, x);
     return osr__result(ctx, OSR__OP_global_avg_pool,
                        osr_shape_make(2, s.dim[0], s.dim[3], 0, 0), x, 0);
-}
-
-static void osr__lower_quarter_turns(osr_ctx *ctx, uint32_t i)
-{
-    const osr__record *r = osr__rec(ctx, i);
-    const osr_shape s = r->shape;
-    osr__call(ctx, OSR__K_image_turns, osr__planes(s), "ggiii", r->in[0], i, s.dim[0] / 4,
-              osr__blocks(s.dim[3]), s.dim[1]);
 }
 
 OSR_API osr_tensor osr_quarter_turns(osr_ctx *ctx, osr_tensor tx)
