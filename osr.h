@@ -10715,51 +10715,39 @@ static osr_tensor osr__jacobian_output(osr_model *m, osr_tensor x, osr_jacobian_
     return of == OSR_JACOBIAN_RAW ? v.representation : osr_normalise(m->ctx, v.representation);
 }
 
-/* Ends a step with its squared norms. */
-static void osr__jacobian_add(osr_ctx *ctx, osr_tensor norm, int n, float *part, double *squares)
-{
-    int i;
-    osr_read(ctx, norm, part, (size_t)n);
-    osr_step_end(ctx);
-    for (i = 0; i < n && ctx->status == OSR_OK; ++i)
-        squares[i] += (double)part[i];
-}
-
-/* Squared norms of n images by one backward pass for each of the d outputs. */
-static void osr__jacobian_exact(osr_model *m, const float *images, int n, int d, osr_jacobian_of of,
-                                float *seed, float *part, double *squares)
+/* Squared norms of n images: by one backward pass for each of `all` outputs, or by central
+ * differences along `all` directions, some at a time. work: seeds of a batch, a float an image. */
+static void osr__jacobian_squares(osr_model *m, const float *images, int n, int dims, int all,
+                                  const osr_jacobian_desc *d, float step, float *work,
+                                  double *squares)
 {
     osr_ctx *ctx = m->ctx;
-    int k, i;
-    for (k = 0; k < d && ctx->status == OSR_OK; ++k) {
-        const osr_tensor x = osr__model_input(m, images, n);
-        const osr_tensor f = osr__jacobian_output(m, x, of);
-        osr_tensor s;
-        memset(seed, 0, (size_t)n * (size_t)d * sizeof *seed);
-        for (i = 0; i < n; ++i)
-            seed[(size_t)i * (size_t)d + (size_t)k] = 1.0f;
-        s = osr_input(ctx, osr_shape_make(2, n, d, 0, 0), seed);
-        osr__jacobian_add(ctx, osr_square_sum(ctx, osr_grad(ctx, f, s, x)), n, part, squares);
-    }
-}
-
-/* Squared norms of n images by central differences along `all` directions, some at a time. */
-static void osr__jacobian_fd(osr_model *m, const float *images, int n, int all,
-                             const osr_jacobian_desc *d, float step, float *part, double *squares)
-{
-    osr_ctx *ctx = m->ctx;
+    const int exact = d->method == OSR_JACOBIAN_EXACT;
+    const osr_shape seeds = osr_shape_make(2, n, dims, 0, 0);
+    float *part = work + (size_t)OSR__PREDICT_BATCH * (size_t)dims;
     osr_perturb_desc p;
+    int i;
     p.direction = d->direction;
     p.seed = d->seed;
     p.step = step;
     for (p.first = 0; p.first < all && ctx->status == OSR_OK; p.first += p.count) {
-        osr_tensor x, f;
-        p.count = osr__max(OSR__JACOBIAN_BATCH / (2 * n), 1);
+        const osr_tensor x = osr__model_input(m, images, n);
+        osr_tensor f;
+        p.count = exact ? 1 : osr__max(OSR__JACOBIAN_BATCH / (2 * n), 1);
         if (p.count > all - p.first)
             p.count = all - p.first;
-        x = osr_perturb(ctx, osr__model_input(m, images, n), &p);
-        f = osr__jacobian_output(m, x, d->of);
-        osr__jacobian_add(ctx, osr_difference_norm(ctx, f, p.count, step), n, part, squares);
+        f = osr__jacobian_output(m, exact ? x : osr_perturb(ctx, x, &p), d->of);
+        memset(work, 0, osr_shape_count(seeds) * sizeof *work);
+        for (i = 0; exact && i < n; ++i)
+            work[(size_t)i * (size_t)dims + (size_t)p.first] = 1.0f;
+        if (exact)
+            f = osr_square_sum(ctx, osr_grad(ctx, f, osr_input(ctx, seeds, work), x));
+        else
+            f = osr_difference_norm(ctx, f, p.count, step);
+        osr_read(ctx, f, part, (size_t)n);
+        osr_step_end(ctx);
+        for (i = 0; i < n && ctx->status == OSR_OK; ++i)
+            squares[i] += (double)part[i];
     }
 }
 
@@ -10796,11 +10784,9 @@ OSR_API osr_status osr_model_jacobian(osr_model *m, const float *images, int n,
         b = n - at < OSR__PREDICT_BATCH ? n - at : OSR__PREDICT_BATCH;
         for (i = 0; i < b; ++i)
             norms[at + i] = 0.0;
-        if (d.method == OSR_JACOBIAN_EXACT)
-            osr__jacobian_exact(m, images + (size_t)at * image, b, dims, d.of, work,
-                                work + (size_t)OSR__PREDICT_BATCH * (size_t)dims, norms + at);
-        else
-            osr__jacobian_fd(m, images + (size_t)at * image, b, all, &d, step, work, norms + at);
+        osr__jacobian_squares(m, images + (size_t)at * image, b, dims,
+                              d.method == OSR_JACOBIAN_EXACT ? dims : all, &d, step, work,
+                              norms + at);
         for (i = 0; i < b; ++i) /* dp/dx = 1/2 for pixels p = (x + 1) / 2 */
             norms[at + i] = 0.5
                             * sqrt(norms[at + i]
