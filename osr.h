@@ -3837,7 +3837,8 @@ static void osr__slots_allocate(osr_ctx *ctx, const osr__plan *plan)
         osr__plans_drop(ctx);
 }
 
-/* Last node of first..end-1 that reads each node, into walk[]; kept[] for what must survive. */
+/* Last node of first..end-1 that reads each node, into last[]; kept[] for what must survive;
+ * outside[] for what was there before. */
 static void osr__liveness(osr_ctx *ctx, osr__plan *plan, uint32_t *last)
 {
     uint32_t i;
@@ -3846,8 +3847,13 @@ static void osr__liveness(osr_ctx *ctx, osr__plan *plan, uint32_t *last)
         last[i - plan->first] = 0;
         for (k = 0; k < 6; ++k) {
             const uint32_t in = ctx->nodes[i].r.in[k];
-            if (in != 0 && !osr__is_persist(in) && in >= plan->first)
+            if (in == 0 || osr__is_persist(in))
+                continue;
+            if (in >= plan->first)
                 last[in - plan->first] = i;
+            else if (osr__grow(ctx, &plan->outside, &plan->outside_capacity,
+                               plan->outside_count + 1, sizeof *plan->outside))
+                plan->outside[plan->outside_count++] = ctx->nodes[in].loc;
         }
     }
     for (i = plan->first; i < plan->first + plan->count; ++i) {
@@ -3982,22 +3988,6 @@ static void osr__plan_emit(osr_ctx *ctx, osr__plan *plan)
     }
 }
 
-static void osr__plan_outside(osr_ctx *ctx, osr__plan *plan)
-{
-    uint32_t i;
-    int k;
-    for (i = plan->first; i < plan->first + plan->count; ++i)
-        for (k = 0; k < 6; ++k) {
-            const uint32_t in = ctx->nodes[i].r.in[k];
-            if (in == 0 || osr__is_persist(in) || in >= plan->first)
-                continue;
-            if (!osr__grow(ctx, &plan->outside, &plan->outside_capacity, plan->outside_count + 1,
-                           sizeof *plan->outside))
-                return;
-            plan->outside[plan->outside_count++] = ctx->nodes[in].loc;
-        }
-}
-
 static uint64_t osr__tape_hash(const osr_ctx *ctx)
 {
     uint64_t h = 1469598103934665603ull;
@@ -4065,7 +4055,6 @@ static osr__plan *osr__plan_make(osr_ctx *ctx, uint64_t hash)
             plan->mutates |= osr__mutates(ctx, plan->first + i);
         }
         osr__liveness(ctx, plan, last);
-        osr__plan_outside(ctx, plan);
         osr__plan_place(ctx, plan, last);
         osr__slots_allocate(ctx, plan);
         if (ctx->status == OSR_OK)
