@@ -319,7 +319,8 @@ int moment_compute(osr_model *model, const struct analysed *a, double *known, do
             code = norms_compute(model, a->unknown_set, &a->unknown, &a->jacobian, unknown, NULL);
     }
     if (code == EXIT_OK
-        && auroc_of(ctx, known, a->known.count, unknown, a->unknown.count, &m->norm_auroc) != OSR_OK)
+        && auroc_of(ctx, known, a->known.count, unknown, a->unknown.count, &m->norm_auroc)
+               != OSR_OK)
         code = session_fail(ctx);
     m->norm_known = mean_of(known, a->known.count);
     m->norm_unknown = mean_of(unknown, a->unknown.count);
