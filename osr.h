@@ -47,10 +47,14 @@
  *   recording   an op records itself and returns a handle at once; nothing runs until a value is
  *               asked for (osr_read) or the step ends (osr_step_end). A recorded step is matched
  *               with earlier ones by structure and shapes, planned once, and replayed.
- *   errors      functions return osr_status. Ops return a handle, {0} on failure. The context keeps
- *               the first error and its message until osr_ctx_clear_error; until then every op
- *               does nothing and returns {0}, so that one check at the end of a step sees it.
- *   lifetimes   context: until osr_ctx_destroy. parameter: the same. step: until osr_step_end.
+ *   errors      functions return osr_status, OK or the first error. Ops return a handle, {0} on
+ *               failure. The context keeps the first error and its message until
+ *               osr_ctx_clear_error; until then every op does nothing and returns {0}, so that one
+ *               check at the end of a step sees it. What can fail has `errors` above it; of ops
+ *               these come on top of HANDLE, a dead handle, SHAPE, sizes that do not fit (the
+ *               message has both), and ARG, a number out of its range.
+ *   lifetimes   context: until osr_ctx_destroy. parameter: the same. step: until osr_step_end, as
+ *               what an op returns.
  *   losses      means over the batch, in nats.
  *   scores      larger = more unknown, everywhere.
  *   zero        {0} is a valid description of everything; where zero is a meaningful value
@@ -126,17 +130,10 @@ typedef enum osr_status {
     OSR_STATUS_COUNT
 } osr_status;
 
-/* osr_status_text - what a status means
- *
- *   status    any value
- *   returns   a constant string; "unknown status" for a value outside the table
- *   errors    none */
+/* osr_status_text - what a status means; "unknown status" for a value outside the table */
 OSR_API const char *osr_status_text(osr_status status);
 
-/* osr_version - the version of the implementation that is linked
- *
- *   returns   OSR_VERSION of the unit with OSR_IMPLEMENTATION
- *   errors    none */
+/* osr_version - OSR_VERSION of the unit with OSR_IMPLEMENTATION */
 OSR_API const char *osr_version(void);
 
 /* == context and devices == -------------------------------------------------------------------- */
@@ -201,45 +198,26 @@ OSR_API osr_status osr_device_list(osr_device *devices, int capacity, int *count
  *   desc      NULL means {0}
  *   out       the context; set also on failure where memory allowed it, so that osr_ctx_message
  *             can tell the cause; destroy it in either case
- *   returns   OK or the first error
  *   errors    ARG desc; DEVICE none found, or none of that name; MEMORY
  *   lifetime  until osr_ctx_destroy */
 OSR_API osr_status osr_ctx_create(const osr_ctx_desc *desc, osr_ctx **out);
 
-/* osr_ctx_destroy - release everything that the context owns; NULL is allowed
- *
- *   ctx       also one whose creation failed
- *   errors    none */
+/* osr_ctx_destroy - release everything that the context owns; NULL is allowed */
 OSR_API void osr_ctx_destroy(osr_ctx *ctx);
 
 /* osr_ctx_status - the first error since creation or osr_ctx_clear_error
+ * osr_ctx_message - one line about it, written for the reader of a log
+ * osr_ctx_clear_error - forget it and drop the step that was being recorded
  *
- *   returns   OK when there was none; MEMORY for ctx NULL
- *   errors    none */
+ *   returns   OK and "" when there was none, MEMORY for ctx NULL; the message is valid until the
+ *             next call on ctx. Parameters keep their values */
 OSR_API osr_status osr_ctx_status(const osr_ctx *ctx);
-
-/* osr_ctx_message - one line about the first error, written for the reader of a log
- *
- *   returns   "" when there was none; valid until the next call on ctx
- *   errors    none */
 OSR_API const char *osr_ctx_message(const osr_ctx *ctx);
-
-/* osr_ctx_clear_error - forget the error and drop the step that was being recorded
- *
- *   ctx       parameters keep their values
- *   errors    none */
 OSR_API void osr_ctx_clear_error(osr_ctx *ctx);
 
-/* osr_ctx_device - the device in use
- *
- *   returns   a description; kind OTHER and empty names for a context without device
- *   errors    none */
+/* osr_ctx_device - the device in use; kind OTHER and empty names for a context without one
+ * osr_ctx_kernels - the kernel family in use, CPU or GPU */
 OSR_API const osr_device *osr_ctx_device(const osr_ctx *ctx);
-
-/* osr_ctx_kernels - the kernel family in use
- *
- *   returns   CPU or GPU
- *   errors    none */
 OSR_API osr_kernels osr_ctx_kernels(const osr_ctx *ctx);
 
 /* Counters of a context, for benchmarks and tests. Bytes are of live memory. */
@@ -252,33 +230,26 @@ typedef struct osr_ctx_stats {
     uint64_t launches;                        /* kernel launches so far                        */
 } osr_ctx_stats;
 
-/* osr_ctx_get_stats - read the counters
- *
- *   stats     filled
- *   errors    none */
+/* osr_ctx_get_stats - read the counters */
 OSR_API void osr_ctx_get_stats(const osr_ctx *ctx, osr_ctx_stats *stats);
 
 /* One launch of a timed step, for benchmarks. */
 typedef struct osr_launch_time {
     const char *kernel; /* name in kernels/                                                   */
     const char *op;     /* the op it serves                                                   */
-    int layer;          /* osr_mark of the op that was recorded, -1 none                      */
+    int layer;          /* of the network's table, which recorded the op; -1 none             */
     int backward;       /* 1: part of a gradient                                              */
     double seconds, flops; /* flops in direct-convolution terms, 0 where not counted          */
 } osr_launch_time;
 
 /* osr_ctx_profile - time every launch from now on (slower: the queue waits for each)
+ * osr_ctx_profile_get - the launches since then
  *
  *   enable    non-zero starts and clears, zero stops
- *   returns   OK
- *   errors    DEVICE */
-OSR_API osr_status osr_ctx_profile(osr_ctx *ctx, int enable);
-
-/* osr_ctx_profile_get - the launches since osr_ctx_profile started
- *
  *   times     pointer to the rows, valid until the next op
  *   returns   their number
- *   errors    none */
+ *   errors    DEVICE */
+OSR_API osr_status osr_ctx_profile(osr_ctx *ctx, int enable);
 OSR_API size_t osr_ctx_profile_get(const osr_ctx *ctx, const osr_launch_time **times);
 
 /* osr_ctx_tuning - the choices of algorithms in force, of a context with desc.tuning
@@ -296,7 +267,6 @@ OSR_API const char *osr_ctx_tuning(osr_ctx *ctx);
  *   text      lines as above; a later one replaces an earlier one of the same convolution. Winograd
  *             where it cannot be stays direct
  *   keep      non-zero: write all choices to osr_ctx_tuning_file, too, for "auto"
- *   returns   OK
  *   errors    ARG a context without desc.tuning; FORMAT a line that is none: nothing is changed;
  *             IO the file cannot be written, or the cache is off */
 OSR_API osr_status osr_ctx_tune(osr_ctx *ctx, const char *text, int keep);
@@ -304,14 +274,12 @@ OSR_API osr_status osr_ctx_tune(osr_ctx *ctx, const char *text, int keep);
 /* osr_ctx_tuning_file - where choices are kept: in cache_dir, unless cache is OFF
  *
  *   returns   the path of this device's file, valid as long as ctx; "" for none. A file that is
- *             damaged, or of other kernels or another driver, is ignored and replaced
- *   errors    none */
+ *             damaged, or of other kernels or another driver, is ignored and replaced */
 OSR_API const char *osr_ctx_tuning_file(const osr_ctx *ctx);
 
 /* osr_peak_gflops - float32 multiply-add rate of the device, by a kernel that does nothing else
  *
  *   gflops    out, 1e9 operations (a multiply-add counts two) a second, one run of some 20 ms
- *   returns   OK
  *   errors    DEVICE */
 OSR_API osr_status osr_peak_gflops(osr_ctx *ctx, double *gflops);
 
@@ -339,215 +307,104 @@ typedef struct osr_init {
     float value, scale;
 } osr_init;
 
-/* osr_shape_make - a shape from its rank and sizes; unused sizes are ignored
- *
- *   returns   {rank, {d0, d1, d2, d3}} with sizes beyond rank set to 1
- *   errors    none */
+/* osr_shape_make - {rank, {d0, d1, d2, d3}} with sizes beyond rank set to 1
+ * osr_shape_count - product of the sizes; 0 where one is not positive or the product overflows
+ * osr_shape_of - the shape of a tensor; rank -1 for a dead handle, without an error */
 OSR_API osr_shape osr_shape_make(int rank, int d0, int d1, int d2, int d3);
-
-/* osr_shape_count - number of elements
- *
- *   returns   product of the sizes; 0 where a size is not positive or the product overflows
- *   errors    none */
 OSR_API size_t osr_shape_count(osr_shape shape);
-
-/* osr_shape_of - the shape of a tensor
- *
- *   t         any live handle
- *   returns   its shape; rank -1 for a dead one
- *   errors    none (does not set the context's error) */
 OSR_API osr_shape osr_shape_of(osr_ctx *ctx, osr_tensor t);
 
 /* osr_param - a trainable parameter
+ * osr_state - a tensor that no optimiser changes: running statistics, anchors
  *
  *   shape     rank 0..4, all sizes >= 1
- *   init      initial values, from the context's seed and the parameter's ordinal number
- *   returns   handle; its values lie in the context's one parameter buffer
+ *   init      initial values, from the context's seed and the tensor's ordinal number
+ *   returns   handle; its values lie in the context's one buffer of parameters or of state
  *   errors    ARG init; SHAPE; MEMORY
  *   lifetime  context */
 OSR_API osr_tensor osr_param(osr_ctx *ctx, osr_shape shape, osr_init init);
-
-/* osr_state - a persistent tensor that no optimiser changes: running statistics, anchors
- *
- *   shape, init, returns, errors, lifetime: as osr_param */
 OSR_API osr_tensor osr_state(osr_ctx *ctx, osr_shape shape, osr_init init);
 
 /* osr_gradient - the gradient of a parameter, as the last osr_backward left it
- *
- *   param     from osr_param
- *   returns   a handle to read or write
- *   errors    HANDLE not a parameter
- *   lifetime  context */
-OSR_API osr_tensor osr_gradient(osr_ctx *ctx, osr_tensor param);
-
-/* osr_moment - an optimiser's state of a parameter
+ * osr_moment - an optimiser's state of a parameter, zeros before the first step
  *
  *   which     1: SGD's momentum or Adam's first moment; 2: Adam's second moment
- *   returns   a handle to read or write; zeros before the first step
+ *   returns   a handle to read or write
  *   errors    HANDLE not a parameter; ARG which
  *   lifetime  context */
+OSR_API osr_tensor osr_gradient(osr_ctx *ctx, osr_tensor param);
 OSR_API osr_tensor osr_moment(osr_ctx *ctx, osr_tensor param, int which);
 
-/* osr_input - values from the host
+/* osr_input, osr_labels - values, and class labels, from the host
  *
  *   data      f32 [shape]  copied during the call; images as [N, H, W, C]
- *   returns   handle, without gradient unless osr_grad asks for it
- *   errors    SHAPE; ARG data NULL; NAN a value is not finite (the message has its index)
- *   lifetime  step */
+ *   labels    i32 [n]      0..classes-1
+ *   returns   handle, of labels of shape [n]; without gradient unless osr_grad asks for it
+ *   errors    NAN a value is not finite; ARG a label outside the range (the message has its index),
+ *             data NULL, n or classes < 1 */
 OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data);
-
-/* osr_labels - class labels from the host
- *
- *   labels    i32 [n]  0..classes-1
- *   returns   handle of shape [n]
- *   errors    ARG a label outside the range (the message has its index), n or classes < 1
- *   lifetime  step */
 OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *labels);
 
 /* osr_keep - promise that a value will be read after the step has run
  *
  *   t         a handle of this step. Values that no recorded op uses are kept anyway; all others
  *             may be overwritten or fused away
- *   returns   t
- *   errors    HANDLE */
+ *   returns   t */
 OSR_API osr_tensor osr_keep(osr_ctx *ctx, osr_tensor t);
 
 /* osr_read - a tensor's values; runs what was recorded
+ * osr_write - new values for a parameter, state, gradient or moment
  *
- *   dst       f32 [count]  labels are converted; images as [N, H, W, C]
+ *   dst, src  f32 [count]  labels are converted; images as [N, H, W, C]
  *   count     must be the tensor's number of elements
- *   returns   OK
- *   errors    HANDLE dead, or not kept; SHAPE count; DEVICE; MEMORY */
+ *   errors    HANDLE dead, or not kept, or (write) not persistent; SHAPE count; NAN; DEVICE;
+ *             MEMORY */
 OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count);
-
-/* osr_write - new values for a parameter, state, gradient or moment
- *
- *   src       f32 [count]
- *   returns   OK
- *   errors    HANDLE not persistent; SHAPE count; NAN; DEVICE */
 OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_t count);
 
 /* osr_step_end - run what was recorded and end the step: its handles die
+ * osr_ctx_set_step - the step number that dropout masks are drawn with, to resume a run
  *
- *   returns   OK or the context's first error
- *   errors    DEVICE; MEMORY */
+ *   step      osr_step_end adds one
+ *   errors    DEVICE; MEMORY; the context's first error */
 OSR_API osr_status osr_step_end(osr_ctx *ctx);
-
-/* osr_ctx_set_step - the step number that dropout masks are drawn with
- *
- *   step      osr_step_end adds one; set it to resume a run
- *   errors    none */
 OSR_API void osr_ctx_set_step(osr_ctx *ctx, uint32_t step);
-
-/* osr_mark - label what is recorded from here on, for osr_ctx_profile_get
- *
- *   mark      any number >= 0, or -1
- *   errors    none */
-OSR_API void osr_mark(osr_ctx *ctx, int mark);
 
 /* == ops and autograd == ----------------------------------------------------------------------- */
 
-/* Every op: records itself; returns a handle of this step, {0} on failure; errors HANDLE for a
- * dead handle, SHAPE for sizes that do not fit (the message has both shapes), ARG for a bad number.
- * Gradients flow to every tensor input unless its block says otherwise. */
+/* Every op records itself and returns a handle of this step. Gradients flow to every tensor input
+ * unless its block says otherwise. */
 
-/* osr_add - element by element
+/* osr_add, osr_sub, osr_mul, osr_div - element by element
  *
- *   y = a + b
+ *   y = a + b,  a - b,  a b,  a / b
  *
- *   a, b      f32 of one shape
- *   returns   f32, the same shape
- *   errors    HANDLE; SHAPE */
+ *   a, b      f32 of one shape; osr_div: rank <= 2 or images without padding lanes of zero divisors
+ *   returns   f32, the same shape */
 OSR_API osr_tensor osr_add(osr_ctx *ctx, osr_tensor a, osr_tensor b);
-
-/* osr_sub - element by element
- *
- *   y = a - b
- *
- *   a, b      f32 of one shape
- *   returns   f32, the same shape
- *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_sub(osr_ctx *ctx, osr_tensor a, osr_tensor b);
-
-/* osr_mul - element by element
- *
- *   y = a * b
- *
- *   a, b      f32 of one shape
- *   returns   f32, the same shape
- *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_mul(osr_ctx *ctx, osr_tensor a, osr_tensor b);
-
-/* osr_div - element by element
- *
- *   y = a / b
- *
- *   a, b      f32 of one shape, rank <= 2 or images without padding lanes of zero divisors
- *   returns   f32, the same shape
- *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_div(osr_ctx *ctx, osr_tensor a, osr_tensor b);
 
-/* osr_affine - scale and shift by constants
+/* osr_affine, osr_exp, osr_log, osr_sqrt - element by element
  *
- *   y = scale * x + shift
+ *   y = scale * x + shift,  e^x,  ln x,  sqrt(x) with the gradient 0 at 0
  *
- *   x         f32 of any shape
- *   returns   f32, the same shape
- *   errors    HANDLE; ARG not finite */
+ *   x         f32 of any shape; osr_log > 0, osr_sqrt >= 0
+ *   returns   f32, the same shape */
 OSR_API osr_tensor osr_affine(osr_ctx *ctx, osr_tensor x, float scale, float shift);
-
-/* osr_exp - element by element
- *
- *   y = e^x
- *
- *   x         f32 of any shape
- *   returns   f32, the same shape
- *   errors    HANDLE */
 OSR_API osr_tensor osr_exp(osr_ctx *ctx, osr_tensor x);
-
-/* osr_log - natural logarithm, element by element
- *
- *   y = ln x
- *
- *   x         f32 of any shape, > 0
- *   returns   f32, the same shape
- *   errors    HANDLE */
 OSR_API osr_tensor osr_log(osr_ctx *ctx, osr_tensor x);
-
-/* osr_sqrt - square root, element by element
- *
- *   y = sqrt(x); the gradient at 0 is 0
- *
- *   x         f32 of any shape, >= 0
- *   returns   f32, the same shape
- *   errors    HANDLE */
 OSR_API osr_tensor osr_sqrt(osr_ctx *ctx, osr_tensor x);
 
-/* osr_sum - all elements of a matrix or vector
+/* osr_sum, osr_mean, osr_row_sum - over all elements, and over the columns
  *
- *   y = sum_i x_i
+ *   y = sum_i x_i,  (1/n) sum_i x_i,  y_n = sum_k x_nk
  *
- *   x         f32, rank <= 2
- *   returns   f32 []
- *   errors    HANDLE; SHAPE */
+ *   x         f32, rank <= 2; osr_row_sum [N, K]
+ *   returns   f32 []; osr_row_sum [N] */
 OSR_API osr_tensor osr_sum(osr_ctx *ctx, osr_tensor x);
-
-/* osr_mean - all elements of a matrix or vector
- *
- *   y = (1/n) sum_i x_i
- *
- *   x         f32, rank <= 2
- *   returns   f32 []
- *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_mean(osr_ctx *ctx, osr_tensor x);
-
-/* osr_row_sum - over the columns
- *
- *   y_n = sum_k x_nk
- *
- *   x         f32 [N, K]
- *   returns   f32 [N]
- *   errors    HANDLE; SHAPE */
 OSR_API osr_tensor osr_row_sum(osr_ctx *ctx, osr_tensor x);
 
 /* osr_pick - the labelled column of each row
@@ -556,8 +413,7 @@ OSR_API osr_tensor osr_row_sum(osr_ctx *ctx, osr_tensor x);
  *
  *   x         f32 [N, K]
  *   labels    from osr_labels with K classes; no gradient
- *   returns   f32 [N]
- *   errors    HANDLE; SHAPE */
+ *   returns   f32 [N] */
 OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor x, osr_tensor labels);
 
 /* osr_count_correct - how many rows have their largest (or smallest) value at the label
@@ -566,8 +422,7 @@ OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor x, osr_tensor labels);
  *
  *   x         f32 [N, K], no gradient
  *   sign      1 argmax, -1 argmin
- *   returns   f32 []
- *   errors    HANDLE; SHAPE; ARG */
+ *   returns   f32 [] */
 OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor x, osr_tensor labels, int sign);
 
 /* osr_first_rows - the first rows of a matrix
@@ -576,8 +431,7 @@ OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor x, osr_tensor labe
  *
  *   x         f32 [N, K]
  *   rows      1..N
- *   returns   f32 [rows, K]
- *   errors    HANDLE; SHAPE */
+ *   returns   f32 [rows, K] */
 OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor x, int rows);
 
 /* osr_matmul - matrix product
@@ -587,7 +441,7 @@ OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor x, int rows);
  *   a         f32 [M, K], or [K, M] transposed
  *   b         f32 [K, N], or [N, K] transposed
  *   returns   f32 [M, N]
- *   errors    HANDLE; SHAPE; ARG both transposed */
+ *   errors    ARG both transposed */
 OSR_API osr_tensor osr_matmul(osr_ctx *ctx, osr_tensor a, osr_tensor b, int transpose_a,
                               int transpose_b);
 
@@ -598,8 +452,7 @@ OSR_API osr_tensor osr_matmul(osr_ctx *ctx, osr_tensor a, osr_tensor b, int tran
  *   x         f32 [N, I]
  *   w         f32 [O, I]
  *   b         f32 [O], or {0} for none
- *   returns   f32 [N, O]
- *   errors    HANDLE; SHAPE */
+ *   returns   f32 [N, O] */
 OSR_API osr_tensor osr_linear(osr_ctx *ctx, osr_tensor x, osr_tensor w, osr_tensor b);
 
 /* stride 0 means 1. pad_end: rows and columns of zeros below and right where they differ from pad
@@ -615,8 +468,7 @@ typedef struct osr_conv_desc {
  *   x         f32 [N, H, W, I]
  *   w         f32 [O, I, KH, KW], a parameter or state
  *   desc      NULL means {0}: stride 1, no padding
- *   returns   f32 [N, (H + p + p_end - KH) / s + 1, (W + p + p_end - KW) / s + 1, O]
- *   errors    HANDLE; SHAPE; ARG */
+ *   returns   f32 [N, (H + p + p_end - KH) / s + 1, (W + p + p_end - KW) / s + 1, O] */
 OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor x, osr_tensor w, const osr_conv_desc *desc);
 
 /* osr_bias - a constant a channel
@@ -625,8 +477,7 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor x, osr_tensor w, const os
  *
  *   x         f32 [N, H, W, C] or [N, C], or [N] with C = 1
  *   b         f32 [C]
- *   returns   f32, the shape of x
- *   errors    HANDLE; SHAPE */
+ *   returns   f32, the shape of x */
 OSR_API osr_tensor osr_bias(osr_ctx *ctx, osr_tensor x, osr_tensor b);
 
 #define OSR_BATCHNORM_EPS 1e-5f      /* PyTorch's default                        */
@@ -647,7 +498,6 @@ typedef struct osr_batchnorm_desc {
  *   mean, var     f32 [C]  running statistics; with train they are updated when the step runs,
  *                 var by the unbiased variance (n / (n - 1)); no gradient
  *   returns       f32 [N, H, W, C]
- *   errors        HANDLE; SHAPE; ARG
  *   numerics      mean and sum of squared deviations a plane, merged in fixed order (Chan et al.)
  *   source        Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1 */
 OSR_API osr_tensor osr_batchnorm(osr_ctx *ctx, osr_tensor x, osr_tensor gamma, osr_tensor beta,
@@ -659,8 +509,7 @@ OSR_API osr_tensor osr_batchnorm(osr_ctx *ctx, osr_tensor x, osr_tensor gamma, o
  *
  *   x         f32, any shape
  *   slope     0 <= slope <= 1
- *   returns   f32, the same shape
- *   errors    HANDLE; ARG */
+ *   returns   f32, the same shape */
 OSR_API osr_tensor osr_leaky_relu(osr_ctx *ctx, osr_tensor x, float slope);
 
 /* osr_dropout - zero values at random, scale the others; record it only when training
@@ -671,31 +520,28 @@ OSR_API osr_tensor osr_leaky_relu(osr_ctx *ctx, osr_tensor x, float slope);
  *   p         0 <= p < 1
  *   channels  non-zero: one m an image and channel (Dropout2d), else one an element
  *   returns   f32, the same shape
- *   errors    HANDLE; ARG
  *   numerics  m from Philox 4x32-10: key = the context's seed, counter = element, ordinal of the
  *             dropout in the step, step; recomputed in the gradient, never stored */
 OSR_API osr_tensor osr_dropout(osr_ctx *ctx, osr_tensor x, float p, int channels);
 
-/* osr_max_pool - largest value of each window
+/* osr_max_pool, osr_avg_pool - largest value, and mean, of each window
  *
  *   x         f32 [N, H, W, C]
  *   size      window; stride the same when 0
  *   returns   f32 [N, (H - size) / stride + 1, (W - size) / stride + 1, C]
- *   errors    HANDLE; SHAPE; ARG
  *   numerics  the gradient goes to the first largest value of a window */
 OSR_API osr_tensor osr_max_pool(osr_ctx *ctx, osr_tensor x, int size, int stride);
-
-/* osr_avg_pool - mean of each window
- *
- *   x, size, stride, returns, errors: as osr_max_pool */
 OSR_API osr_tensor osr_avg_pool(osr_ctx *ctx, osr_tensor x, int size, int stride);
 
-/* osr_global_avg_pool - mean over rows and columns
+/* osr_global_avg_pool, osr_flatten - images to rows: means over rows and columns, and all values,
+ * channel first as PyTorch flattens
+ *
+ *   y[n, c] = (1 / (H W)) sum_{r, q} x[n, r, q, c],  y[n, (c H + r) W + q] = x[n, r, q, c]
  *
  *   x         f32 [N, H, W, C]
- *   returns   f32 [N, C]
- *   errors    HANDLE; SHAPE */
+ *   returns   f32 [N, C], [N, C H W] */
 OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor x);
+OSR_API osr_tensor osr_flatten(osr_ctx *ctx, osr_tensor x);
 
 /* osr_quarter_turns - every image upright and turned by 90, 180 and 270 degrees to the left
  *
@@ -703,77 +549,38 @@ OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor x);
  *
  *   x         f32 [N, H, H, C], no gradient
  *   returns   f32 [4 N, H, H, C]
- *   errors    HANDLE; SHAPE
  *   source    Gidaris et al., ICLR 2018, arXiv:1803.07728 */
 OSR_API osr_tensor osr_quarter_turns(osr_ctx *ctx, osr_tensor x);
 
-/* osr_flatten - images to rows, channel first as PyTorch flattens
+/* osr_softmax, osr_logsumexp, osr_normalise - of each row
  *
- *   y[n, (c H + r) W + q] = x[n, r, q, c]
- *
- *   x         f32 [N, H, W, C]
- *   returns   f32 [N, C H W]
- *   errors    HANDLE; SHAPE */
-OSR_API osr_tensor osr_flatten(osr_ctx *ctx, osr_tensor x);
-
-/* osr_softmax - over the columns
- *
- *   y_nk = exp(x_nk) / sum_j exp(x_nj)
- *
- *   x         f32 [N, K]
- *   returns   f32 [N, K]
- *   errors    HANDLE; SHAPE
- *   numerics  the row's largest value is subtracted first */
-OSR_API osr_tensor osr_softmax(osr_ctx *ctx, osr_tensor x);
-
-/* osr_logsumexp - over the columns
- *
- *   y_n = ln sum_k exp(x_nk)
- *
- *   x         f32 [N, K]
- *   returns   f32 [N]
- *   errors    HANDLE; SHAPE
- *   numerics  the row's largest value is subtracted first */
-OSR_API osr_tensor osr_logsumexp(osr_ctx *ctx, osr_tensor x);
-
-/* osr_normalise - rows of unit length
- *
+ *   y_nk = exp(x_nk) / sum_j exp(x_nj),  y_n = ln sum_k exp(x_nk),
  *   y_n = x_n / max(||x_n||_2, 1e-12)
  *
- *   x         f32 [N, D]
- *   returns   f32 [N, D]
- *   errors    HANDLE; SHAPE */
+ *   x         f32 [N, K]
+ *   returns   f32 [N, K]; osr_logsumexp [N]
+ *   numerics  the row's largest value is subtracted before exp */
+OSR_API osr_tensor osr_softmax(osr_ctx *ctx, osr_tensor x);
+OSR_API osr_tensor osr_logsumexp(osr_ctx *ctx, osr_tensor x);
 OSR_API osr_tensor osr_normalise(osr_ctx *ctx, osr_tensor x);
 
-/* osr_anchor_distance - Euclidean distance to each anchor
+/* osr_anchor_distance, osr_squared_distance - Euclidean distance to each anchor or learned point
  *
- *   d_nk = ||z_n - a_k||_2
+ *   d_nk = ||z_n - a_k||_2,  d_nk = scale ||z_n - p_k||^2
  *
- *   z         f32 [N, D]
- *   anchors   f32 [K, D], persistent; a gradient where they are a parameter
- *   returns   f32 [N, K]
- *   errors    HANDLE; SHAPE
- *   numerics  by differences, not by the expanded square; the gradient is 0 where d = 0 */
+ *   z                f32 [N, D]
+ *   anchors, points  f32 [K, D], persistent; a gradient where they are a parameter
+ *   scale            > 0; 1 / D: the mean of the squares
+ *   rate             factor on the gradient of the points, >= 0; 1: the gradient
+ *   returns          f32 [N, K]
+ *   numerics         by differences, not by the expanded square; the gradient is 0 where d = 0 */
 OSR_API osr_tensor osr_anchor_distance(osr_ctx *ctx, osr_tensor z, osr_tensor anchors);
-
-/* osr_squared_distance - squared Euclidean distance to each learned point
- *
- *   d_nk = scale ||z_n - p_k||^2
- *
- *   z         f32 [N, D]
- *   points    f32 [K, D], persistent
- *   scale     > 0; 1 / D: the mean of the squares
- *   rate      factor on the gradient of the points, >= 0; 1: the gradient
- *   returns   f32 [N, K]
- *   errors    HANDLE; SHAPE; ARG
- *   numerics  as osr_anchor_distance */
 OSR_API osr_tensor osr_squared_distance(osr_ctx *ctx, osr_tensor z, osr_tensor points, float scale,
                                         float rate);
 
 /* osr_backward - gradients of a loss with respect to every parameter it depends on
  *
  *   loss      f32 []
- *   returns   OK
  *   errors    HANDLE; SHAPE loss is not a scalar
  *   lifetime  gradients of parameters stay until the next step that calls osr_backward; within
  *             one step a second call adds to them */
@@ -786,20 +593,11 @@ OSR_API osr_status osr_backward(osr_ctx *ctx, osr_tensor loss);
  *   y         f32, any shape
  *   seed      f32 of y's shape, or {0} for ones
  *   x         a value of this step, an input too; osr_keep one that another op reads
- *   returns   f32 of x's shape; {0} with ARG where y does not depend on x
- *   errors    HANDLE; SHAPE; ARG */
+ *   returns   f32 of x's shape; {0} with ARG where y does not depend on x */
 OSR_API osr_tensor osr_grad(osr_ctx *ctx, osr_tensor y, osr_tensor seed, osr_tensor x);
 
-/* osr_op_count - number of rows in the table of ops, losses and their gradients
- *
- *   errors    none */
-OSR_API int osr_op_count(void);
-
-/* osr_op_name - name of a row of the table of ops
- *
- *   index     0..osr_op_count()-1
- *   returns   a constant string, NULL outside
- *   errors    none */
+/* osr_op_name - name of a row of the table of ops, losses and their gradients: 0, 1, ... until the
+ * answer is NULL */
 OSR_API const char *osr_op_name(int index);
 
 /* == layers and networks == -------------------------------------------------------------------- */
@@ -854,45 +652,30 @@ typedef struct osr_net osr_net;
  *   desc      sizes of the input and the table. Weights without init: Kaiming normal, fan-out
  *             (std sqrt(2 / (KH KW O))) for CONV, N(0, 0.01) for LINEAR; gamma 1; biases, beta 0
  *   out       the network; its parameters were created in the table's order
- *   returns   OK
  *   errors    ARG; SHAPE (the message names the layer); MEMORY
  *   lifetime  until osr_net_destroy; its parameters: context */
 OSR_API osr_status osr_net_create(osr_ctx *ctx, const osr_net_desc *desc, osr_net **out);
 
-/* osr_net_destroy - free a network's table; its parameters stay with the context
- *
- *   net       NULL is allowed
- *   errors    none */
+/* osr_net_destroy - free a network's table; NULL is allowed; parameters stay with the context */
 OSR_API void osr_net_destroy(osr_net *net);
 
 /* osr_net_forward - record the whole network
+ * osr_net_output - a layer's output in the last osr_net_forward of this step
  *
  *   x         f32 [N, H, W, C]
  *   train     non-zero: dropout on, batch statistics; zero: off, running statistics
- *   returns   the last layer's output
- *   errors    HANDLE; SHAPE
- *   lifetime  step */
-OSR_API osr_tensor osr_net_forward(osr_net *net, osr_tensor x, int train);
-
-/* osr_net_output - a layer's output in the last osr_net_forward of this step
- *
  *   layer     index in the table
- *   returns   handle; {0} with ARG outside
- *   errors    ARG */
+ *   returns   the last layer's output, or that layer's */
+OSR_API osr_tensor osr_net_forward(osr_net *net, osr_tensor x, int train);
 OSR_API osr_tensor osr_net_output(osr_net *net, int layer);
 
-/* osr_net_layers - the table, and the shape that each layer gives for one image
+/* osr_net_layers - the network's copy of its table
+ * osr_net_shape - the shape of a layer's output for a batch of one; -1: the input
  *
  *   count     out, may be NULL
- *   returns   the network's copy of its table
- *   errors    none */
+ *   layer     index in the table
+ *   returns   osr_net_shape: rank 4 or 2; rank -1 outside */
 OSR_API const osr_layer *osr_net_layers(const osr_net *net, int *count);
-
-/* osr_net_shape - the shape of a layer's output for a batch of one
- *
- *   layer     index in the table; -1: the input
- *   returns   rank 4 or 2; rank -1 outside
- *   errors    none */
 OSR_API osr_shape osr_net_shape(const osr_net *net, int layer);
 
 /* A parameter or state tensor of a network by name: "<layer>.<kind>.weight" and so on. */
@@ -902,11 +685,7 @@ typedef struct osr_named {
     int trainable;
 } osr_named;
 
-/* osr_net_tensors - every parameter and state tensor, with its name in files
- *
- *   count     out
- *   returns   rows that live as long as net
- *   errors    none */
+/* osr_net_tensors - every parameter and state tensor, in rows that live as long as net */
 OSR_API const osr_named *osr_net_tensors(const osr_net *net, int *count);
 
 typedef enum osr_vgg32_head {
@@ -937,17 +716,6 @@ typedef struct osr_vgg32_desc {
     int side;                /* rows of the images, for the flattened head's init; 0: 32      */
 } osr_vgg32_desc;
 
-#define OSR_VGG32_LAYERS 40
-
-/* osr_net_vgg32 - the table of layers of VGG32 ("classifier32")
- *
- *   desc      the variant
- *   layers    osr_layer [OSR_VGG32_LAYERS]  filled
- *   returns   their number
- *   errors    none
- *   source    Neal et al., ECCV 2018 (network of the counterfactual-open-set code) */
-OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers);
-
 #define OSR_NETWORK_LAYERS 96 /* most layers of a ready network */
 
 /* One row a ready network, for images of 32 or 64 pixels (any size that its strides can halve).
@@ -962,30 +730,21 @@ typedef struct osr_network_row {
     const char *source;
 } osr_network_row;
 
-/* osr_network_at - a ready network by its place in the table
- *
- *   index     0, 1, ... until the answer is NULL
- *   returns   a constant row; NULL outside
- *   errors    none */
+/* osr_network_at - a ready network by its place in the table: 0, 1, ... until the answer is NULL
+ * osr_network_find - the same by its name; NULL for an unknown name or NULL */
 OSR_API const osr_network_row *osr_network_at(int index);
-
-/* osr_network_find - a ready network by its name
- *
- *   returns   a constant row; NULL for an unknown name or NULL
- *   errors    none */
 OSR_API const osr_network_row *osr_network_find(const char *name);
 
 /* == losses == --------------------------------------------------------------------------------- */
+
+/* Every loss gives f32 []; labels are [N] from osr_labels with K classes. */
 
 /* osr_loss_cross_entropy - softmax cross-entropy with label smoothing
  *
  *   L = mean_n [ - sum_k t_nk ln softmax(z_n)_k ],  t = 1 - s for the label, s / (K - 1) otherwise
  *
  *   logits     f32 [N, K]
- *   labels     [N] with K classes
  *   smoothing  s, 0 <= s < 1
- *   returns    f32 []
- *   errors     HANDLE; SHAPE; ARG
  *   numerics   by log-sum-exp
  *   source     Vaze et al., ICLR 2022, arXiv:2110.06207 (its smoothing spreads s over K - 1) */
 OSR_API osr_tensor osr_loss_cross_entropy(osr_ctx *ctx, osr_tensor logits, osr_tensor labels,
@@ -999,10 +758,7 @@ OSR_API osr_tensor osr_loss_cross_entropy(osr_ctx *ctx, osr_tensor logits, osr_t
  *   L = mean_n [ ln(1 + sum_{k != y} exp(d_ny - d_nk)) + lambda d_ny ]
  *
  *   distances  f32 [N, K]  to the anchors, >= 0
- *   labels     [N] with K classes
  *   lambda     >= 0; paper: OSR_CAC_LAMBDA
- *   returns    f32 []
- *   errors     HANDLE; SHAPE; ARG
  *   numerics   by log-sum-exp: no overflow for finite distances
  *   source     Miller et al., WACV 2021, arXiv:2004.02434, tuplet and anchor losses */
 OSR_API osr_tensor osr_loss_cac(osr_ctx *ctx, osr_tensor distances, osr_tensor labels,
@@ -1019,11 +775,8 @@ OSR_API osr_tensor osr_loss_cac(osr_ctx *ctx, osr_tensor distances, osr_tensor l
  *   L = mean_n [ pull d_ny + max(d_ny - radius, 0) ]
  *
  *   distances  f32 [N, K]  to the anchors
- *   labels     [N] with K classes
  *   radius     > 0; paper: OSR_DIFAIR_RADIUS * alpha * sqrt(2 F)
  *   pull       >= 0; code: OSR_DIFAIR_PULL
- *   returns    f32 []
- *   errors     HANDLE; SHAPE; ARG
  *   source     Christoffel et al. (DIFAIR), smooth loss of the published code */
 OSR_API osr_tensor osr_loss_difair(osr_ctx *ctx, osr_tensor distances, osr_tensor labels,
                                    float radius, float pull);
@@ -1043,7 +796,6 @@ typedef enum osr_correlation {
  *   w         f32 [K F, I, KH, KW] or [K F, M], a parameter
  *   features  F, divides the number of filters
  *   returns   f32 []; 0 for F = 1
- *   errors    HANDLE; SHAPE; ARG
  *   source    Christoffel et al. (DIFAIR), eq. of the paper and the published code */
 OSR_API osr_tensor osr_loss_correlation(osr_ctx *ctx, osr_tensor w, int features,
                                         osr_correlation reading);
@@ -1056,11 +808,8 @@ OSR_API osr_tensor osr_loss_correlation(osr_ctx *ctx, osr_tensor w, int features
  *   L = mean_n sum_k [ softplus(T s_nk) - 1{k = y_n} T s_nk ],  s = cos(arccos(c) + m)
  *
  *   cosines      f32 [N, K]  c, clamped to [-1 + 1e-6, 1 - 1e-6]
- *   labels       [N] with K classes
  *   temperature  T > 0; paper: OSR_MOVR_TEMPERATURE
  *   margin       m >= 0 in radians; paper: OSR_MOVR_MARGIN; 0 is plain one-versus-rest
- *   returns      f32 []
- *   errors       HANDLE; SHAPE; ARG
  *   source       Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436, eq. 2, 3 */
 OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor labels,
                                  float temperature, float margin);
@@ -1072,9 +821,6 @@ OSR_API osr_tensor osr_loss_movr(osr_ctx *ctx, osr_tensor cosines, osr_tensor la
  *   L = mean_n sum_k [ softplus(z_nk) - 1{k = y_n} z_nk ]
  *
  *   logits     f32 [N, K]
- *   labels     [N] with K classes
- *   returns    f32 []
- *   errors     HANDLE; SHAPE
  *   numerics   softplus(-z) for the label's class: no digits cancel
  *   source     Shu et al. (DOC), EMNLP 2017, arXiv:1709.08716; Park et al., arXiv:2209.11436, eq. 2
  *   differs    the published code of Neal et al. takes the mean over the classes, too */
@@ -1082,15 +828,8 @@ OSR_API osr_tensor osr_loss_ovr(osr_ctx *ctx, osr_tensor logits, osr_tensor labe
 
 /* One row a method's loss. The last four have learned points p_k beside the cross-entropy. */
 typedef enum osr_loss_kind {
-    OSR_LOSS_CE,
-    OSR_LOSS_CAC,
-    OSR_LOSS_DIFAIR,
-    OSR_LOSS_MOVR,
-    OSR_LOSS_OVR,
-    OSR_LOSS_CENTER,
-    OSR_LOSS_GCPL,
-    OSR_LOSS_RPL,
-    OSR_LOSS_ARPL
+    OSR_LOSS_CE, OSR_LOSS_CAC, OSR_LOSS_DIFAIR, OSR_LOSS_MOVR, OSR_LOSS_OVR, OSR_LOSS_CENTER,
+    OSR_LOSS_GCPL, OSR_LOSS_RPL, OSR_LOSS_ARPL
 } osr_loss_kind;
 
 #define OSR_POINTS_LAMBDA 0.1f   /* weight of the term, codes of GCPL, RPL and ARPL */
@@ -1105,10 +844,8 @@ typedef enum osr_loss_kind {
  *   ARPL    T = mean_n max(0, d_ny - R + 1);        z = d - x p'
  *
  *   distances  f32 [N, K]  d, from osr_squared_distance
- *   labels     [N] with K classes
  *   radius     f32 [1]  R, a parameter; {0} for CENTER and GCPL
- *   returns    f32 []  T
- *   errors     HANDLE; SHAPE; ARG another kind
+ *   errors     ARG another kind
  *   differs    Wen et al. move a centre by half the mean gap to its images in each step; here the
  *              optimiser moves it by the gradient of T, without lambda as in the published code:
  *              rate 1 / lambda of osr_squared_distance
@@ -1140,7 +877,6 @@ typedef struct osr_optimiser_desc {
  *   desc      lr, step and so on may change from step to step without a new plan
  *   first     the first of `count` parameters created one after the other; {0}: all
  *   count     ignored when first is {0}
- *   returns   OK
  *   errors    ARG; HANDLE
  *   source    SGD as PyTorch has it; Kingma and Ba, arXiv:1412.6980; Loshchilov and Hutter,
  *             arXiv:1711.05101 (decoupled decay) */
@@ -1169,7 +905,6 @@ typedef struct osr_schedule {
  *   schedule  period 0 for COSINE: total - warmup, so that the last step is near lr_min
  *   step      from 0
  *   returns   the rate; a schedule with impossible sizes gives lr
- *   errors    none
  *   source    Loshchilov and Hutter, arXiv:1608.03983 (cosine with warm restarts) */
 OSR_API float osr_schedule_lr(const osr_schedule *schedule, uint32_t step);
 
@@ -1196,7 +931,6 @@ typedef struct osr_perturb_desc {
  *
  *   x         f32 [N, H, W, C], no gradient
  *   returns   f32 [2 N count, H, W, C]
- *   errors    HANDLE; SHAPE; ARG
  *   source    central differences; directions by Philox 4x32-10, counter = element, direction,
  *             image */
 OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor x, const osr_perturb_desc *desc);
@@ -1209,8 +943,7 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor x, const osr_perturb_des
  *   g         f itself, which makes s_n a squared norm; or the answer to another step along the
  *             same directions: what both round is not squared then, which small steps need
  *   returns   f32 [N]; for COORDINATES over all coordinates sqrt(s_n) is ||J||_F, for the random
- *             kinds sqrt(s_n / count) estimates it
- *   errors    HANDLE; SHAPE; ARG */
+ *             kinds sqrt(s_n / count) estimates it */
 OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor f, float step_f, osr_tensor g,
                                        float step_g, int count);
 
@@ -1219,8 +952,7 @@ OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor f, float step_f,
  *   s_n = sum x[n]^2
  *
  *   x         f32 [N, H, W, C]; no gradient
- *   returns   f32 [N]
- *   errors    HANDLE; SHAPE */
+ *   returns   f32 [N] */
 OSR_API osr_tensor osr_square_sum(osr_ctx *ctx, osr_tensor x);
 
 /* == augmentation == --------------------------------------------------------------------------- */
@@ -1247,10 +979,7 @@ typedef struct osr_images_desc {
  *   lifetime  until osr_images_destroy, which comes before osr_ctx_destroy */
 OSR_API osr_status osr_images_create(osr_ctx *ctx, const osr_images_desc *desc, osr_images **out);
 
-/* osr_images_destroy - forget a set of images
- *
- *   images    NULL is allowed; no step that uses it may be open
- *   errors    none */
+/* osr_images_destroy - forget a set of images; NULL is allowed; no step that uses it may be open */
 OSR_API void osr_images_destroy(osr_images *images);
 
 /* RandAugment's ops. */
@@ -1305,7 +1034,6 @@ typedef struct osr_augment_desc {
  *             RGB by repetition, RGB grey as 0.299 R + 0.587 G + 0.114 B. One upload; two
  *             launches, two more for each op of RandAugment, one for a resampling
  *   errors    ARG a field (named), a number outside the set; DEVICE; MEMORY
- *   lifetime  step
  *   numerics  what is random is drawn on the host by Philox 4x32-10: key = the context's seed,
  *             counter = draw, place in the batch, step (osr_ctx_set_step)
  *   differs:  cutout blackens; DeVries and Taylor leave the mean of the training pixels
@@ -1360,31 +1088,17 @@ typedef enum osr_predict_rule {
     OSR_PREDICT_COSINE    /* argmax c                                    */
 } osr_predict_rule;
 
-/* osr_score_count - number of scores in the table
+/* osr_score_at - a score by its place in the table: 0, 1, ... until the answer is NULL
+ * osr_score_find - the same by its name; NULL for an unknown name or NULL
  *
- *   returns   a constant
- *   errors    none */
-OSR_API int osr_score_count(void);
-
-/* osr_score_at - a score by its place in the table
- *
- *   index     0..osr_score_count() - 1
- *   returns   a constant row; NULL outside
- *   errors    none */
+ *   source    osr_score_row */
 OSR_API const osr_score_row *osr_score_at(int index);
-
-/* osr_score_find - a score by its name
- *
- *   name      as in the rows, NUL-terminated
- *   returns   a constant row; NULL for an unknown name or NULL
- *   errors    none */
 OSR_API const osr_score_row *osr_score_find(const char *name);
 
 /* osr_score_lacks - what a score reads and a method does not give
  *
  *   outputs   the OSR_OUT_ bits of an osr_method_row; OSR_OUT_ALWAYS is taken for granted
  *   returns   "logits" and the like, constant text; NULL where nothing is missing
- *   errors    none
  *   source    osr_score_row */
 OSR_API const char *osr_score_lacks(const osr_score_row *row, unsigned outputs);
 
@@ -1440,7 +1154,6 @@ OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
  *   in        logits, distances or cosines, as the rule says
  *   images    N >= 0
  *   classes   i32 [N]      0..K-1; the lowest index among equals
- *   returns   OK or the first error
  *   errors    ARG a NULL pointer, a size or the rule; NAN as osr_score_compute
  *   numerics  double; gamma grows with d, so that GAMMA and DISTANCE differ in rounding only
  *   source    Miller et al., WACV 2021, arXiv:2004.02434 (GAMMA) */
@@ -1459,7 +1172,7 @@ typedef struct osr_open_scores {
 
 /* Every field is in 0..1 or NaN where it has no meaning (print it as JSON null): all but
  * closed_accuracy and openness without known or without unknown images, closed_accuracy and oscr
- * without `correct`, auroc_error with one image on a side. */
+ * without `correct`, auroc_error with one image on a side, openness without known classes. */
 typedef struct osr_open_metrics {
     double closed_accuracy;    /* correct known images / known images                          */
     double auroc;              /* P(s_known < s_unknown) + 0.5 P(equal)                        */
@@ -1470,18 +1183,8 @@ typedef struct osr_open_metrics {
     double fpr95_unknown_pos;  /* share of known rejected once >= 95% of unknown are rejected  */
     double oscr;               /* mean over pairs: correct_i ([s_i < s_u] + 0.5 [s_i = s_u])   */
     double dtacc;              /* max over thresholds 0.5 (unknown rejected + known accepted)  */
-    double openness;           /* osr_metric_openness                                          */
+    double openness;           /* 1 - sqrt(2 K / (2 K + U)), K known and U unknown classes     */
 } osr_open_metrics;
-
-/* A threshold t and what it does: score > t is called unknown. */
-typedef struct osr_curve_point {
-    double threshold;        /* a score that occurs, or -infinity in the last point            */
-    double known_rejected;   /* share of known images called unknown: ROC, horizontal          */
-    double unknown_rejected; /* share of unknown images called unknown: ROC, vertical; one
-                                minus it is OSCR's horizontal axis                             */
-    double correct_accepted; /* share of known images accepted in the right class: OSCR,
-                                vertical                                                       */
-} osr_curve_point;
 
 /* Test images of all classes for osr_metric_macro_f1. */
 typedef struct osr_decisions {
@@ -1501,44 +1204,16 @@ typedef struct osr_decisions {
  *
  *   in        known_count + unknown_count >= 1
  *   metrics   filled; all NaN after an error
- *   returns   OK or the first error
  *   errors    ARG a NULL array, no image at all; NAN scores that are not finite, with their number
  *             and the first index; MEMORY
  *   numerics  double, O(n log n); counts are exact, so that order of images does not matter
  *   differs   OSCR is the exact area; the published code steps past it by up to one image
  *   source    AUROC, AP: Fawcett 2006 and scikit-learn's definitions; error: DeLong et al. 1988;
  *             FPR, DTACC: Liang et al., ICLR 2018, arXiv:1706.02690; OSCR: Dhamija et al., NeurIPS
- *             2018, arXiv:1811.04110 */
+ *             2018, arXiv:1811.04110; openness: Scheirer et al., TPAMI 2013, with K training and
+ *             target, K + U test classes */
 OSR_API osr_status osr_metric_open(osr_ctx *ctx, const osr_open_scores *in,
                                    osr_open_metrics *metrics);
-
-/* osr_metric_auroc - area under the ROC curve alone
- *
- *   mean over pairs of [s_known < s_unknown] + 0.5 [s_known = s_unknown]
- *
- *   known     f64 [known_count]
- *   unknown   f64 [unknown_count]
- *   auroc     out; NaN when a side is empty, and after an error
- *   returns   OK or the first error
- *   errors    as osr_metric_open
- *   source    as osr_metric_open */
-OSR_API osr_status osr_metric_auroc(osr_ctx *ctx, const double *known, size_t known_count,
-                                    const double *unknown, size_t unknown_count, double *auroc);
-
-/* osr_metric_curve - points of the ROC and OSCR curves
- *
- *   one point for each score that occurs, from the largest down, then the one that rejects all:
- *   from (0, 0) to (1, 1) in the ROC plane; straight lines between them bound the areas auroc and
- *   oscr of osr_metric_open
- *
- *   in        as osr_metric_open; a share of an empty side, or without `correct`, is NaN
- *   points    [capacity]   filled as far as it goes; NULL with capacity 0 to count
- *   count     out, number of points, at most known_count + unknown_count + 1
- *   returns   OK or the first error
- *   errors    as osr_metric_open
- *   source    as osr_metric_open */
-OSR_API osr_status osr_metric_curve(osr_ctx *ctx, const osr_open_scores *in,
-                                    osr_curve_point *points, size_t capacity, size_t *count);
 
 /* osr_metric_threshold - the smallest score that accepts a share of images
  *
@@ -1547,7 +1222,6 @@ OSR_API osr_status osr_metric_curve(osr_ctx *ctx, const osr_open_scores *in,
  *   scores    f64 [count]  of known validation images, count >= 1
  *   share     0 < share <= 1; usual 0.9
  *   threshold out; score > t is called unknown
- *   returns   OK or the first error
  *   errors    ARG; NAN as osr_metric_open; MEMORY
  *   source    empirical quantile */
 OSR_API osr_status osr_metric_threshold(osr_ctx *ctx, const double *scores, size_t count,
@@ -1559,21 +1233,10 @@ OSR_API osr_status osr_metric_threshold(osr_ctx *ctx, const double *scores, size
  *
  *   in        labels, predictions and threshold, count >= 1
  *   f1        out; a class that is in neither labels nor predictions is left out of the mean
- *   returns   OK or the first error
  *   errors    ARG a NULL array, a class outside -1..K-1; NAN; MEMORY
  *   source    scikit-learn's macro average; unknown as a class: Scheirer et al., TPAMI 2013 */
 OSR_API osr_status osr_metric_macro_f1(osr_ctx *ctx, const osr_decisions *in, double *f1);
 
-/* osr_metric_openness - how much of the test set's classes training did not have
- *
- *   1 - sqrt(2 K / (2 K + U))
- *
- *   known_classes    K >= 1
- *   unknown_classes  U >= 0
- *   returns          0..1; NaN outside these ranges
- *   errors           none
- *   source           Scheirer et al., TPAMI 2013, with K training and target, K + U test classes */
-OSR_API double osr_metric_openness(int known_classes, int unknown_classes);
 /* == model files == ---------------------------------------------------------------------------- */
 
 /* One row an element type: name in the file, bytes. */
@@ -1618,158 +1281,101 @@ typedef struct osr_file_desc {
     int allow_not_finite; /* non-zero: NaN and infinities may stand in floating tensors          */
 } osr_file_desc;
 
-/* osr_file_open - read and check a safetensors file
+/* osr_file_open, osr_file_open_memory - read and check a safetensors file, or the bytes of one
  *
  *   path      a regular file
+ *   data      [bytes]      copied during the call; `name` stands for the path in messages
  *   desc      NULL means {0}
  *   out       the file, NULL after an error
- *   returns   OK or the first error; the message begins with the path
  *   errors    ARG; IO it cannot be read; FORMAT anything in it is not as it must be; UNSUPPORTED a
- *             newer osr-N; NAN a value that is not finite (or is beyond float32, in F64); MEMORY
+ *             newer osr-N; NAN a value that is not finite (or is beyond float32, in F64); MEMORY;
+ *             the message begins with the path
  *   lifetime  until osr_file_close, which must come before osr_ctx_destroy
  *   numerics  the hash in the metadata key osr.xxh64 covers every byte, its own 16 digits read as
- *             0; a file without it (saved again by another tool) is read too: osr_file_hashed
+ *             0; a file without it (saved again by another tool) is read too
  *   differs   stricter than the format: header of at most 1 MiB, plain decimal integers, no
  *             duplicate keys, no empty tensors, no holes between tensors, only the OSR_FILE_ limits
  *             and types above
  *   source    safetensors format (8-byte length, JSON header, little-endian tensors); XXH64 */
 OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_desc *desc,
                                  osr_file **out);
-
-/* osr_file_open_memory - the same from bytes
- *
- *   data      [bytes]      copied during the call
- *   name      stands for the path in messages
- *   desc, out, returns, errors, lifetime, source: as osr_file_open */
 OSR_API osr_status osr_file_open_memory(osr_ctx *ctx, const void *data, size_t bytes,
                                         const char *name, const osr_file_desc *desc,
                                         osr_file **out);
 
-/* osr_file_close - release a file; NULL is allowed
- *
- *   file      its entries and strings die with it
- *   errors    none */
+/* osr_file_close - release a file (NULL is allowed); its entries and strings die with it */
 OSR_API void osr_file_close(osr_file *file);
 
-/* osr_file_count - number of tensors
+/* osr_file_count - number of tensors, 0..OSR_FILE_TENSORS
+ * osr_file_tensor - a tensor by its place in the order of names; NULL outside
+ * osr_file_find - a tensor by its name; NULL where there is none
  *
- *   returns   0..OSR_FILE_TENSORS
- *   errors    none */
+ *   lifetime  as the file */
 OSR_API int osr_file_count(const osr_file *file);
-
-/* osr_file_tensor - a tensor by its place in the order of names
- *
- *   index     0..osr_file_count(file) - 1
- *   returns   its entry, NULL outside
- *   errors    none
- *   lifetime  as the file */
 OSR_API const osr_file_entry *osr_file_tensor(const osr_file *file, int index);
-
-/* osr_file_find - a tensor by its name
- *
- *   returns   its entry, NULL where there is none
- *   errors    none
- *   lifetime  as the file */
 OSR_API const osr_file_entry *osr_file_find(const osr_file *file, const char *name);
 
 /* osr_file_read_f32 - the values of a floating tensor
+ * osr_file_read_raw - the elements of a tensor as they are, in the byte order of the host
  *
- *   name      of a tensor of type F32, F16, BF16 or F64
- *   count     its number of elements
- *   values    f32 [count]  row-major
- *   returns   OK or the first error
- *   errors    FORMAT no such tensor, or one of integers; SHAPE another number of elements; ARG
- *   numerics  F16 and BF16 exactly, F64 rounded to nearest */
-OSR_API osr_status osr_file_read_f32(const osr_file *file, const char *name, size_t count,
-                                     float *values);
-
-/* osr_file_read_raw - the elements of a tensor as they are, in the byte order of the host
- *
+ *   name      of a tensor; osr_file_read_f32: of type F32, F16, BF16 or F64
  *   dtype     that the tensor must have
  *   count     its number of elements
- *   values    [count]      of the host's type: float, int32_t, int64_t, uint8_t, uint64_t, double;
- *                          uint16_t for F16 and BF16
- *   returns   OK or the first error
- *   errors    FORMAT no such tensor, or another type; SHAPE another number of elements; ARG */
+ *   values    [count]      row-major; raw of the host's type: float, int32_t, int64_t, uint8_t,
+ *                          uint64_t, double; uint16_t for F16 and BF16
+ *   errors    FORMAT no such tensor, or another type; SHAPE another number of elements; ARG
+ *   numerics  as float F16 and BF16 exactly, F64 rounded to nearest */
+OSR_API osr_status osr_file_read_f32(const osr_file *file, const char *name, size_t count,
+                                     float *values);
 OSR_API osr_status osr_file_read_raw(const osr_file *file, const char *name, osr_dtype dtype,
                                      size_t count, void *values);
 
-/* osr_file_meta - a metadata string
+/* osr_file_meta - a metadata string, UTF-8; NULL where there is no such key
+ * osr_file_meta_at - the same in the order of keys: 0, 1, ... until the answer is NULL
  *
- *   returns   UTF-8 text, NULL where there is no such key
- *   errors    none
+ *   key       osr.xxh64 is there in a file that carried its hash, which then was right, and not in
+ *             one that another tool wrote. osr_file_meta_at: out, may be NULL
  *   lifetime  as the file */
 OSR_API const char *osr_file_meta(const osr_file *file, const char *key);
-
-/* osr_file_meta_at - metadata in the order of keys
- *
- *   index     0, 1, ... until the answer is NULL
- *   key       out, may be NULL
- *   returns   the value, NULL beyond the last
- *   errors    none
- *   lifetime  as the file */
 OSR_API const char *osr_file_meta_at(const osr_file *file, int index, const char **key);
 
-/* osr_file_hashed - whether the file carried its hash, which then was right
+/* osr_writer_create - an empty file in memory, NULL after an error
+ * osr_writer_destroy - release it, before osr_ctx_destroy; NULL is allowed
  *
- *   returns   1, or 0 for a file that another tool wrote
- *   errors    none */
-OSR_API int osr_file_hashed(const osr_file *file);
-
-/* osr_writer_create - an empty file in memory
- *
- *   out       the writer, NULL after an error
- *   returns   OK or the first error
- *   errors    ARG; MEMORY
- *   lifetime  until osr_writer_destroy, which must come before osr_ctx_destroy */
+ *   errors    ARG; MEMORY */
 OSR_API osr_status osr_writer_create(osr_ctx *ctx, osr_writer **out);
+OSR_API void osr_writer_destroy(osr_writer *writer);
 
-/* osr_writer_meta - add a metadata string
+/* osr_writer_meta, osr_writer_tensor - add a metadata string, and a tensor
  *
  *   key       UTF-8, new; not format, osr.version or osr.xxh64, which are written by themselves
  *   value     UTF-8, copied
- *   returns   OK or the first error; after one, saving is refused with it
- *   errors    ARG; MEMORY */
-OSR_API osr_status osr_writer_meta(osr_writer *writer, const char *key, const char *value);
-
-/* osr_writer_tensor - add a tensor
- *
  *   name      1..OSR_FILE_NAME bytes of printable ASCII, new
  *   dtype     files of this library hold F32 and integers; the others are for exchange
  *   rank      0..OSR_FILE_RANK
  *   shape     u64 [rank]   each at least 1; may be NULL for rank 0
  *   values    row-major, types as osr_file_read_raw; copied during the call
- *   returns   OK or the first error; after one, saving is refused with it
- *   errors    ARG; SHAPE; MEMORY */
+ *   errors    ARG; SHAPE; MEMORY; after one, saving is refused with it */
+OSR_API osr_status osr_writer_meta(osr_writer *writer, const char *key, const char *value);
 OSR_API osr_status osr_writer_tensor(osr_writer *writer, const char *name, osr_dtype dtype,
                                      int rank, const uint64_t *shape, const void *values);
 
 /* osr_writer_save - write the file, whole or not at all
+ * osr_writer_save_memory - the same bytes, in memory
  *
  *   path      a new or existing regular file, replaced (as is a symbolic link) by rename once the
  *             new one is complete and on disk; a file beside it, path.tmp.PROCESS.N, holds it until
  *             then and is removed on failure
- *   returns   OK or the first error; after any error the file is the whole old or the whole new one
- *   errors    ARG a header beyond OSR_FILE_HEADER; IO, with the system's reason; MEMORY
+ *   data      [capacity]   filled when capacity suffices; NULL with capacity 0 to ask for the size
+ *   bytes     out, size of the file
+ *   errors    ARG a header beyond OSR_FILE_HEADER, or 0 < capacity < size; IO, with the system's
+ *             reason; MEMORY; after any error the file is the whole old or the whole new one
  *   numerics  the same content gives the same bytes: sorted by element size, then name; no locale
  *   differs   under Windows the old file is removed before the rename
  *   source    safetensors format, profile osr-1 */
 OSR_API osr_status osr_writer_save(osr_writer *writer, const char *path);
-
-/* osr_writer_save_memory - the same bytes, in memory
- *
- *   data      [capacity]   filled when capacity suffices; NULL with capacity 0 to ask for the size
- *   bytes     out, size of the file
- *   returns   OK or the first error
- *   errors    ARG also where 0 < capacity < size; MEMORY
- *   source    as osr_writer_save */
 OSR_API osr_status osr_writer_save_memory(osr_writer *writer, void *data, size_t capacity,
                                           size_t *bytes);
-
-/* osr_writer_destroy - release a writer; NULL is allowed
- *
- *   errors    none */
-OSR_API void osr_writer_destroy(osr_writer *writer);
 
 /* == methods == -------------------------------------------------------------------------------- */
 
@@ -1808,29 +1414,14 @@ typedef struct osr_method_row {
     const char *source;
 } osr_method_row;
 
-/* osr_method_count - number of methods in the table
- *
- *   returns   a constant
- *   errors    none */
-OSR_API int osr_method_count(void);
-
-/* osr_method_at - a method by its place in the table
- *
- *   index     0..osr_method_count()-1
- *   returns   a constant row; NULL outside
- *   errors    none */
+/* osr_method_at - a method by its place in the table: 0, 1, ... until the answer is NULL
+ * osr_method_find - the same by its name; NULL for an unknown name or NULL */
 OSR_API const osr_method_row *osr_method_at(int index);
-
-/* osr_method_find - a method by its name
- *
- *   returns   a constant row; NULL for an unknown name or NULL
- *   errors    none */
 OSR_API const osr_method_row *osr_method_find(const char *name);
 
 /* osr_method_width - how many values the last layer of a method's network gives
  *
- *   returns   ce, cac, ovr, center: K; difair: K * features; movr, gcpl, rpl, arpl: 0, any width
- *   errors    none */
+ *   returns   ce, cac, ovr, center: K; difair: K * features; movr, gcpl, rpl, arpl: 0, any width */
 OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numbers *numbers,
                              int classes);
 
@@ -1855,34 +1446,19 @@ typedef struct osr_model osr_model;
  *   desc      everything but the threshold, which is infinite until it is set: nothing is
  *             unknown yet
  *   out       the model
- *   returns   OK
  *   errors    ARG a field (named); SHAPE the network does not end in the method's width; MEMORY
  *   lifetime  until osr_model_destroy; its parameters: context */
 OSR_API osr_status osr_model_create(osr_ctx *ctx, const osr_model_desc *desc, osr_model **out);
 
-/* osr_model_destroy - free a model; its parameters stay with the context
- *
- *   model     NULL is allowed
- *   errors    none */
+/* osr_model_destroy - free a model (NULL is allowed); its parameters stay with the context */
 OSR_API void osr_model_destroy(osr_model *model);
 
-/* osr_model_get_desc - what the model was made or loaded with
- *
- *   returns   a description that lives as long as the model
- *   errors    none */
+/* osr_model_get_desc - what the model was made or loaded with; lives as long as the model
+ * osr_model_context - the context that it lives in */
 OSR_API const osr_model_desc *osr_model_get_desc(const osr_model *model);
-
-/* osr_model_context - the context that the model lives in
- *
- *   returns   ctx of osr_model_create or osr_model_load
- *   errors    none */
 OSR_API osr_ctx *osr_model_context(const osr_model *model);
 
-/* osr_model_tensors - every parameter and state tensor, with its name in files
- *
- *   count     out
- *   returns   rows that live as long as the model
- *   errors    none */
+/* osr_model_tensors - every parameter and state tensor, in rows that live as long as the model */
 OSR_API const osr_named *osr_model_tensors(const osr_model *model, int *count);
 
 /* Handles of one forward pass; {0} for what the method does not give. */
@@ -1899,20 +1475,19 @@ typedef struct osr_model_values {
  *   labels    from osr_labels with K classes; {0}: no loss
  *   train     non-zero: dropout on, batch statistics, training anchors
  *   values    handles of this step
- *   returns   OK
  *   errors    HANDLE; SHAPE
  *   lifetime  step */
 OSR_API osr_status osr_model_forward(osr_model *model, osr_tensor images, osr_tensor labels,
                                      int train, osr_model_values *values);
 
 /* osr_model_train - one training step on a batch
+ * osr_model_train_on - the same with images that are on the device
  *
- *   images     f32 [n, H, W, C] in 0..1
+ *   images     f32 [n, H, W, C] in 0..1; on the device of this step, from osr_augment or osr_input
  *   labels     i32 [n]
  *   optimiser  updates the model's own parameters
  *   loss       out, mean over the batch; NULL: not read
  *   correct    out, number of images whose class is right; NULL: not read
- *   returns    OK
  *   errors     as the ops; NAN an image value is not finite
  *
  * With a weight `rotation` the network reads each (square) image turned by 0, 90, 180 and 270
@@ -1924,11 +1499,6 @@ OSR_API osr_status osr_model_forward(osr_model *model, osr_tensor images, osr_te
 OSR_API osr_status osr_model_train(osr_model *model, const float *images, const int32_t *labels,
                                    int n, const osr_optimiser_desc *optimiser, float *loss,
                                    float *correct);
-
-/* osr_model_train_on - one training step on images that are on the device
- *
- *   images    f32 [n, H, W, C] in 0..1, of this step: from osr_augment or osr_input
- *   the rest: as osr_model_train */
 OSR_API osr_status osr_model_train_on(osr_model *model, osr_tensor images, const int32_t *labels,
                                       const osr_optimiser_desc *optimiser, float *loss,
                                       float *correct);
@@ -1944,18 +1514,14 @@ typedef struct osr_outputs {
 } osr_outputs;
 
 /* osr_model_dims - width D of the representation
- *
- *   errors    none */
-OSR_API int osr_model_dims(const osr_model *model);
-
-/* osr_model_feature_dims - width F of the features that ncm and mahalanobis read
+ * osr_model_feature_dims - width F of the features that ncm and mahalanobis read
  *
  *   the representation: what a final linear layer reads in methods with logits, else the network's
  *   output. Where that is a flattened [H, W, C], its mean over H and W, as Lee et al. have it; of
  *   methods with cosines at unit length
  *
- *   errors    none
  *   source    Lee et al., NeurIPS 2018, arXiv:1807.03888, section 2.2 */
+OSR_API int osr_model_dims(const osr_model *model);
 OSR_API int osr_model_feature_dims(const osr_model *model);
 
 /* osr_model_run - outputs of a batch in eval mode
@@ -1963,30 +1529,23 @@ OSR_API int osr_model_feature_dims(const osr_model *model);
  *   images    f32 [n, H, W, C] in 0..1
  *   labels    i32 [n], or NULL: no loss
  *   out       arrays to fill
- *   returns   OK
  *   errors    as the ops */
 OSR_API osr_status osr_model_run(osr_model *model, const float *images, const int32_t *labels,
                                  int n, const osr_outputs *out);
 
 /* osr_model_score - class and score of each image from its outputs
+ * osr_model_has_score - can the model give this score? 0 where osr_model_score is UNSUPPORTED
  *
  *   row       a score that the method's outputs allow
  *   outputs   arrays from osr_model_run with what the row needs and what the method's rule reads
  *   scores    f64 [n]   larger = more unknown; NULL: not wanted
  *   classes   i32 [n]   the known class; NULL: not wanted
- *   returns   OK
  *   errors    UNSUPPORTED the method does not give what the score needs, or the model lacks its
  *             calibration (named); NAN
  *   source    the score's row */
 OSR_API osr_status osr_model_score(osr_model *model, const osr_score_row *row,
                                    const osr_outputs *outputs, int n, double *scores,
                                    int32_t *classes);
-
-/* osr_model_has_score - can the model give this score?
- *
- *   returns   0 where its method does not give what the row needs, or the row's calibration is not
- *             there; osr_model_score says which
- *   errors    none */
 OSR_API int osr_model_has_score(const osr_model *model, const osr_score_row *row);
 
 enum {
@@ -1995,7 +1554,9 @@ enum {
     OSR_CALIBRATE_ALL = 3
 };
 
-/* osr_model_calibrate_start - begin a calibration, which images of the known classes follow
+/* osr_model_calibrate_start - begin a calibration
+ * osr_model_calibrate_add - a batch of training images of the known classes, without augmentation
+ * osr_model_calibrate_end - put the calibration into force
  *
  *   METHOD  CAC: each anchor becomes the mean logit of its class's correctly classified images.
  *           Other methods: nothing
@@ -2009,45 +1570,28 @@ enum {
  *           a class without an image lies at 1e18 in the last two
  *
  *   what      one of these or both
- *   returns   OK
- *   errors    MEMORY, K + 1 floats for each correct image until the end
+ *   images    f32 [n, H, W, C] in 0..1
+ *   labels    i32 [n]
+ *   empty     out: number of classes without a correct image, whose anchor stays and which OpenMax
+ *             never revises; 0 for methods without logits; may be NULL
+ *   errors    as osr_model_run; ARG not started; MEMORY, K + 1 floats for each correct image until
+ *             the end
  *   numerics  double sums in the order of the images; the results are rounded to float, so that
  *             the saved model gives the same scores
  *   source    Miller et al., WACV 2021, arXiv:2004.02434, section 3.3; the scores' rows */
 OSR_API osr_status osr_model_calibrate_start(osr_model *model, unsigned what);
-
-/* osr_model_calibrate_add - add a batch of training images, without augmentation
- *
- *   images    f32 [n, H, W, C] in 0..1
- *   labels    i32 [n]
- *   returns   OK
- *   errors    as osr_model_run; ARG not started */
 OSR_API osr_status osr_model_calibrate_add(osr_model *model, const float *images,
                                            const int32_t *labels, int n);
-
-/* osr_model_calibrate_end - put the calibration into force
- *
- *   empty     out: number of classes without a correct image, whose anchor stays and which OpenMax
- *             never revises; 0 for methods without logits; may be NULL
- *   returns   OK
- *   errors    ARG not started
- *   numerics  sums in double, in the order of the images */
 OSR_API osr_status osr_model_calibrate_end(osr_model *model, int *empty);
 
 /* osr_model_set_threshold - above which score an image is unknown
+ * osr_model_threshold - the threshold in force; infinity where none was set
  *
- *   row        the score it belongs to
+ *   row        the score it belongs to; osr_model_threshold: out, may be NULL
  *   threshold  any number but NaN
- *   returns    OK
  *   errors     ARG; UNSUPPORTED as osr_model_score */
 OSR_API osr_status osr_model_set_threshold(osr_model *model, const osr_score_row *row,
                                            double threshold);
-
-/* osr_model_threshold - the threshold in force
- *
- *   row       out, its score; may be NULL
- *   returns   the threshold; infinity where none was set
- *   errors    none */
 OSR_API double osr_model_threshold(const osr_model *model, const osr_score_row **row);
 
 typedef struct osr_prediction {
@@ -2063,7 +1607,6 @@ typedef struct osr_prediction {
  *   channels     1 grey or 3 RGB; adapted to the model (grey = 0.299 R + 0.587 G + 0.114 B).
  *                Resized bilinearly in float with half-pixel centres
  *   predictions  [n] filled
- *   returns      OK
  *   errors       ARG sizes, channels; as osr_model_run */
 OSR_API osr_status osr_model_predict(osr_model *model, const unsigned char *pixels, int n,
                                      int height, int width, int channels,
@@ -2104,7 +1647,6 @@ typedef struct osr_jacobian_desc {
  *   desc      NULL means {0}
  *   norms     f64 [n]
  *   used      out, FD or EXACT; may be NULL
- *   returns   OK
  *   errors    ARG; as osr_model_run
  *   source    Park et al., Pattern Recognition 145:109942, 2024, arXiv:2209.11436; random
  *             projections as Hoffman et al., arXiv:1908.02729 */
@@ -2113,52 +1655,31 @@ OSR_API osr_status osr_model_jacobian(osr_model *model, const float *images, int
                                       osr_jacobian_method *used);
 
 /* osr_model_write - put a model into a writer, beside whatever the caller adds
+ * osr_model_read - make the model that a file holds
+ * osr_model_read_moments - the optimiser's state from a file that was written with it
  *
  *   moments   non-zero: the optimiser's state too, for a checkpoint
- *   returns   OK
- *   errors    MEMORY; DEVICE; NAN a parameter is not finite
- *   source    safetensors; keys and names: osr_model_read */
-OSR_API osr_status osr_model_write(osr_model *model, osr_writer *writer, int moments);
-
-/* osr_model_read - make the model that a file holds
- *
  *   metadata  osr.method, osr.net, osr.layers, osr.input (H W C), osr.mean, osr.std, osr.classes
  *             (one name a line), osr.score, osr.threshold, osr.numbers, osr.rotation
  *   tensors   as osr_model_tensors names them; opt.m.*, opt.v.* the optimiser's state; score.* as
  *             osr_model_calibrate_start, each may be missing
  *   out       the model
- *   returns   OK
- *   errors    FORMAT what is missing or does not fit; SHAPE; MEMORY
- *   lifetime  until osr_model_destroy */
+ *   errors    MEMORY; DEVICE; SHAPE; NAN a parameter is not finite; FORMAT what is missing or does
+ *             not fit
+ *   lifetime  until osr_model_destroy
+ *   source    safetensors */
+OSR_API osr_status osr_model_write(osr_model *model, osr_writer *writer, int moments);
 OSR_API osr_status osr_model_read(osr_ctx *ctx, const osr_file *file, osr_model **out);
-
-/* osr_model_read_moments - the optimiser's state from a checkpoint
- *
- *   file      one that osr_model_write made with moments
- *   returns   OK
- *   errors    FORMAT a tensor is missing */
 OSR_API osr_status osr_model_read_moments(osr_model *model, const osr_file *file);
 
-/* osr_model_save - write a model file, whole or not at all
- *
- *   path      replaced by rename
- *   returns   OK
- *   errors    IO; as osr_model_write */
-OSR_API osr_status osr_model_save(osr_model *model, const char *path);
-
-/* osr_model_load - a model from a file
- *
- *   out       the model
- *   returns   OK
- *   errors    IO; FORMAT; as osr_model_read */
-OSR_API osr_status osr_model_load(osr_ctx *ctx, const char *path, osr_model **out);
-
-/* osr_model_load_memory - a model from the bytes of a file
+/* osr_model_save - write a model file, whole or not at all, replaced by rename
+ * osr_model_load, osr_model_load_memory - a model from a file, or from the bytes of one
  *
  *   data      u8 [bytes], not kept
  *   out       the model
- *   returns   OK
- *   errors    FORMAT; as osr_model_read */
+ *   errors    IO; FORMAT; as osr_model_write, osr_model_read */
+OSR_API osr_status osr_model_save(osr_model *model, const char *path);
+OSR_API osr_status osr_model_load(osr_ctx *ctx, const char *path, osr_model **out);
 OSR_API osr_status osr_model_load_memory(osr_ctx *ctx, const void *data, size_t bytes,
                                          osr_model **out);
 
@@ -2412,6 +1933,7 @@ struct osr_ctx {
     osr__persist *persists;
     size_t persist_count, persist_capacity;
     osr__node *nodes; /* the tape; nodes[0] is never used */
+    osr__node nowhere; /* node 0, which an op has after an error: written, never run */
     size_t node_count, node_capacity, done, fused;
     uint32_t generation, step, drop_stream;
     int mark, backward;
@@ -2452,6 +1974,8 @@ static osr_status osr__fail(osr_ctx *ctx, osr_status status, const char *format,
     char line[512];
     size_t i;
     va_list args;
+    if (ctx == NULL)
+        return status;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
@@ -2826,6 +2350,7 @@ OSR_API osr_status osr_ctx_create(const osr_ctx_desc *desc, osr_ctx **out)
     ctx->stats.allocations = 1;
     ctx->seed = desc->seed;
     ctx->direct = desc->direct;
+    ctx->nowhere.r.shape = osr_shape_make(0, 0, 0, 0, 0);
     ctx->generation = ctx->version = 1;
     ctx->mark = -1;
     ctx->family = OSR_KERNELS_CPU;
@@ -3578,10 +3103,22 @@ static int osr__arena_of(uint32_t ref)
     return (int)((ref >> 28) & 7u);
 }
 
+static osr__record *osr__rec(osr_ctx *ctx, uint32_t i)
+{
+    return i != 0 ? &ctx->nodes[i].r : &ctx->nowhere.r;
+}
+
 static osr_shape osr__ref_shape(osr_ctx *ctx, uint32_t ref)
 {
-    return osr__is_persist(ref) ? osr__persist_of(ctx, ref)->shape : ctx->nodes[ref].r.shape;
+    return osr__is_persist(ref) ? osr__persist_of(ctx, ref)->shape : osr__rec(ctx, ref)->shape;
 }
+
+static osr__brief osr__ref_text(osr_ctx *ctx, uint32_t ref)
+{
+    return osr__shape_text(osr__ref_shape(ctx, ref));
+}
+
+#define OSR__OP_NONE 0 /* of a node that was fused into another one */
 
 /* The reference behind a handle, 0 where it is dead or foreign. */
 static uint32_t osr__peek(osr_ctx *ctx, osr_tensor t)
@@ -3593,8 +3130,8 @@ static uint32_t osr__peek(osr_ctx *ctx, osr_tensor t)
                                                                                         : 0;
 }
 
-/* The same for an op: {0} is passed on silently when an error is already recorded. */
-static uint32_t osr__ref(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
+/* The same for an op, alive or not; 0 with the error recorded, or with an earlier one. */
+static uint32_t osr__ref_any(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
 {
     uint32_t ref;
     if (ctx->status != OSR_OK)
@@ -3604,6 +3141,29 @@ static uint32_t osr__ref(osr_ctx *ctx, osr_tensor t, const char *op, const char 
         osr__fail(ctx, OSR_HANDLE, "%s: %s is %s", op, name,
                   t.index == 0 ? "no tensor" : "a handle of another step or context");
     return ref;
+}
+
+/* An op cannot use a value that was overwritten or fused away. 1 when it can. */
+static int osr__alive(osr_ctx *ctx, uint32_t ref, const char *op)
+{
+    if (ref == 0 || ctx->status != OSR_OK)
+        return 0;
+    if (osr__is_persist(ref)
+        || (osr__rec(ctx, ref)->op != OSR__OP_NONE
+            && (ref >= ctx->done || ctx->nodes[ref].loc.slot >= 0)))
+        return 1;
+    osr__fail(ctx, OSR_HANDLE, "%s: the value was not kept; call osr_keep on it before the "
+                               "step runs", op);
+    return 0;
+}
+
+/* What an op reads: alive, else 0 and an error is recorded. Recording goes on with 0 as if all were
+ * well: shapes are those of ctx->nowhere, checks add nothing to the first error, osr__append
+ * refuses. */
+static uint32_t osr__ref(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
+{
+    const uint32_t ref = osr__ref_any(ctx, t, op, name);
+    return osr__alive(ctx, ref, op) ? ref : 0;
 }
 
 static osr_tensor osr__handle(osr_ctx *ctx, uint32_t ref)
@@ -3669,12 +3229,9 @@ static void osr__init_values(float *v, size_t count, osr_init init, uint64_t see
 {
     size_t i;
     for (i = 0; i < count; ++i) {
-        uint32_t counter[4], w[4];
+        const uint32_t counter[4] = { (uint32_t)i, ordinal, 0x696e6974u /* "init" */, 0 };
+        uint32_t w[4];
         double u = 0.0;
-        counter[0] = (uint32_t)i;
-        counter[1] = ordinal;
-        counter[2] = 0x696e6974u; /* "init" */
-        counter[3] = 0;
         if (init.kind != OSR_INIT_CONSTANT)
             osr__philox(counter, seed, w);
         if (init.kind == OSR_INIT_NORMAL)
@@ -3767,7 +3324,7 @@ OSR_API osr_tensor osr_state(osr_ctx *ctx, osr_shape shape, osr_init init)
 
 static osr_tensor osr__companion(osr_ctx *ctx, osr_tensor param, int kind, const char *what)
 {
-    const uint32_t ref = osr__ref(ctx, param, what, "param");
+    const uint32_t ref = osr__ref_any(ctx, param, what, "param");
     if (ref == 0)
         return osr__handle(ctx, 0);
     if (!osr__is_persist(ref) || osr__persist_of(ctx, ref)->state)
@@ -3801,7 +3358,7 @@ static size_t osr__first_bad(const float *v, size_t count)
 
 OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_t count)
 {
-    const uint32_t ref = osr__ref(ctx, t, "osr_write", "t");
+    const uint32_t ref = osr__ref_any(ctx, t, "osr_write", "t");
     size_t bad;
     cl_int code;
     if (ref == 0)
@@ -3810,7 +3367,7 @@ OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_
         return osr__fail(ctx, OSR_HANDLE, "osr_write: not a parameter or state");
     if (src == NULL || count != osr_shape_count(osr__ref_shape(ctx, ref)))
         return osr__fail(ctx, OSR_SHAPE, "osr_write: %lu values for shape %s", (unsigned long)count,
-                         osr__shape_text(osr__ref_shape(ctx, ref)).s);
+                         osr__ref_text(ctx, ref).s);
     bad = osr__first_bad(src, count);
     if (bad < count)
         return osr__fail(ctx, OSR_NAN, "osr_write: value %lu is not finite", (unsigned long)bad);
@@ -3826,11 +3383,6 @@ OSR_API osr_status osr_write(osr_ctx *ctx, osr_tensor t, const float *src, size_
 OSR_API void osr_ctx_set_step(osr_ctx *ctx, uint32_t step)
 {
     ctx->step = step;
-}
-
-OSR_API void osr_mark(osr_ctx *ctx, int mark)
-{
-    ctx->mark = mark;
 }
 
 static void osr__step_reset(osr_ctx *ctx)
@@ -3872,17 +3424,15 @@ typedef struct osr__op_row {
 
 static const osr__op_row *osr__op(int op);
 static int osr__halo_wanted(osr_ctx *ctx, const osr__record *r, int input);
-static int osr__alive(osr_ctx *ctx, uint32_t ref, const char *op);
-static osr__record *osr__rec(osr_ctx *ctx, uint32_t i);
 
-#define OSR__OP_NONE 0
-
-/* Append a node; its handle's index, 0 on failure. The pointer is good until the next append. */
+/* Append a node; its handle's index. On failure 0, and `out` is ctx->nowhere, which may be filled
+ * in all the same. The pointer is good until the next append. */
 static uint32_t osr__append(osr_ctx *ctx, int op, osr_shape shape, uint32_t in0, uint32_t in1,
                             uint32_t in2, osr__node **out)
 {
     osr__node *node;
     const char *name = osr__op(op)->name;
+    *out = &ctx->nowhere;
     if (osr__need_device(ctx, name) != OSR_OK || (in0 != 0 && !osr__alive(ctx, in0, name))
         || (in1 != 0 && !osr__alive(ctx, in1, name)) || (in2 != 0 && !osr__alive(ctx, in2, name)))
         return 0;
@@ -3908,6 +3458,13 @@ static uint32_t osr__append(osr_ctx *ctx, int op, osr_shape shape, uint32_t in0,
     return (uint32_t)ctx->node_count++;
 }
 
+/* Append an op of one or two inputs that has no numbers. */
+static osr_tensor osr__result(osr_ctx *ctx, int op, osr_shape shape, uint32_t a, uint32_t b)
+{
+    osr__node *node;
+    return osr__handle(ctx, osr__append(ctx, op, shape, a, b, 0, &node));
+}
+
 /* Room for an input in the step's staging memory; NULL on failure. Good until the next call. */
 static void *osr__stage_room(osr_ctx *ctx, osr__node *node, size_t bytes)
 {
@@ -3929,16 +3486,14 @@ static void osr__stage(osr_ctx *ctx, osr__node *node, const void *data, size_t b
 
 OSR_API osr_tensor osr_keep(osr_ctx *ctx, osr_tensor t)
 {
-    const uint32_t ref = osr__ref(ctx, t, "osr_keep", "t");
+    const uint32_t ref = osr__ref_any(ctx, t, "osr_keep", "t");
     if (ref != 0 && !osr__is_persist(ref) && ref >= ctx->done) {
-        if (ctx->nodes[ref].r.op == OSR__OP_NONE) {
-            osr__fail(ctx, OSR_HANDLE, "osr_keep: the value was already fused away; keep it before "
-                                       "osr_backward");
-            return osr__handle(ctx, 0);
-        }
-        ctx->nodes[ref].r.keep = 1;
+        if (osr__rec(ctx, ref)->op == OSR__OP_NONE)
+            return osr__none(osr__fail(ctx, OSR_HANDLE, "osr_keep: the value was already fused "
+                                                        "away; keep it before osr_backward"));
+        osr__rec(ctx, ref)->keep = 1;
     }
-    return ref == 0 ? osr__handle(ctx, 0) : t;
+    return osr__handle(ctx, ref);
 }
 
 /* -- planning: where values lie -- */
@@ -4061,8 +3616,9 @@ static osr__launch *osr__launch_add(osr_ctx *ctx)
 {
     osr__plan *plan = ctx->making;
     osr__launch *l;
-    if (!osr__grow(ctx, &plan->launches, &plan->launch_capacity, plan->launch_count + 1,
-                   sizeof *plan->launches))
+    if (ctx->measuring || ctx->status != OSR_OK
+        || !osr__grow(ctx, &plan->launches, &plan->launch_capacity, plan->launch_count + 1,
+                      sizeof *plan->launches))
         return NULL;
     l = &plan->launches[plan->launch_count++];
     memset(l, 0, sizeof *l);
@@ -4070,19 +3626,19 @@ static osr__launch *osr__launch_add(osr_ctx *ctx)
     return l;
 }
 
-static osr__launch *osr__launch_last(osr_ctx *ctx)
+/* The launch that is being written; NULL while scratch memory is measured and after an error. */
+static osr__launch *osr__writing(osr_ctx *ctx)
 {
-    return &ctx->making->launches[ctx->making->launch_count - 1];
+    return ctx->measuring || ctx->status != OSR_OK
+               ? NULL
+               : &ctx->making->launches[ctx->making->launch_count - 1];
 }
 
 /* Begin a launch; arguments follow in order, osr__run ends it. Nothing happens while measuring. */
 static void osr__begin(osr_ctx *ctx, osr__kernel k)
 {
-    osr__launch *l;
+    osr__launch *l = osr__launch_add(ctx);
     ctx->arg_next = 0;
-    if (ctx->measuring || ctx->status != OSR_OK)
-        return;
-    l = osr__launch_add(ctx);
     if (l == NULL)
         return;
     l->name = k;
@@ -4091,12 +3647,11 @@ static void osr__begin(osr_ctx *ctx, osr__kernel k)
 
 static void osr__arg(osr_ctx *ctx, size_t size, const void *value)
 {
-    cl_int code;
-    if (ctx->measuring || ctx->status != OSR_OK)
-        return;
-    code = clSetKernelArg(osr__launch_last(ctx)->kernel, ctx->arg_next++, size, value);
+    osr__launch *l = osr__writing(ctx);
+    const cl_int code = l != NULL ? clSetKernelArg(l->kernel, ctx->arg_next++, size, value)
+                                  : CL_SUCCESS;
     if (code != CL_SUCCESS)
-        osr__cl_fail(ctx, "clSetKernelArg", osr__kernel_name(osr__launch_last(ctx)->name), code);
+        osr__cl_fail(ctx, "clSetKernelArg", osr__kernel_name(l->name), code);
 }
 
 static void osr__arg_i(osr_ctx *ctx, int v)
@@ -4111,21 +3666,12 @@ static void osr__arg_f(osr_ctx *ctx, float v)
     osr__arg(ctx, sizeof x, &x);
 }
 
-static void osr__arg_i2(osr_ctx *ctx, int x, int y)
-{
-    cl_int v[2];
-    v[0] = x;
-    v[1] = y;
-    osr__arg(ctx, sizeof v, v);
-}
-
 /* A value of the node that is read anew at each replay. */
 static void osr__arg_dyn(osr_ctx *ctx, int index)
 {
-    osr__launch *l;
-    if (ctx->measuring || ctx->status != OSR_OK)
+    osr__launch *l = osr__writing(ctx);
+    if (l == NULL)
         return;
-    l = osr__launch_last(ctx);
     l->dyn[l->dyn_count].arg = ctx->arg_next;
     l->dyn[l->dyn_count].index = index;
     l->dyn_count++;
@@ -4134,9 +3680,8 @@ static void osr__arg_dyn(osr_ctx *ctx, int index)
 
 static void osr__arg_slot(osr_ctx *ctx, int slot)
 {
-    if (ctx->measuring || ctx->status != OSR_OK)
-        return;
-    osr__arg(ctx, sizeof(cl_mem), &ctx->slots[slot].mem);
+    if (osr__writing(ctx) != NULL)
+        osr__arg(ctx, sizeof(cl_mem), &ctx->slots[slot].mem);
 }
 
 /* The buffer of any value. */
@@ -4162,14 +3707,15 @@ static void osr__arg_image(osr_ctx *ctx, uint32_t ref)
     osr__arg(ctx, 4 * sizeof(cl_int), ctx->nodes[ref].loc.l);
 }
 
-/* Several arguments: d dense, m buffer, g image (references), s slot, i int, I two ints, Q four, f
- * float, y value read at each replay. */
-static void osr__args(osr_ctx *ctx, const char *kinds, ...)
+/* Several arguments: d dense, m buffer, g image, n number of elements, S CB, C, H, W and P CB, H, W
+ * of an image (references), s slot, i int, I two ints, Q four, f float, y value read at each
+ * replay. */
+static void osr__args_list(osr_ctx *ctx, const char *kinds, va_list args)
 {
-    va_list args;
-    va_start(args, kinds);
     for (; *kinds != '\0'; ++kinds) {
-        cl_int x, q[4];
+        osr_shape s;
+        cl_int q[4];
+        unsigned n;
         switch (*kinds) {
         case 'd': osr__arg_dense(ctx, va_arg(args, uint32_t)); break;
         case 'm': osr__arg_mem(ctx, va_arg(args, uint32_t)); break;
@@ -4178,26 +3724,40 @@ static void osr__args(osr_ctx *ctx, const char *kinds, ...)
         case 'i': osr__arg_i(ctx, va_arg(args, int)); break;
         case 'f': osr__arg_f(ctx, (float)va_arg(args, double)); break;
         case 'y': osr__arg_dyn(ctx, va_arg(args, int)); break;
-        case 'Q':
-            for (x = 0; x < 4; ++x)
-                q[x] = va_arg(args, int);
-            osr__arg(ctx, sizeof q, q);
+        case 'n':
+            osr__arg_i(ctx, (int)osr_shape_count(osr__ref_shape(ctx, va_arg(args, uint32_t))));
+            break;
+        case 'S':
+        case 'P':
+            s = osr__ref_shape(ctx, va_arg(args, uint32_t));
+            osr__arg_i(ctx, osr__blocks(s.dim[3]));
+            if (*kinds == 'S')
+                osr__arg_i(ctx, s.dim[3]);
+            osr__arg_i(ctx, s.dim[1]);
+            osr__arg_i(ctx, s.dim[2]);
             break;
         default:
-            x = va_arg(args, int);
-            osr__arg_i2(ctx, x, va_arg(args, int));
+            for (n = 0; n < (*kinds == 'Q' ? 4u : 2u); ++n)
+                q[n] = va_arg(args, int);
+            osr__arg(ctx, n * sizeof *q, q);
             break;
         }
     }
+}
+
+static void osr__args(osr_ctx *ctx, const char *kinds, ...)
+{
+    va_list args;
+    va_start(args, kinds);
+    osr__args_list(ctx, kinds, args);
     va_end(args);
 }
 
 static void osr__run3(osr_ctx *ctx, size_t g0, size_t g1, size_t g2, size_t l0, size_t l1)
 {
-    osr__launch *l;
-    if (ctx->measuring || ctx->status != OSR_OK)
+    osr__launch *l = osr__writing(ctx);
+    if (l == NULL)
         return;
-    l = osr__launch_last(ctx);
     l->global[0] = g0;
     l->global[1] = g1;
     l->global[2] = g2;
@@ -4213,20 +3773,34 @@ static void osr__run(osr_ctx *ctx, size_t groups)
     osr__run3(ctx, groups * ls, 1, 1, ls, 1);
 }
 
-/* The same for a flat kernel over `count` values. */
-static void osr__run_flat(osr_ctx *ctx, size_t count)
+/* A whole launch of a shared kernel. */
+static void osr__call(osr_ctx *ctx, osr__kernel k, size_t groups, const char *kinds, ...)
+{
+    va_list args;
+    osr__begin(ctx, k);
+    va_start(args, kinds);
+    osr__args_list(ctx, kinds, args);
+    va_end(args);
+    osr__run(ctx, groups);
+}
+
+/* Work-groups of a flat kernel over `count` values, and of one that takes an image's planes (n, cb)
+ * one by one. */
+static size_t osr__flat(const osr_ctx *ctx, size_t count)
 {
     const size_t each = ctx->family == OSR_KERNELS_GPU ? (size_t)osr__local_size(ctx) : 4096;
-    osr__run(ctx, (count + each - 1) / each);
+    return (count + each - 1) / each;
+}
+
+static size_t osr__planes(osr_shape s)
+{
+    return (size_t)s.dim[0] * (size_t)osr__blocks(s.dim[3]);
 }
 
 /* Copy the node's staged data into `slot` at each replay. */
 static void osr__upload(osr_ctx *ctx, int slot, size_t bytes)
 {
-    osr__launch *l;
-    if (ctx->measuring || ctx->status != OSR_OK)
-        return;
-    l = osr__launch_add(ctx);
+    osr__launch *l = osr__launch_add(ctx);
     if (l == NULL)
         return;
     l->mem = ctx->slots[slot].mem;
@@ -4235,8 +3809,9 @@ static void osr__upload(osr_ctx *ctx, int slot, size_t bytes)
 
 static void osr__count_flops(osr_ctx *ctx, double flops)
 {
-    if (!ctx->measuring && ctx->status == OSR_OK)
-        osr__launch_last(ctx)->flops = flops;
+    osr__launch *l = osr__writing(ctx);
+    if (l != NULL)
+        l->flops = flops;
 }
 
 /* -- planning: making and finding a plan -- */
@@ -4272,7 +3847,8 @@ static void osr__slots_allocate(osr_ctx *ctx, const osr__plan *plan)
         osr__plans_drop(ctx);
 }
 
-/* Last node of first..end-1 that reads each node, into walk[]; kept[] for what must survive. */
+/* Last node of first..end-1 that reads each node, into last[]; kept[] for what must survive;
+ * outside[] for what was there before. */
 static void osr__liveness(osr_ctx *ctx, osr__plan *plan, uint32_t *last)
 {
     uint32_t i;
@@ -4281,8 +3857,13 @@ static void osr__liveness(osr_ctx *ctx, osr__plan *plan, uint32_t *last)
         last[i - plan->first] = 0;
         for (k = 0; k < 6; ++k) {
             const uint32_t in = ctx->nodes[i].r.in[k];
-            if (in != 0 && !osr__is_persist(in) && in >= plan->first)
+            if (in == 0 || osr__is_persist(in))
+                continue;
+            if (in >= plan->first)
                 last[in - plan->first] = i;
+            else if (osr__grow(ctx, &plan->outside, &plan->outside_capacity,
+                               plan->outside_count + 1, sizeof *plan->outside))
+                plan->outside[plan->outside_count++] = ctx->nodes[in].loc;
         }
     }
     for (i = plan->first; i < plan->first + plan->count; ++i) {
@@ -4417,22 +3998,6 @@ static void osr__plan_emit(osr_ctx *ctx, osr__plan *plan)
     }
 }
 
-static void osr__plan_outside(osr_ctx *ctx, osr__plan *plan)
-{
-    uint32_t i;
-    int k;
-    for (i = plan->first; i < plan->first + plan->count; ++i)
-        for (k = 0; k < 6; ++k) {
-            const uint32_t in = ctx->nodes[i].r.in[k];
-            if (in == 0 || osr__is_persist(in) || in >= plan->first)
-                continue;
-            if (!osr__grow(ctx, &plan->outside, &plan->outside_capacity, plan->outside_count + 1,
-                           sizeof *plan->outside))
-                return;
-            plan->outside[plan->outside_count++] = ctx->nodes[in].loc;
-        }
-}
-
 static uint64_t osr__tape_hash(const osr_ctx *ctx)
 {
     uint64_t h = 1469598103934665603ull;
@@ -4500,7 +4065,6 @@ static osr__plan *osr__plan_make(osr_ctx *ctx, uint64_t hash)
             plan->mutates |= osr__mutates(ctx, plan->first + i);
         }
         osr__liveness(ctx, plan, last);
-        osr__plan_outside(ctx, plan);
         osr__plan_place(ctx, plan, last);
         osr__slots_allocate(ctx, plan);
         if (ctx->status == OSR_OK)
@@ -4639,25 +4203,25 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
 #define OSR__OPS(X)                                                                                \
     X(none, NULL, NULL, 0)                                                                         \
     X(input, osr__lower_input, NULL, 1)                                                            \
-    X(labels, osr__lower_labels, NULL, 1)                                                          \
-    X(read_image, osr__lower_from_image, NULL, 1)                                                  \
+    X(labels, osr__lower_input, NULL, 1)                                                           \
+    X(read_image, osr__lower_image, NULL, 1)                                                       \
     X(fill, osr__lower_fill, NULL, 1)                                                              \
     X(give, osr__lower_give, NULL, 0)                                                              \
     X(clear, osr__lower_clear, NULL, 0)                                                            \
-    X(add, osr__lower_map, osr__back_add, OSR__OVER)                                               \
-    X(sub, osr__lower_map, osr__back_sub, OSR__OVER)                                               \
-    X(mul, osr__lower_map, osr__back_mul, OSR__OVER)                                               \
-    X(div, osr__lower_map, osr__back_div, OSR__OVER)                                               \
-    X(affine, osr__lower_map, osr__back_affine, OSR__OVER)                                         \
-    X(exp, osr__lower_map, osr__back_exp, OSR__OVER)                                               \
-    X(log, osr__lower_map, osr__back_log, OSR__OVER)                                               \
-    X(sqrt, osr__lower_map, osr__back_sqrt, OSR__OVER)                                             \
+    X(add, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(sub, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(mul, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(div, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(affine, osr__lower_map, osr__back_map, OSR__OVER)                                            \
+    X(exp, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(log, osr__lower_map, osr__back_map, OSR__OVER)                                               \
+    X(sqrt, osr__lower_map, osr__back_map, OSR__OVER)                                              \
     X(sqrt_dx, osr__lower_map, NULL, OSR__OVER)                                                    \
     X(sum, osr__lower_sum, osr__back_sum, 1)                                                       \
     X(sum_dx, osr__lower_sum_dx, NULL, 1)                                                          \
-    X(row_sum, osr__lower_row_sum, osr__back_row_sum, 1)                                           \
-    X(row_sum_dx, osr__lower_row_sum_dx, NULL, 1)                                                  \
-    X(pick, osr__lower_pick, osr__back_pick, 1)                                                    \
+    X(row_sum, osr__lower_rows, osr__back_next, 1)                                                 \
+    X(row_sum_dx, osr__lower_rows, NULL, 1)                                                        \
+    X(pick, osr__lower_pick, osr__back_next, 1)                                                    \
     X(pick_dx, osr__lower_pick_dx, NULL, 1)                                                        \
     X(count_correct, osr__lower_count_correct, NULL, 1)                                            \
     X(matmul, osr__lower_matmul, osr__back_matmul, 1)                                              \
@@ -4674,23 +4238,23 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(norm_act, osr__lower_norm_act, osr__back_norm_act, OSR__OVER)                                \
     X(norm_sums, osr__lower_norm_sums, NULL, 1)                                                    \
     X(norm_act_dx, osr__lower_norm_act_dx, NULL, OSR__OVER)                                        \
-    X(pool, osr__lower_pool, osr__back_pool, 1)                                                    \
-    X(pool_dx, osr__lower_pool_dx, NULL, 1)                                                        \
-    X(global_avg_pool, osr__lower_from_image, osr__back_global_pool, 1)                            \
-    X(global_avg_pool_dx, osr__lower_to_image, NULL, 1)                                            \
-    X(quarter_turns, osr__lower_quarter_turns, NULL, 1)                                            \
-    X(flatten, osr__lower_from_image, osr__back_flatten, 1)                                        \
-    X(flatten_dx, osr__lower_to_image, NULL, 1)                                                    \
-    X(softmax, osr__lower_rows, osr__back_softmax, 1)                                              \
-    X(softmax_dx, osr__lower_softmax_dx, NULL, 1)                                                  \
-    X(logsumexp, osr__lower_rows, osr__back_logsumexp, 1)                                          \
-    X(logsumexp_dx, osr__lower_rows_dx, NULL, 1)                                                   \
-    X(normalise, osr__lower_rows, osr__back_normalise, 1)                                          \
-    X(normalise_dx, osr__lower_rows_dx, NULL, 1)                                                   \
+    X(pool, osr__lower_image, osr__back_pool, 1)                                                   \
+    X(pool_dx, osr__lower_image, NULL, 1)                                                          \
+    X(global_avg_pool, osr__lower_image, osr__back_next, 1)                                        \
+    X(global_avg_pool_dx, osr__lower_image, NULL, 1)                                               \
+    X(quarter_turns, osr__lower_image, NULL, 1)                                                    \
+    X(flatten, osr__lower_image, osr__back_next, 1)                                                \
+    X(flatten_dx, osr__lower_image, NULL, 1)                                                       \
+    X(softmax, osr__lower_rows, osr__back_next, 1)                                                 \
+    X(softmax_dx, osr__lower_rows, NULL, 1)                                                        \
+    X(logsumexp, osr__lower_rows, osr__back_next, 1)                                               \
+    X(logsumexp_dx, osr__lower_rows, NULL, 1)                                                      \
+    X(normalise, osr__lower_rows, osr__back_next, 1)                                               \
+    X(normalise_dx, osr__lower_rows, NULL, 1)                                                      \
     X(anchor_distance, osr__lower_distance, osr__back_distance, 1)                                 \
     X(anchor_distance_dx, osr__lower_distance_dx, NULL, 1)                                         \
     X(anchor_distance_da, osr__lower_distance_dx, NULL, 1)                                         \
-    X(first_rows, osr__lower_first_rows, osr__back_first_rows, 1)                                  \
+    X(first_rows, osr__lower_first_rows, osr__back_next, 1)                                        \
     X(first_rows_dx, osr__lower_first_rows, NULL, 1)                                               \
     X(loss_cross_entropy, osr__lower_loss, osr__back_loss, 1)                                      \
     X(loss_cross_entropy_dx, osr__lower_loss_dx, NULL, 1)                                          \
@@ -4717,25 +4281,9 @@ typedef enum osr__op_id {
     OSR__OP_COUNT
 } osr__op_id;
 
-static osr__record *osr__rec(osr_ctx *ctx, uint32_t i)
-{
-    return &ctx->nodes[i].r;
-}
-
 /* -- doors: inputs, labels, reads -- */
 
-/* Arguments of the kernels that walk an image: CB, C, H, W. */
-static void osr__arg_sizes(osr_ctx *ctx, osr_shape s)
-{
-    osr__args(ctx, "iiii", osr__blocks(s.dim[3]), s.dim[3], s.dim[1], s.dim[2]);
-}
-
-/* One work-group for each (n, cb) of an image. */
-static void osr__run_planes(osr_ctx *ctx, osr_shape s)
-{
-    osr__run(ctx, (size_t)s.dim[0] * (size_t)osr__blocks(s.dim[3]));
-}
-
+/* Values, or labels, of which each takes as many bytes. */
 static void osr__lower_input(osr_ctx *ctx, uint32_t i)
 {
     const osr_shape s = osr__rec(ctx, i)->shape;
@@ -4747,38 +4295,24 @@ static void osr__lower_input(osr_ctx *ctx, uint32_t i)
     }
     scratch = osr__scratch(ctx, n);
     osr__upload(ctx, scratch, n * sizeof(float));
-    osr__begin(ctx, OSR__K_image_from_nhwc);
-    osr__args(ctx, "sig", scratch, 0, i);
-    osr__arg_sizes(ctx, s);
-    osr__run_planes(ctx, s);
+    osr__call(ctx, OSR__K_image_from_nhwc, osr__planes(s), "sigS", scratch, 0, i, i);
 }
 
 OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data)
 {
-    const size_t n = osr_shape_count(shape);
-    size_t bad;
+    const size_t n = data != NULL ? osr_shape_count(shape) : 0, bad = osr__first_bad(data, n);
     osr__node *node;
     uint32_t i;
-    if (ctx->status != OSR_OK)
-        return osr__handle(ctx, 0);
-    if (data == NULL || n == 0)
-        return osr__none(osr__fail(ctx, data == NULL ? OSR_ARG : OSR_SHAPE,
-                                   "input: shape %s, data %s", osr__shape_text(shape).s,
-                                   data == NULL ? "NULL" : "given"));
-    bad = osr__first_bad(data, n);
-    if (bad < n)
-        return osr__none(osr__fail(ctx, OSR_NAN, "input: value %lu of shape %s is not finite",
-                                   (unsigned long)bad, osr__shape_text(shape).s));
+    if (n == 0)
+        osr__fail(ctx, data == NULL ? OSR_ARG : OSR_SHAPE, "input: shape %s, data %s",
+                  osr__shape_text(shape).s, data == NULL ? "NULL" : "given");
+    else if (bad < n)
+        osr__fail(ctx, OSR_NAN, "input: value %lu of shape %s is not finite", (unsigned long)bad,
+                  osr__shape_text(shape).s);
     i = osr__append(ctx, OSR__OP_input, shape, 0, 0, 0, &node);
     if (i != 0)
         osr__stage(ctx, node, data, n * sizeof(float));
     return osr__handle(ctx, i);
-}
-
-static void osr__lower_labels(osr_ctx *ctx, uint32_t i)
-{
-    osr__upload(ctx, ctx->nodes[i].loc.slot,
-                osr_shape_count(osr__rec(ctx, i)->shape) * sizeof(int32_t));
 }
 
 OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *labels)
@@ -4786,49 +4320,49 @@ OSR_API osr_tensor osr_labels(osr_ctx *ctx, int n, int classes, const int32_t *l
     osr__node *node;
     uint32_t i;
     int k;
-    if (ctx->status != OSR_OK)
-        return osr__handle(ctx, 0);
     if (labels == NULL || n < 1 || classes < 1)
-        return osr__none(osr__fail(ctx, OSR_ARG, "labels: n %d, classes %d", n, classes));
-    for (k = 0; k < n; ++k)
+        osr__fail(ctx, OSR_ARG, "labels: n %d, classes %d", n, classes);
+    for (k = 0; k < n && ctx->status == OSR_OK; ++k)
         if (labels[k] < 0 || labels[k] >= classes)
-            return osr__none(osr__fail(ctx, OSR_ARG, "labels: label %d is %d, not in 0..%d", k,
-                                       (int)labels[k], classes - 1));
+            osr__fail(ctx, OSR_ARG, "labels: label %d is %d, not in 0..%d", k, (int)labels[k],
+                      classes - 1);
     i = osr__append(ctx, OSR__OP_labels, osr_shape_make(1, n, 0, 0, 0), 0, 0, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = classes;
+    node->r.ia[0] = classes;
+    if (i != 0)
         osr__stage(ctx, node, labels, (size_t)n * sizeof(int32_t));
-    }
     return osr__handle(ctx, i);
 }
 
-/* An image to a dense value. */
-static void osr__lower_from_image(osr_ctx *ctx, uint32_t i)
+/* Images to rows and back, pooled, turned. ia of pools: size, stride, average */
+static void osr__lower_image(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const uint32_t x = r->in[0];
-    osr__begin(ctx, r->op == OSR__OP_global_avg_pool ? OSR__K_global_pool
-                    : r->op == OSR__OP_flatten       ? OSR__K_image_to_nchw
-                                                     : OSR__K_image_to_nhwc);
-    osr__args(ctx, "gd", x, i);
-    osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
-    osr__run_planes(ctx, osr__rec(ctx, x)->shape);
-}
-
-/* An op cannot use a value that was overwritten or fused away. 1 when it can. */
-static int osr__alive(osr_ctx *ctx, uint32_t ref, const char *op)
-{
-    if (ref == 0 || ctx->status != OSR_OK)
-        return 0;
-    if (osr__is_persist(ref))
-        return 1;
-    if (osr__rec(ctx, ref)->op == OSR__OP_none
-        || (ref < ctx->done && ctx->nodes[ref].loc.slot < 0)) {
-        osr__fail(ctx, OSR_HANDLE, "%s: the value was not kept; call osr_keep on it before the "
-                                   "step runs", op);
-        return 0;
+    const osr_shape s = osr__ref_shape(ctx, x);
+    const size_t from = osr__planes(s), to = osr__planes(r->shape);
+    const int32_t *p = r->ia;
+    switch (r->op) {
+    case OSR__OP_read_image:
+        osr__call(ctx, OSR__K_image_to_nhwc, from, "gdS", x, i, x);
+        break;
+    case OSR__OP_flatten: osr__call(ctx, OSR__K_image_to_nchw, from, "gdS", x, i, x); break;
+    case OSR__OP_flatten_dx: osr__call(ctx, OSR__K_image_from_nchw, to, "dgS", x, i, i); break;
+    case OSR__OP_global_avg_pool: osr__call(ctx, OSR__K_global_pool, from, "gdS", x, i, x); break;
+    case OSR__OP_global_avg_pool_dx:
+        osr__call(ctx, OSR__K_global_pool_dx, to, "dgS", x, i, i);
+        break;
+    case OSR__OP_pool:
+        osr__call(ctx, OSR__K_pool, to, "ggPiii", x, i, i, p[0], p[1], p[2]);
+        break;
+    case OSR__OP_pool_dx: /* in = dy, x, y */
+        osr__call(ctx, OSR__K_pool_dx, to, "ggggPiiiii", x, r->in[1], r->in[2], i, i, s.dim[1],
+                  s.dim[2], p[0], p[1], p[2]);
+        break;
+    default:
+        osr__call(ctx, OSR__K_image_turns, to, "ggiii", x, i, s.dim[0], osr__blocks(s.dim[3]),
+                  s.dim[1]);
+        break;
     }
-    return 1;
 }
 
 OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count)
@@ -4839,11 +4373,11 @@ OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count
     osr__node *node;
     cl_int code;
     int is_labels;
-    if (!osr__alive(ctx, ref, "osr_read"))
+    if (ref == 0)
         return ctx->status;
     if (dst == NULL || count != osr_shape_count(osr__ref_shape(ctx, ref)))
         return osr__fail(ctx, OSR_SHAPE, "osr_read: %lu values for shape %s", (unsigned long)count,
-                         osr__shape_text(osr__ref_shape(ctx, ref)).s);
+                         osr__ref_text(ctx, ref).s);
     if (!osr__is_persist(ref) && osr__is_image(osr__rec(ctx, ref)->shape)) {
         if (ref >= ctx->done)
             osr__rec(ctx, ref)->keep = 1;
@@ -4878,17 +4412,11 @@ OSR_API osr_status osr_read(osr_ctx *ctx, osr_tensor t, float *dst, size_t count
 static void osr__lower_fill(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    if (osr__is_image(r->shape)) {
-        osr__begin(ctx, OSR__K_fill_image);
-        osr__arg_image(ctx, i);
-        osr__arg_sizes(ctx, r->shape);
-        osr__arg_f(ctx, r->fa[0]);
-        osr__run_planes(ctx, r->shape);
-        return;
-    }
-    osr__begin(ctx, OSR__K_fill_dense);
-    osr__args(ctx, "dif", i, (int)osr_shape_count(r->shape), r->fa[0]);
-    osr__run_flat(ctx, osr_shape_count(r->shape));
+    if (osr__is_image(r->shape))
+        osr__call(ctx, OSR__K_fill_image, osr__planes(r->shape), "gSf", i, i, r->fa[0]);
+    else
+        osr__call(ctx, OSR__K_fill_dense, osr__flat(ctx, osr_shape_count(r->shape)), "dnf", i, i,
+                  r->fa[0]);
 }
 
 /* -- element by element -- */
@@ -4902,64 +4430,50 @@ static void osr__lower_map(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const uint32_t a = r->in[0], b = r->in[1] != 0 ? r->in[1] : r->in[0];
-    const int image = osr__is_image(r->shape);
-    osr__begin(ctx, image ? OSR__K_map_image : OSR__K_map_dense);
-    if (image) {
-        osr__args(ctx, "ggg", a, b, i);
-        osr__arg_sizes(ctx, r->shape);
-    } else {
-        osr__args(ctx, "dddi", a, b, i, (int)osr_shape_count(r->shape));
-    }
-    osr__args(ctx, "iff", osr__map_code(r->op), r->fa[0], r->fa[1]);
-    if (image)
-        osr__run_planes(ctx, r->shape);
+    const int code = osr__map_code(r->op);
+    if (osr__is_image(r->shape))
+        osr__call(ctx, OSR__K_map_image, osr__planes(r->shape), "gggSiff", a, b, i, i, code,
+                  r->fa[0], r->fa[1]);
     else
-        osr__run_flat(ctx, osr_shape_count(r->shape));
+        osr__call(ctx, OSR__K_map_dense, osr__flat(ctx, osr_shape_count(r->shape)), "dddniff", a, b,
+                  i, i, code, r->fa[0], r->fa[1]);
 }
 
 static uint32_t osr__map(osr_ctx *ctx, int op, uint32_t a, uint32_t b, float s, float t)
 {
     osr__node *node;
     const uint32_t i = osr__append(ctx, op, osr__ref_shape(ctx, a), a, b, 0, &node);
-    if (i != 0) {
-        node->r.fa[0] = s;
-        node->r.fa[1] = t;
-    }
+    node->r.fa[0] = s;
+    node->r.fa[1] = t;
     return i;
 }
 
-/* Images live on the tape only: a rank-4 parameter (a filter) is not one. */
-static int osr__image_ok(osr_ctx *ctx, uint32_t ref, const char *op)
+/* What is worked on element by element. Images live on the tape only: a rank-4 parameter (a filter)
+ * is not one. */
+static uint32_t osr__operand(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
 {
-    if (osr__is_persist(ref) && osr__is_image(osr__ref_shape(ctx, ref))) {
+    const uint32_t x = osr__ref(ctx, t, op, name);
+    if (osr__is_persist(x) && osr__is_image(osr__ref_shape(ctx, x)))
         osr__fail(ctx, OSR_SHAPE, "%s: a rank-4 parameter is not an image", op);
-        return 0;
-    }
-    return 1;
+    return ctx->status == OSR_OK ? x : 0;
 }
 
 static osr_tensor osr__binary(osr_ctx *ctx, int op, osr_tensor ta, osr_tensor tb)
 {
     const char *name = osr__op(op)->name;
-    const uint32_t a = osr__ref(ctx, ta, name, "a"), b = osr__ref(ctx, tb, name, "b");
-    if (!osr__alive(ctx, a, name) || !osr__alive(ctx, b, name) || !osr__image_ok(ctx, a, name)
-        || !osr__image_ok(ctx, b, name))
-        return osr__handle(ctx, 0);
+    const uint32_t a = osr__operand(ctx, ta, name, "a"), b = osr__operand(ctx, tb, name, "b");
     if (!osr__same_shape(osr__ref_shape(ctx, a), osr__ref_shape(ctx, b)))
-        return osr__none(osr__fail(ctx, OSR_SHAPE, "%s: a is %s but b is %s", name,
-                                   osr__shape_text(osr__ref_shape(ctx, a)).s,
-                                   osr__shape_text(osr__ref_shape(ctx, b)).s));
+        osr__fail(ctx, OSR_SHAPE, "%s: a is %s but b is %s", name, osr__ref_text(ctx, a).s,
+                  osr__ref_text(ctx, b).s);
     return osr__handle(ctx, osr__map(ctx, op, a, b, 0.0f, 0.0f));
 }
 
 static osr_tensor osr__unary(osr_ctx *ctx, int op, osr_tensor tx, float s, float t)
 {
     const char *name = osr__op(op)->name;
-    const uint32_t x = osr__ref(ctx, tx, name, "x");
-    if (!osr__alive(ctx, x, name) || !osr__image_ok(ctx, x, name))
-        return osr__handle(ctx, 0);
+    const uint32_t x = osr__operand(ctx, tx, name, "x");
     if (!(fabsf(s) <= FLT_MAX) || !(fabsf(t) <= FLT_MAX))
-        return osr__none(osr__fail(ctx, OSR_ARG, "%s: a constant is not finite", name));
+        osr__fail(ctx, OSR_ARG, "%s: a constant is not finite", name);
     return osr__handle(ctx, osr__map(ctx, op, x, 0, s, t));
 }
 
@@ -5034,9 +4548,8 @@ static void osr__give(osr_ctx *ctx, uint32_t ref, uint32_t g)
     if (g == 0 || !osr__wants(ctx, ref))
         return;
     if (osr__is_persist(ref)) {
-        if (osr__append(ctx, OSR__OP_give, osr__ref_shape(ctx, ref), g, osr__grad_ref(ref), 0,
-                        &node) != 0)
-            node->r.ia[0] = osr__accumulate(ctx, ref);
+        osr__append(ctx, OSR__OP_give, osr__ref_shape(ctx, ref), g, osr__grad_ref(ref), 0, &node);
+        node->r.ia[0] = osr__accumulate(ctx, ref);
         return;
     }
     if (ctx->walk[ref] != 0)
@@ -5044,23 +4557,27 @@ static void osr__give(osr_ctx *ctx, uint32_t ref, uint32_t g)
     ctx->walk[ref] = g;
 }
 
+/* The same with what an op on values a and b gives, recorded only where it is wanted. */
+static void osr__give_map(osr_ctx *ctx, uint32_t ref, int op, uint32_t a, uint32_t b, float s)
+{
+    if (osr__wants(ctx, ref))
+        osr__give(ctx, ref, osr__map(ctx, op, a, b, s, 0.0f));
+}
+
 static void osr__lower_give(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, OSR__K_map_dense);
-    osr__args(ctx, "dddiiff", r->in[0], r->ia[0] ? r->in[1] : r->in[0], r->in[1],
-              (int)osr_shape_count(r->shape),
-              osr__map_code(r->ia[0] ? OSR__OP_add : OSR__OP_affine), 1.0f, 0.0f);
-    osr__run_flat(ctx, osr_shape_count(r->shape));
+    osr__call(ctx, OSR__K_map_dense, osr__flat(ctx, osr_shape_count(r->shape)), "dddniff", r->in[0],
+              r->ia[0] ? r->in[1] : r->in[0], r->in[1], i,
+              osr__map_code(r->ia[0] ? OSR__OP_add : OSR__OP_affine), 1.0, 0.0);
 }
 
 /* Zero a parameter's gradient: in = gradient. */
 static void osr__lower_clear(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, OSR__K_fill_dense);
-    osr__args(ctx, "dif", r->in[0], (int)osr_shape_count(r->shape), 0.0f);
-    osr__run_flat(ctx, osr_shape_count(r->shape));
+    osr__call(ctx, OSR__K_fill_dense, osr__flat(ctx, osr_shape_count(r->shape)), "dnf", r->in[0], i,
+              0.0);
 }
 
 /* Clear the gradients that an earlier step left and this one's osr_backward did not reach. */
@@ -5078,61 +4595,37 @@ static void osr__clear_unreached(osr_ctx *ctx)
     }
 }
 
-static void osr__back_add(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__give(ctx, osr__rec(ctx, i)->in[0], dy);
-    osr__give(ctx, osr__rec(ctx, i)->in[1], dy);
-}
-
-static void osr__back_sub(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    const uint32_t b = osr__rec(ctx, i)->in[1];
-    osr__give(ctx, osr__rec(ctx, i)->in[0], dy);
-    if (osr__wants(ctx, b))
-        osr__give(ctx, b, osr__map(ctx, OSR__OP_affine, dy, 0, -1.0f, 0.0f));
-}
-
-static void osr__back_mul(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    const uint32_t a = osr__rec(ctx, i)->in[0], b = osr__rec(ctx, i)->in[1];
-    if (osr__wants(ctx, a))
-        osr__give(ctx, a, osr__map(ctx, OSR__OP_mul, dy, b, 0.0f, 0.0f));
-    if (osr__wants(ctx, b))
-        osr__give(ctx, b, osr__map(ctx, OSR__OP_mul, dy, a, 0.0f, 0.0f));
-}
-
-static void osr__back_div(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    const uint32_t a = osr__rec(ctx, i)->in[0], b = osr__rec(ctx, i)->in[1];
-    const uint32_t q = osr__map(ctx, OSR__OP_div, dy, b, 0.0f, 0.0f);
-    osr__give(ctx, a, q);
-    if (q != 0 && osr__wants(ctx, b)) {
-        const uint32_t p = osr__map(ctx, OSR__OP_mul, q, i, 0.0f, 0.0f);
-        if (p != 0)
-            osr__give(ctx, b, osr__map(ctx, OSR__OP_affine, p, 0, -1.0f, 0.0f));
-    }
-}
-
-static void osr__back_affine(osr_ctx *ctx, uint32_t i, uint32_t dy)
+/* The derivatives of what is worked on element by element. */
+static void osr__back_map(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
-    osr__give(ctx, r.in[0], osr__map(ctx, OSR__OP_affine, dy, 0, r.fa[0], 0.0f));
-}
-
-static void osr__back_exp(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__give(ctx, osr__rec(ctx, i)->in[0], osr__map(ctx, OSR__OP_mul, dy, i, 0.0f, 0.0f));
-}
-
-static void osr__back_log(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    osr__give(ctx, x, osr__map(ctx, OSR__OP_div, dy, x, 0.0f, 0.0f));
-}
-
-static void osr__back_sqrt(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__give(ctx, osr__rec(ctx, i)->in[0], osr__map(ctx, OSR__OP_sqrt_dx, dy, i, 0.0f, 0.0f));
+    const uint32_t a = r.in[0], b = r.in[1];
+    uint32_t q;
+    switch (r.op) {
+    case OSR__OP_add:
+        osr__give(ctx, a, dy);
+        osr__give(ctx, b, dy);
+        break;
+    case OSR__OP_sub:
+        osr__give(ctx, a, dy);
+        osr__give_map(ctx, b, OSR__OP_affine, dy, 0, -1.0f);
+        break;
+    case OSR__OP_mul:
+        osr__give_map(ctx, a, OSR__OP_mul, dy, b, 0.0f);
+        osr__give_map(ctx, b, OSR__OP_mul, dy, a, 0.0f);
+        break;
+    case OSR__OP_div:
+        q = osr__map(ctx, OSR__OP_div, dy, b, 0.0f, 0.0f);
+        osr__give(ctx, a, q);
+        if (osr__wants(ctx, b))
+            osr__give_map(ctx, b, OSR__OP_affine, osr__map(ctx, OSR__OP_mul, q, i, 0.0f, 0.0f), 0,
+                          -1.0f);
+        break;
+    case OSR__OP_affine: osr__give_map(ctx, a, OSR__OP_affine, dy, 0, r.fa[0]); break;
+    case OSR__OP_exp: osr__give_map(ctx, a, OSR__OP_mul, dy, i, 0.0f); break;
+    case OSR__OP_log: osr__give_map(ctx, a, OSR__OP_div, dy, a, 0.0f); break;
+    default: osr__give_map(ctx, a, OSR__OP_sqrt_dx, dy, i, 0.0f); break;
+    }
 }
 
 /* Mark what depends on `target` (0: on any parameter); walk = [n | gradient of each node],
@@ -5176,8 +4669,7 @@ static uint32_t osr__differentiate(osr_ctx *ctx, uint32_t y, uint32_t seed, uint
     ctx->backward = 1;
     if (seed == 0) {
         seed = osr__append(ctx, OSR__OP_fill, osr__rec(ctx, y)->shape, 0, 0, 0, &node);
-        if (seed != 0)
-            node->r.fa[0] = 1.0f;
+        node->r.fa[0] = 1.0f;
     }
     ctx->walk[y] = seed;
     for (i = y; i > 0 && ctx->status == OSR_OK; --i) {
@@ -5201,11 +4693,9 @@ static uint32_t osr__differentiate(osr_ctx *ctx, uint32_t y, uint32_t seed, uint
 OSR_API osr_status osr_backward(osr_ctx *ctx, osr_tensor loss)
 {
     const uint32_t y = osr__ref(ctx, loss, "osr_backward", "loss");
-    if (!osr__alive(ctx, y, "osr_backward"))
-        return ctx->status;
     if (osr__is_persist(y) || osr_shape_count(osr__ref_shape(ctx, y)) != 1)
-        return osr__fail(ctx, OSR_SHAPE, "osr_backward: the loss is %s, not a scalar",
-                         osr__shape_text(osr__ref_shape(ctx, y)).s);
+        osr__fail(ctx, OSR_SHAPE, "osr_backward: the loss is %s, not a scalar",
+                  osr__ref_text(ctx, y).s);
     if (osr__arena_need(ctx, OSR__GRADIENT, ctx->arenas[OSR__VALUE].count) == OSR_OK) {
         osr__differentiate(ctx, y, 0, 0);
         osr__clear_unreached(ctx);
@@ -5216,51 +4706,33 @@ OSR_API osr_status osr_backward(osr_ctx *ctx, osr_tensor loss)
 OSR_API osr_tensor osr_grad(osr_ctx *ctx, osr_tensor ty, osr_tensor tseed, osr_tensor tx)
 {
     const uint32_t y = osr__ref(ctx, ty, "osr_grad", "y"), x = osr__ref(ctx, tx, "osr_grad", "x");
-    uint32_t seed = 0;
-    if (!osr__alive(ctx, y, "osr_grad") || !osr__alive(ctx, x, "osr_grad"))
-        return osr__handle(ctx, 0);
-    if (tseed.index != 0) {
-        seed = osr__ref(ctx, tseed, "osr_grad", "seed");
-        if (!osr__alive(ctx, seed, "osr_grad"))
-            return osr__handle(ctx, 0);
-        if (!osr__same_shape(osr__ref_shape(ctx, seed), osr__ref_shape(ctx, y)))
-            return osr__none(osr__fail(ctx, OSR_SHAPE, "osr_grad: seed is %s but y is %s",
-                                       osr__shape_text(osr__ref_shape(ctx, seed)).s,
-                                       osr__shape_text(osr__ref_shape(ctx, y)).s));
-    }
+    const uint32_t seed = tseed.index != 0 ? osr__ref(ctx, tseed, "osr_grad", "seed") : 0;
+    if (seed != 0 && !osr__same_shape(osr__ref_shape(ctx, seed), osr__ref_shape(ctx, y)))
+        osr__fail(ctx, OSR_SHAPE, "osr_grad: seed is %s but y is %s", osr__ref_text(ctx, seed).s,
+                  osr__ref_text(ctx, y).s);
     if (osr__is_persist(x) || osr__is_persist(y) || y < x)
-        return osr__none(osr__fail(ctx, OSR_ARG,
-                                   "osr_grad: y and x are values of this step, y after x"));
-    return osr__handle(ctx, osr__differentiate(ctx, y, seed, x));
+        osr__fail(ctx, OSR_ARG, "osr_grad: y and x are values of this step, y after x");
+    return osr__handle(ctx, ctx->status == OSR_OK ? osr__differentiate(ctx, y, seed, x) : 0);
 }
 
 /* -- sums -- */
 
 static void osr__lower_sum(osr_ctx *ctx, uint32_t i)
 {
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    osr__begin(ctx, OSR__K_sum_all);
-    osr__args(ctx, "ddif", x, i, (int)osr_shape_count(osr__ref_shape(ctx, x)),
-              osr__rec(ctx, i)->fa[0]);
-    osr__run(ctx, 1);
+    const osr__record *r = osr__rec(ctx, i);
+    osr__call(ctx, OSR__K_sum_all, 1, "ddnf", r->in[0], i, r->in[0], r->fa[0]);
 }
 
 static osr_tensor osr__sum_scaled(osr_ctx *ctx, osr_tensor tx, int mean)
 {
     const uint32_t x = osr__ref(ctx, tx, mean ? "mean" : "sum", "x");
+    const osr_shape s = osr__ref_shape(ctx, x);
     osr__node *node;
     uint32_t i;
-    osr_shape s;
-    if (!osr__alive(ctx, x, "sum"))
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, x);
-    if (s.rank > 2 && !osr__is_persist(x)) {
+    if (s.rank > 2 && !osr__is_persist(x))
         osr__fail(ctx, OSR_SHAPE, "sum: x is %s; flatten an image first", osr__shape_text(s).s);
-        return osr__handle(ctx, 0);
-    }
     i = osr__append(ctx, OSR__OP_sum, osr_shape_make(0, 0, 0, 0, 0), x, 0, 0, &node);
-    if (i != 0)
-        node->r.fa[0] = mean ? 1.0f / (float)osr_shape_count(s) : 1.0f;
+    node->r.fa[0] = mean ? 1.0f / (float)osr_shape_count(s) : 1.0f;
     return osr__handle(ctx, i);
 }
 
@@ -5276,25 +4748,23 @@ OSR_API osr_tensor osr_mean(osr_ctx *ctx, osr_tensor x)
 
 static void osr__lower_sum_dx(osr_ctx *ctx, uint32_t i)
 {
-    osr__begin(ctx, OSR__K_spread);
-    osr__args(ctx, "ddif", osr__rec(ctx, i)->in[0], i,
-              (int)osr_shape_count(osr__rec(ctx, i)->shape), osr__rec(ctx, i)->fa[0]);
-    osr__run_flat(ctx, osr_shape_count(osr__rec(ctx, i)->shape));
+    const osr__record *r = osr__rec(ctx, i);
+    osr__call(ctx, OSR__K_spread, osr__flat(ctx, osr_shape_count(r->shape)), "ddnf", r->in[0], i, i,
+              r->fa[0]);
 }
 
 static void osr__back_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
-    osr__node *node;
     const osr_shape s = osr__ref_shape(ctx, r.in[0]);
+    const int count = (int)osr_shape_count(s);
+    osr__node *node;
     uint32_t g;
     if (!osr__wants(ctx, r.in[0]))
         return;
-    g = osr__append(ctx, OSR__OP_sum_dx,
-                    s.rank <= 2 ? s : osr_shape_make(1, (int)osr_shape_count(s), 0, 0, 0), dy, 0, 0,
-                    &node);
-    if (g != 0)
-        node->r.fa[0] = r.fa[0];
+    g = osr__append(ctx, OSR__OP_sum_dx, s.rank <= 2 ? s : osr_shape_make(1, count, 0, 0, 0), dy, 0,
+                    0, &node);
+    node->r.fa[0] = r.fa[0];
     osr__give(ctx, r.in[0], g);
 }
 
@@ -5302,80 +4772,40 @@ static void osr__back_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
 static uint32_t osr__matrix(osr_ctx *ctx, osr_tensor t, const char *op, const char *name)
 {
     const uint32_t x = osr__ref(ctx, t, op, name);
-    if (!osr__alive(ctx, x, op))
-        return 0;
-    if (osr__ref_shape(ctx, x).rank != 2) {
-        osr__fail(ctx, OSR_SHAPE, "%s: %s is %s, not a matrix", op, name,
-                  osr__shape_text(osr__ref_shape(ctx, x)).s);
-        return 0;
-    }
-    return x;
+    if (osr__ref_shape(ctx, x).rank != 2)
+        osr__fail(ctx, OSR_SHAPE, "%s: %s is %s, not a matrix", op, name, osr__ref_text(ctx, x).s);
+    return ctx->status == OSR_OK ? x : 0;
 }
 
 /* x as an image of this step. */
 static uint32_t osr__image(osr_ctx *ctx, osr_tensor t, const char *op)
 {
     const uint32_t x = osr__ref(ctx, t, op, "x");
-    if (!osr__alive(ctx, x, op))
-        return 0;
-    if (osr__is_persist(x) || !osr__is_image(osr__ref_shape(ctx, x))) {
+    if (osr__is_persist(x) || !osr__is_image(osr__ref_shape(ctx, x)))
         osr__fail(ctx, OSR_SHAPE, "%s: x is %s, not an image [N, H, W, C] of this step", op,
-                  osr__shape_text(osr__ref_shape(ctx, x)).s);
-        return 0;
-    }
-    return x;
+                  osr__ref_text(ctx, x).s);
+    return ctx->status == OSR_OK ? x : 0;
 }
 
 /* Labels for the rows of x [N, K]. */
 static uint32_t osr__labels_for(osr_ctx *ctx, osr_tensor t, uint32_t x, const char *op)
 {
     const uint32_t y = osr__ref(ctx, t, op, "labels");
-    osr_shape s;
-    if (x == 0 || !osr__alive(ctx, y, op))
-        return 0;
-    s = osr__ref_shape(ctx, x);
-    if (osr__is_persist(y) || osr__rec(ctx, y)->op != OSR__OP_labels) {
+    const osr_shape s = osr__ref_shape(ctx, x);
+    const osr__record *r = osr__rec(ctx, osr__is_persist(y) ? 0 : y);
+    if (r->op != OSR__OP_labels)
         osr__fail(ctx, OSR_HANDLE, "%s: labels were not made by osr_labels", op);
-        return 0;
-    }
-    if (osr__rec(ctx, y)->shape.dim[0] != s.dim[0] || osr__rec(ctx, y)->ia[0] != s.dim[1]) {
+    if (r->shape.dim[0] != s.dim[0] || r->ia[0] != s.dim[1])
         osr__fail(ctx, OSR_SHAPE, "%s: x is %s but there are %d labels of %d classes", op,
-                  osr__shape_text(s).s, osr__rec(ctx, y)->shape.dim[0], osr__rec(ctx, y)->ia[0]);
-        return 0;
-    }
-    return y;
-}
-
-/* Launch of a rows kernel in -> out with the number of columns. */
-static void osr__lower_rows_as(osr_ctx *ctx, uint32_t i, osr__kernel k, osr_shape s)
-{
-    int n;
-    osr__begin(ctx, k);
-    for (n = 0; n < 3 && osr__rec(ctx, i)->in[n] != 0; ++n)
-        osr__arg_dense(ctx, osr__rec(ctx, i)->in[n]);
-    osr__args(ctx, "di", i, s.dim[1]);
-    osr__run(ctx, (size_t)s.dim[0]);
-}
-
-static void osr__lower_row_sum(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_rows_as(ctx, i, OSR__K_row_sum, osr__ref_shape(ctx, osr__rec(ctx, i)->in[0]));
-}
-
-static void osr__lower_row_sum_dx(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_rows_as(ctx, i, OSR__K_row_spread, osr__rec(ctx, i)->shape);
+                  osr__shape_text(s).s, r->shape.dim[0], r->ia[0]);
+    return ctx->status == OSR_OK ? y : 0;
 }
 
 OSR_API osr_tensor osr_row_sum(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__matrix(ctx, tx, "row_sum", "x");
-    osr__node *node;
-    return osr__handle(ctx, x == 0 ? 0
-                                   : osr__append(ctx, OSR__OP_row_sum,
-                                                 osr_shape_make(1, osr__ref_shape(ctx, x).dim[0], 0,
-                                                                0, 0),
-                                                 x, 0, 0, &node));
+    return osr__result(ctx, OSR__OP_row_sum,
+                       osr_shape_make(1, osr__ref_shape(ctx, x).dim[0], 0, 0, 0), x, 0);
 }
 
 /* Record an op whose result has the shape of its input's value `like`. */
@@ -5385,46 +4815,38 @@ static uint32_t osr__like(osr_ctx *ctx, int op, uint32_t like, uint32_t a, uint3
     return osr__append(ctx, op, osr__ref_shape(ctx, like), a, b, c, &node);
 }
 
-/* Record the gradient op that takes dy, b and c and gives the shape of the first operand. */
-static void osr__back_simple(osr_ctx *ctx, uint32_t i, int op, uint32_t dy, uint32_t b, uint32_t c)
+/* The gradient is the next row of the table, of dy and what else it reads, in the shape of the
+ * first input. */
+static void osr__back_next(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    if (osr__wants(ctx, x))
-        osr__give(ctx, x, osr__like(ctx, op, x, dy, b, c));
-}
-
-static void osr__back_row_sum(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_row_sum_dx, dy, 0, 0);
+    const osr__record r = *osr__rec(ctx, i);
+    const uint32_t b = r.op == OSR__OP_pick      ? r.in[1]
+                       : r.op == OSR__OP_softmax ? i
+                       : r.op == OSR__OP_logsumexp || r.op == OSR__OP_normalise ? r.in[0] : 0;
+    if (osr__wants(ctx, r.in[0]))
+        osr__give(ctx, r.in[0], osr__like(ctx, r.op + 1, r.in[0], dy, b, 0));
 }
 
 static void osr__lower_pick(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
-    osr__begin(ctx, OSR__K_pick);
-    osr__args(ctx, "dmdii", r->in[0], r->in[1], i, s.dim[0], s.dim[1]);
-    osr__run_flat(ctx, (size_t)s.dim[0]);
+    osr__call(ctx, OSR__K_pick, osr__flat(ctx, (size_t)s.dim[0]), "dmdii", r->in[0], r->in[1], i,
+              s.dim[0], s.dim[1]);
 }
 
 static void osr__lower_pick_dx(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, OSR__K_pick_dx);
-    osr__args(ctx, "dmdi", r->in[0], r->in[1], i, r->shape.dim[1]);
-    osr__run(ctx, (size_t)r->shape.dim[0]);
+    osr__call(ctx, OSR__K_pick_dx, (size_t)r->shape.dim[0], "dmdi", r->in[0], r->in[1], i,
+              r->shape.dim[1]);
 }
 
 OSR_API osr_tensor osr_pick(osr_ctx *ctx, osr_tensor tx, osr_tensor labels)
 {
     const uint32_t x = osr__matrix(ctx, tx, "pick", "x");
     const uint32_t y = osr__labels_for(ctx, labels, x, "pick");
-    return osr__handle(ctx, y == 0 ? 0 : osr__like(ctx, OSR__OP_pick, y, x, y, 0));
-}
-
-static void osr__back_pick(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_pick_dx, dy, osr__rec(ctx, i)->in[1], 0);
+    return osr__result(ctx, OSR__OP_pick, osr__ref_shape(ctx, y), x, y);
 }
 
 static void osr__lower_count_correct(osr_ctx *ctx, uint32_t i)
@@ -5432,12 +4854,9 @@ static void osr__lower_count_correct(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
     const int hits = osr__scratch(ctx, (size_t)s.dim[0]);
-    osr__begin(ctx, OSR__K_row_correct);
-    osr__args(ctx, "dmsiif", r->in[0], r->in[1], hits, s.dim[0], s.dim[1], r->fa[0]);
-    osr__run_flat(ctx, (size_t)s.dim[0]);
-    osr__begin(ctx, OSR__K_sum_all);
-    osr__args(ctx, "sidif", hits, 0, i, s.dim[0], 1.0f);
-    osr__run(ctx, 1);
+    osr__call(ctx, OSR__K_row_correct, osr__flat(ctx, (size_t)s.dim[0]), "dmsiif", r->in[0],
+              r->in[1], hits, s.dim[0], s.dim[1], r->fa[0]);
+    osr__call(ctx, OSR__K_sum_all, 1, "sidif", hits, 0, i, s.dim[0], 1.0);
 }
 
 OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor tx, osr_tensor labels, int sign)
@@ -5446,13 +4865,10 @@ OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor tx, osr_tensor lab
     const uint32_t y = osr__labels_for(ctx, labels, x, "count_correct");
     osr__node *node;
     uint32_t i;
-    if (y == 0)
-        return osr__handle(ctx, 0);
     if (sign != 1 && sign != -1)
-        return osr__none(osr__fail(ctx, OSR_ARG, "count_correct: sign is %d, not 1 or -1", sign));
+        osr__fail(ctx, OSR_ARG, "count_correct: sign is %d, not 1 or -1", sign);
     i = osr__append(ctx, OSR__OP_count_correct, osr_shape_make(0, 0, 0, 0, 0), x, y, 0, &node);
-    if (i != 0)
-        node->r.fa[0] = (float)sign;
+    node->r.fa[0] = (float)sign;
     return osr__handle(ctx, i);
 }
 /* -- matrix products -- */
@@ -5539,17 +4955,12 @@ OSR_API osr_tensor osr_linear(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, osr_te
 static void osr__lower_bias(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const int image = osr__is_image(r->shape);
-    osr__begin(ctx, image ? OSR__K_bias_image : OSR__K_bias_dense);
-    if (image) {
-        osr__args(ctx, "gdg", r->in[0], r->in[1], i);
-        osr__arg_sizes(ctx, r->shape);
-        osr__run_planes(ctx, r->shape);
-        return;
-    }
-    osr__args(ctx, "dddii", r->in[0], r->in[1], i, (int)osr_shape_count(r->shape),
-              osr__ref_shape(ctx, r->in[1]).dim[0]);
-    osr__run_flat(ctx, osr_shape_count(r->shape));
+    const uint32_t x = r->in[0], b = r->in[1];
+    if (osr__is_image(r->shape))
+        osr__call(ctx, OSR__K_bias_image, osr__planes(r->shape), "gdgS", x, b, i, i);
+    else
+        osr__call(ctx, OSR__K_bias_dense, osr__flat(ctx, osr_shape_count(r->shape)), "dddnn", x, b,
+                  i, i, b);
 }
 
 /* Gradient of a bias: in = dy, gradient; ia[0] whether to add. */
@@ -5558,49 +4969,39 @@ static void osr__lower_bias_db(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape s = osr__rec(ctx, r->in[0])->shape;
     const int c = r->shape.dim[0], c8 = osr__blocks(c) * 8;
-    int part = 0;
-    if (osr__is_image(s)) {
-        part = osr__scratch(ctx, (size_t)s.dim[0] * (size_t)c8);
-        osr__begin(ctx, OSR__K_plane_sum);
-        osr__args(ctx, "gsiii", r->in[0], part, osr__blocks(c), s.dim[1], s.dim[2]);
-        osr__run_planes(ctx, s);
+    int part;
+    if (!osr__is_image(s)) {
+        osr__call(ctx, OSR__K_column_sum, (size_t)c, "ddiii", r->in[0], r->in[1], s.dim[0], c,
+                  r->ia[0]);
+        return;
     }
-    osr__begin(ctx, OSR__K_column_sum);
-    if (osr__is_image(s)) {
-        osr__args(ctx, "si", part, 0);
-    } else {
-        osr__arg_dense(ctx, r->in[0]);
-    }
-    osr__args(ctx, "diii", r->in[1], s.dim[0], osr__is_image(s) ? c8 : c, r->ia[0]);
-    osr__run(ctx, (size_t)c);
+    part = osr__scratch(ctx, (size_t)s.dim[0] * (size_t)c8);
+    osr__call(ctx, OSR__K_plane_sum, osr__planes(s), "gsP", r->in[0], part, r->in[0]);
+    osr__call(ctx, OSR__K_column_sum, (size_t)c, "sidiii", part, 0, r->in[1], s.dim[0], c8,
+              r->ia[0]);
 }
 
 OSR_API osr_tensor osr_bias(osr_ctx *ctx, osr_tensor tx, osr_tensor tb)
 {
     const uint32_t x = osr__ref(ctx, tx, "bias", "x"), b = osr__ref(ctx, tb, "bias", "b");
-    osr_shape s, sb;
-    if (!osr__alive(ctx, x, "bias") || !osr__alive(ctx, b, "bias"))
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, x);
-    sb = osr__ref_shape(ctx, b);
+    const osr_shape s = osr__ref_shape(ctx, x), sb = osr__ref_shape(ctx, b);
     if ((s.rank != 1 && s.rank != 2 && s.rank != 4) || sb.rank != 1
         || sb.dim[0] != (s.rank == 1 ? 1 : s.dim[s.rank - 1])
         || !osr__is_persist(b) || osr__is_persist(x))
-        return osr__none(osr__fail(ctx, OSR_SHAPE, "bias: x is %s but b is %s%s",
-                                   osr__shape_text(s).s, osr__shape_text(sb).s,
-                                   osr__is_persist(b) ? "" : " and not a parameter"));
-    return osr__handle(ctx, osr__like(ctx, OSR__OP_bias, x, x, b, 0));
+        osr__fail(ctx, OSR_SHAPE, "bias: x is %s but b is %s%s", osr__shape_text(s).s,
+                  osr__shape_text(sb).s, osr__is_persist(b) ? "" : " and not a parameter");
+    return osr__result(ctx, OSR__OP_bias, s, x, b);
 }
 
 static void osr__back_bias(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    const osr__record r = *osr__rec(ctx, i);
+    const uint32_t x = osr__rec(ctx, i)->in[0], b = osr__rec(ctx, i)->in[1];
     osr__node *node;
-    if (osr__wants(ctx, r.in[1])
-        && osr__append(ctx, OSR__OP_bias_db, osr__ref_shape(ctx, r.in[1]), dy,
-                       osr__grad_ref(r.in[1]), 0, &node) != 0)
-        node->r.ia[0] = osr__accumulate(ctx, r.in[1]);
-    osr__give(ctx, r.in[0], dy);
+    if (osr__wants(ctx, b)) {
+        osr__append(ctx, OSR__OP_bias_db, osr__ref_shape(ctx, b), dy, osr__grad_ref(b), 0, &node);
+        node->r.ia[0] = osr__accumulate(ctx, b);
+    }
+    osr__give(ctx, x, dy);
 }
 
 /* -- convolutions -- */
@@ -6431,9 +5832,8 @@ static void osr__lower_norm_stats(osr_ctx *ctx, uint32_t i)
         s = osr__rec(ctx, r->in[0])->shape;
         rows = s.dim[0];
         part = osr__scratch(ctx, osr__mul((size_t)rows * 3, (size_t)cb * 8));
-        osr__begin(ctx, OSR__K_norm_plane_stats);
-        osr__args(ctx, "gsiiii", r->in[0], part, s.dim[0], cb, s.dim[1], s.dim[2]);
-        osr__run_planes(ctx, s);
+        osr__call(ctx, OSR__K_norm_plane_stats, osr__planes(s), "gsiP", r->in[0], part, s.dim[0],
+                  r->in[0]);
     }
     osr__begin(ctx, batch ? OSR__K_norm_merge : OSR__K_norm_fixed);
     if (batch && r->in[OSR__PART] != 0)
@@ -6456,28 +5856,22 @@ static void osr__lower_norm_drop(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const int cb = r->shape.dim[1] / 16;
-    osr__begin(ctx, OSR__K_norm_drop);
-    osr__args(ctx, "mmifiyii", r->in[0], i, cb, r->fa[1], r->ia[OSR__STREAM], 0,
-              (int)(uint32_t)ctx->seed, (int)(uint32_t)(ctx->seed >> 32));
-    osr__run(ctx, (size_t)r->shape.dim[0] * (size_t)cb);
+    osr__call(ctx, OSR__K_norm_drop, (size_t)r->shape.dim[0] * (size_t)cb, "mmifiyii", r->in[0], i,
+              cb, r->fa[1], r->ia[OSR__STREAM], 0, (int)(uint32_t)ctx->seed,
+              (int)(uint32_t)(ctx->seed >> 32));
 }
 
 static void osr__lower_norm_act(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr_shape s = r->shape;
-    if (!osr__is_image(s)) {
-        osr__begin(ctx, OSR__K_dense_act);
-        osr__args(ctx, "ddi", r->in[0], i, (int)osr_shape_count(s));
-        osr__arg_act(ctx, r);
-        osr__run_flat(ctx, osr_shape_count(s));
-        return;
-    }
-    osr__begin(ctx, OSR__K_norm_act);
-    osr__args(ctx, "gmgiiii", r->in[0], r->ia[OSR__NORM] ? r->in[1] : r->in[0], i,
-              osr__blocks(s.dim[3]), s.dim[1], s.dim[2], r->ia[OSR__NORM] != 0);
+    const int norm = r->ia[OSR__NORM] != 0, image = osr__is_image(r->shape);
+    osr__begin(ctx, image ? OSR__K_norm_act : OSR__K_dense_act);
+    if (image)
+        osr__args(ctx, "gmgPi", r->in[0], norm ? r->in[1] : r->in[0], i, i, norm);
+    else
+        osr__args(ctx, "ddn", r->in[0], i, i);
     osr__arg_act(ctx, r);
-    osr__run_planes(ctx, s);
+    osr__run(ctx, image ? osr__planes(r->shape) : osr__flat(ctx, osr_shape_count(r->shape)));
 }
 
 /* in = dy, x, coefficients, gradient of gamma, of beta (0: not wanted); ia as norm_act, 3 and 4
@@ -6489,56 +5883,49 @@ static void osr__lower_norm_sums(osr_ctx *ctx, uint32_t i)
     const int cb = osr__blocks(s.dim[3]), wanted = (r->in[3] != 0) + 2 * (r->in[4] != 0);
     const int part = osr__scratch(ctx, osr__mul((size_t)s.dim[0] * 2, (size_t)cb * 8));
     osr__begin(ctx, OSR__K_norm_act_sums);
-    osr__args(ctx, "ggmsiiii", r->in[0], r->in[1], r->in[2], part, s.dim[0], cb, s.dim[1],
-              s.dim[2]);
+    osr__args(ctx, "ggmsiP", r->in[0], r->in[1], r->in[2], part, s.dim[0], r->in[1]);
     osr__arg_act(ctx, r);
-    osr__run_planes(ctx, s);
-    osr__begin(ctx, OSR__K_norm_merge_sums);
-    osr__args(ctx, "smddiiiiiii", part, i, r->in[3] != 0 ? r->in[3] : i,
-              r->in[4] != 0 ? r->in[4] : i, s.dim[0], cb, s.dim[3], s.dim[1] * s.dim[2], wanted,
-              r->ia[3], r->ia[4]);
-    osr__run(ctx, (size_t)cb);
+    osr__run(ctx, osr__planes(s));
+    osr__call(ctx, OSR__K_norm_merge_sums, (size_t)cb, "smddiiiiiii", part, i,
+              r->in[3] != 0 ? r->in[3] : i, r->in[4] != 0 ? r->in[4] : i, s.dim[0], cb, s.dim[3],
+              s.dim[1] * s.dim[2], wanted, r->ia[3], r->ia[4]);
 }
 
 /* in = dy, x, coefficients, sums */
 static void osr__lower_norm_act_dx(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr_shape s = r->shape;
-    if (!osr__is_image(s)) {
-        osr__begin(ctx, OSR__K_dense_act_dx);
-        osr__args(ctx, "dddi", r->in[0], r->in[1], i, (int)osr_shape_count(s));
-        osr__arg_act(ctx, r);
-        osr__run_flat(ctx, osr_shape_count(s));
-        return;
-    }
-    osr__begin(ctx, OSR__K_norm_act_dx);
-    osr__args(ctx, "ggmmgiiii", r->in[0], r->in[1], r->ia[OSR__NORM] ? r->in[2] : r->in[1],
-              r->ia[OSR__NORM] == 2 ? r->in[3] : r->in[1], i, osr__blocks(s.dim[3]), s.dim[1],
-              s.dim[2], r->ia[OSR__NORM]);
+    const uint32_t dy = r->in[0], x = r->in[1];
+    const int norm = r->ia[OSR__NORM], image = osr__is_image(r->shape);
+    osr__begin(ctx, image ? OSR__K_norm_act_dx : OSR__K_dense_act_dx);
+    if (image)
+        osr__args(ctx, "ggmmgPi", dy, x, norm ? r->in[2] : x, norm == 2 ? r->in[3] : x, i, i, norm);
+    else
+        osr__args(ctx, "dddn", dy, x, i, i);
     osr__arg_act(ctx, r);
-    osr__run_planes(ctx, s);
+    osr__run(ctx, image ? osr__planes(r->shape) : osr__flat(ctx, osr_shape_count(r->shape)));
+}
+
+/* Give a node the numbers of a norm_act. */
+static void osr__as_act(osr__node *node, const osr__node *act)
+{
+    memcpy(node->r.ia, act->r.ia, sizeof act->r.ia);
+    memcpy(node->r.fa, act->r.fa, sizeof act->r.fa);
+    node->dyn[0] = act->dyn[0];
 }
 
 static void osr__back_norm_act(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    const osr__record r = *osr__rec(ctx, i);
-    const osr__word step = ctx->nodes[i].dyn[0];
-    const uint32_t x = r.in[0], coef = r.in[1];
-    uint32_t gamma = 0, beta = 0, sums = 0, dx;
+    const osr__node n = ctx->nodes[i];
+    const uint32_t x = n.r.in[0], coef = n.r.in[1];
+    const uint32_t gamma = coef != 0 ? osr__rec(ctx, coef)->in[1] : 0;
+    const uint32_t beta = coef != 0 ? osr__rec(ctx, coef)->in[2] : 0;
+    uint32_t sums = 0, dx;
     osr__node *node;
-    if (coef != 0) {
-        gamma = osr__rec(ctx, coef)->in[1];
-        beta = osr__rec(ctx, coef)->in[2];
-    }
     if (coef != 0
-        && (r.ia[OSR__NORM] == 2 || osr__wants(ctx, gamma) || osr__wants(ctx, beta))) {
+        && (n.r.ia[OSR__NORM] == 2 || osr__wants(ctx, gamma) || osr__wants(ctx, beta))) {
         sums = osr__append(ctx, OSR__OP_norm_sums, osr__rec(ctx, coef)->shape, dy, x, coef, &node);
-        if (sums == 0)
-            return;
-        memcpy(node->r.ia, r.ia, sizeof r.ia);
-        memcpy(node->r.fa, r.fa, sizeof r.fa);
-        node->dyn[0] = step;
+        osr__as_act(node, &n);
         if (osr__wants(ctx, gamma)) {
             node->r.in[3] = osr__grad_ref(gamma);
             node->r.ia[3] = osr__accumulate(ctx, gamma);
@@ -6550,13 +5937,9 @@ static void osr__back_norm_act(osr_ctx *ctx, uint32_t i, uint32_t dy)
     }
     if (!osr__wants(ctx, x))
         return;
-    dx = osr__append(ctx, OSR__OP_norm_act_dx, r.shape, dy, x, coef, &node);
-    if (dx == 0)
-        return;
-    node->r.in[3] = r.ia[OSR__NORM] == 2 ? sums : 0;
-    memcpy(node->r.ia, r.ia, sizeof r.ia);
-    memcpy(node->r.fa, r.fa, sizeof r.fa);
-    node->dyn[0] = step;
+    dx = osr__append(ctx, OSR__OP_norm_act_dx, n.r.shape, dy, x, coef, &node);
+    osr__as_act(node, &n);
+    node->r.in[3] = n.r.ia[OSR__NORM] == 2 ? sums : 0;
     osr__give(ctx, x, dx);
 }
 
@@ -6564,14 +5947,10 @@ static void osr__back_norm_act(osr_ctx *ctx, uint32_t i, uint32_t dy)
 static uint32_t osr__channel_vector(osr_ctx *ctx, osr_tensor t, osr_shape x, const char *name)
 {
     const uint32_t v = osr__ref(ctx, t, "batchnorm", name);
-    if (v == 0)
-        return 0;
     if (!osr__is_persist(v) || osr__ref_shape(ctx, v).rank != 1
-        || osr__ref_shape(ctx, v).dim[0] != x.dim[3]) {
+        || osr__ref_shape(ctx, v).dim[0] != x.dim[3])
         osr__fail(ctx, OSR_SHAPE, "batchnorm: x is %s but %s is %s", osr__shape_text(x).s, name,
-                  osr__shape_text(osr__ref_shape(ctx, v)).s);
-        return 0;
-    }
+                  osr__ref_text(ctx, v).s);
     return v;
 }
 
@@ -6580,76 +5959,56 @@ OSR_API osr_tensor osr_batchnorm(osr_ctx *ctx, osr_tensor tx, osr_tensor gamma, 
 {
     static const osr_batchnorm_desc none = { 0.0f, 0.0f, 0 };
     const uint32_t x = osr__image(ctx, tx, "batchnorm");
-    osr_shape s;
+    const osr_shape s = osr__ref_shape(ctx, x);
+    const uint32_t g = osr__channel_vector(ctx, gamma, s, "gamma");
+    const uint32_t b = osr__channel_vector(ctx, beta, s, "beta");
+    const uint32_t m = osr__channel_vector(ctx, mean, s, "mean");
+    const uint32_t v = osr__channel_vector(ctx, var, s, "var");
+    const osr_batchnorm_desc *d = desc != NULL ? desc : &none;
     osr__node *node;
-    uint32_t coef, i, v[4];
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    if (desc == NULL)
-        desc = &none;
-    s = osr__rec(ctx, x)->shape;
-    v[0] = osr__channel_vector(ctx, gamma, s, "gamma");
-    v[1] = osr__channel_vector(ctx, beta, s, "beta");
-    v[2] = osr__channel_vector(ctx, mean, s, "mean");
-    v[3] = osr__channel_vector(ctx, var, s, "var");
-    if (!(desc->eps >= 0.0f) || !(desc->momentum >= 0.0f) || !(desc->momentum <= 1.0f))
-        osr__fail(ctx, OSR_ARG, "batchnorm: eps %g, momentum %g", (double)desc->eps,
-                  (double)desc->momentum);
-    if (ctx->status != OSR_OK)
-        return osr__handle(ctx, 0);
-    coef = osr__append(ctx, desc->train ? OSR__OP_norm_stats : OSR__OP_norm_fixed,
-                       osr_shape_make(2, 4, osr__blocks(s.dim[3]) * 8, 0, 0), desc->train ? x : 0,
-                       v[0], v[1], &node);
-    if (coef == 0)
-        return osr__handle(ctx, 0);
-    node->r.in[3] = v[2];
-    node->r.in[4] = v[3];
+    uint32_t coef, i;
+    if (!(d->eps >= 0.0f) || !(d->momentum >= 0.0f) || !(d->momentum <= 1.0f))
+        osr__fail(ctx, OSR_ARG, "batchnorm: eps %g, momentum %g", (double)d->eps,
+                  (double)d->momentum);
+    coef = osr__append(ctx, d->train ? OSR__OP_norm_stats : OSR__OP_norm_fixed,
+                       osr_shape_make(2, 4, osr__blocks(s.dim[3]) * 8, 0, 0), d->train ? x : 0, g,
+                       b, &node);
+    node->r.in[3] = m;
+    node->r.in[4] = v;
     node->r.keep = 1; /* it has no handle, and a gradient recorded after a read needs it */
-    node->r.fa[0] = desc->eps > 0.0f ? desc->eps : OSR_BATCHNORM_EPS;
-    node->r.fa[1] = desc->momentum;
-    i = osr__like(ctx, OSR__OP_norm_act, x, x, coef, 0);
-    if (i != 0) {
-        osr__rec(ctx, i)->ia[OSR__NORM] = desc->train ? 2 : 1;
-        osr__rec(ctx, i)->fa[0] = 1.0f;
-    }
+    node->r.fa[0] = d->eps > 0.0f ? d->eps : OSR_BATCHNORM_EPS;
+    node->r.fa[1] = d->momentum;
+    i = osr__append(ctx, OSR__OP_norm_act, s, x, coef, 0, &node);
+    node->r.ia[OSR__NORM] = d->train ? 2 : 1;
+    node->r.fa[0] = 1.0f;
     return osr__handle(ctx, i);
 }
 
 OSR_API osr_tensor osr_leaky_relu(osr_ctx *ctx, osr_tensor tx, float slope)
 {
-    const uint32_t x = osr__ref(ctx, tx, "leaky_relu", "x");
+    const uint32_t x = osr__operand(ctx, tx, "leaky_relu", "x");
+    osr__node *node;
     uint32_t i;
-    if (!osr__alive(ctx, x, "leaky_relu") || !osr__image_ok(ctx, x, "leaky_relu"))
-        return osr__handle(ctx, 0);
-    if (!(slope >= 0.0f && slope <= 1.0f)) {
+    if (!(slope >= 0.0f && slope <= 1.0f))
         osr__fail(ctx, OSR_ARG, "leaky_relu: slope %g is not in 0..1", (double)slope);
-        return osr__handle(ctx, 0);
-    }
-    i = osr__like(ctx, OSR__OP_norm_act, x, x, 0, 0);
-    if (i != 0)
-        osr__rec(ctx, i)->fa[0] = slope;
+    i = osr__append(ctx, OSR__OP_norm_act, osr__ref_shape(ctx, x), x, 0, 0, &node);
+    node->r.fa[0] = slope;
     return osr__handle(ctx, i);
 }
 
 OSR_API osr_tensor osr_dropout(osr_ctx *ctx, osr_tensor tx, float p, int channels)
 {
-    const uint32_t x = osr__ref(ctx, tx, "dropout", "x");
+    const uint32_t x = osr__operand(ctx, tx, "dropout", "x");
+    osr__node *node;
     uint32_t i;
-    if (!osr__alive(ctx, x, "dropout") || !osr__image_ok(ctx, x, "dropout"))
-        return osr__handle(ctx, 0);
-    if (!(p >= 0.0f && p < 1.0f)) {
+    if (!(p >= 0.0f && p < 1.0f))
         osr__fail(ctx, OSR_ARG, "dropout: p %g is not in 0..1", (double)p);
-        return osr__handle(ctx, 0);
-    }
-    i = osr__like(ctx, OSR__OP_norm_act, x, x, 0, 0);
-    if (i != 0) {
-        osr__node *node = &ctx->nodes[i];
-        node->r.fa[0] = 1.0f;
-        node->r.fa[1] = p;
-        node->r.ia[OSR__DROP] = p == 0.0f ? 0 : channels ? 2 : 1;
-        node->r.ia[OSR__STREAM] = (int32_t)ctx->drop_stream++;
-        node->dyn[0].u = ctx->step;
-    }
+    i = osr__append(ctx, OSR__OP_norm_act, osr__ref_shape(ctx, x), x, 0, 0, &node);
+    node->r.fa[0] = 1.0f;
+    node->r.fa[1] = p;
+    node->r.ia[OSR__DROP] = p == 0.0f ? 0 : channels ? 2 : 1;
+    node->r.ia[OSR__STREAM] = (int32_t)ctx->drop_stream++;
+    node->dyn[0].u = ctx->step;
     return osr__handle(ctx, i);
 }
 
@@ -6782,52 +6141,24 @@ static void osr__fuse_inference(osr_ctx *ctx)
 
 /* -- pooling and flattening -- */
 
-/* ia: size, stride, average */
-static void osr__lower_pool(osr_ctx *ctx, uint32_t i)
-{
-    const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, OSR__K_pool);
-    osr__args(ctx, "ggiiiiii", r->in[0], i, osr__blocks(r->shape.dim[3]), r->shape.dim[1],
-              r->shape.dim[2], r->ia[0], r->ia[1], r->ia[2]);
-    osr__run_planes(ctx, r->shape);
-}
-
-/* in = dy, x, y */
-static void osr__lower_pool_dx(osr_ctx *ctx, uint32_t i)
-{
-    const osr__record *r = osr__rec(ctx, i);
-    const osr_shape y = osr__rec(ctx, r->in[0])->shape;
-    osr__begin(ctx, OSR__K_pool_dx);
-    osr__args(ctx, "ggggiiiiiiii", r->in[0], r->in[1], r->in[2], i, osr__blocks(r->shape.dim[3]),
-              r->shape.dim[1], r->shape.dim[2], y.dim[1], y.dim[2], r->ia[0], r->ia[1], r->ia[2]);
-    osr__run_planes(ctx, r->shape);
-}
-
 static osr_tensor osr__pool(osr_ctx *ctx, osr_tensor tx, int size, int stride, int average)
 {
     const char *op = average ? "avg_pool" : "max_pool";
     const uint32_t x = osr__image(ctx, tx, op);
-    osr_shape s;
+    const int step = stride == 0 ? size : stride;
+    osr_shape s = osr__ref_shape(ctx, x);
     osr__node *node;
     uint32_t i;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__rec(ctx, x)->shape;
-    if (stride == 0)
-        stride = size;
-    if (size < 1 || stride < 1 || size > s.dim[1] || size > s.dim[2])
-        return osr__none(osr__fail(ctx, size < 1 || stride < 1 ? OSR_ARG : OSR_SHAPE,
+    if (size < 1 || step < 1 || size > s.dim[1] || size > s.dim[2])
+        return osr__none(osr__fail(ctx, size < 1 || step < 1 ? OSR_ARG : OSR_SHAPE,
                                    "%s: x is %s, window %d, stride %d", op, osr__shape_text(s).s,
-                                   size, stride));
-    i = osr__append(ctx, OSR__OP_pool,
-                    osr_shape_make(4, s.dim[0], (s.dim[1] - size) / stride + 1,
-                                   (s.dim[2] - size) / stride + 1, s.dim[3]),
-                    x, 0, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = size;
-        node->r.ia[1] = stride;
-        node->r.ia[2] = average;
-    }
+                                   size, step));
+    s.dim[1] = (s.dim[1] - size) / step + 1;
+    s.dim[2] = (s.dim[2] - size) / step + 1;
+    i = osr__append(ctx, OSR__OP_pool, s, x, 0, 0, &node);
+    node->r.ia[0] = size;
+    node->r.ia[1] = step;
+    node->r.ia[2] = average;
     return osr__handle(ctx, i);
 }
 
@@ -6848,118 +6179,85 @@ static void osr__back_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
     if (!osr__wants(ctx, r.in[0]))
         return;
     dx = osr__like(ctx, OSR__OP_pool_dx, r.in[0], dy, r.in[0], i);
-    if (dx != 0)
-        memcpy(osr__rec(ctx, dx)->ia, r.ia, sizeof r.ia);
+    memcpy(osr__rec(ctx, dx)->ia, r.ia, sizeof r.ia);
     osr__give(ctx, r.in[0], dx);
-}
-
-/* A dense gradient back into an image. */
-static void osr__lower_to_image(osr_ctx *ctx, uint32_t i)
-{
-    const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, r->op == OSR__OP_flatten_dx ? OSR__K_image_from_nchw : OSR__K_global_pool_dx);
-    osr__args(ctx, "dg", r->in[0], i);
-    osr__arg_sizes(ctx, r->shape);
-    osr__run_planes(ctx, r->shape);
 }
 
 OSR_API osr_tensor osr_global_avg_pool(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__image(ctx, tx, "global_avg_pool");
-    osr__node *node;
-    osr_shape s;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__rec(ctx, x)->shape;
-    return osr__handle(ctx, osr__append(ctx, OSR__OP_global_avg_pool,
-                                        osr_shape_make(2, s.dim[0], s.dim[3], 0, 0), x, 0, 0,
-                                        &node));
-}
-
-static void osr__lower_quarter_turns(osr_ctx *ctx, uint32_t i)
-{
-    const osr__record *r = osr__rec(ctx, i);
-    const osr_shape s = r->shape;
-    osr__begin(ctx, OSR__K_image_turns);
-    osr__args(ctx, "ggiii", r->in[0], i, s.dim[0] / 4, osr__blocks(s.dim[3]), s.dim[1]);
-    osr__run_planes(ctx, s);
+    const osr_shape s = osr__ref_shape(ctx, x);
+    return osr__result(ctx, OSR__OP_global_avg_pool,
+                       osr_shape_make(2, s.dim[0], s.dim[3], 0, 0), x, 0);
 }
 
 OSR_API osr_tensor osr_quarter_turns(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__image(ctx, tx, "quarter_turns");
-    osr__node *node;
-    osr_shape s;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__rec(ctx, x)->shape;
+    osr_shape s = osr__ref_shape(ctx, x);
     if (s.dim[1] != s.dim[2] || s.dim[0] > INT_MAX / 4)
         return osr__none(osr__fail(ctx, OSR_SHAPE, "quarter_turns: x is %s, not square or too many",
                                    osr__shape_text(s).s));
     s.dim[0] *= 4;
-    return osr__handle(ctx, osr__append(ctx, OSR__OP_quarter_turns, s, x, 0, 0, &node));
+    return osr__result(ctx, OSR__OP_quarter_turns, s, x, 0);
 }
 
 OSR_API osr_tensor osr_flatten(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__image(ctx, tx, "flatten");
-    osr__node *node;
-    osr_shape s;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__rec(ctx, x)->shape;
-    return osr__handle(ctx, osr__append(ctx, OSR__OP_flatten,
-                                        osr_shape_make(2, s.dim[0], s.dim[1] * s.dim[2] * s.dim[3],
-                                                       0, 0),
-                                        x, 0, 0, &node));
-}
-
-static void osr__back_global_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_global_avg_pool_dx, dy, 0, 0);
-}
-
-static void osr__back_flatten(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_flatten_dx, dy, 0, 0);
+    const osr_shape s = osr__ref_shape(ctx, x);
+    return osr__result(ctx, OSR__OP_flatten,
+                       osr_shape_make(2, s.dim[0], s.dim[1] * s.dim[2] * s.dim[3], 0, 0), x, 0);
 }
 
 /* -- rows -- */
 
+/* One row an op that a kernel works out row by row, its gradient the same: how many of fa[] it
+ * takes. */
+typedef struct osr__row_op {
+    int op;
+    osr__kernel forward, gradient;
+    int numbers;
+} osr__row_op;
+
+static const osr__row_op *osr__row_op_find(int op)
+{
+    static const osr__row_op rows[] = {
+        { OSR__OP_row_sum, OSR__K_row_sum, OSR__K_row_spread, 0 },
+        { OSR__OP_softmax, OSR__K_softmax, OSR__K_softmax_dx, 0 },
+        { OSR__OP_logsumexp, OSR__K_logsumexp, OSR__K_logsumexp_dx, 0 },
+        { OSR__OP_normalise, OSR__K_normalise, OSR__K_normalise_dx, 0 },
+        { OSR__OP_loss_cross_entropy, OSR__K_loss_cross_entropy, OSR__K_loss_cross_entropy_dx, 1 },
+        { OSR__OP_loss_cac, OSR__K_loss_cac, OSR__K_loss_cac_dx, 1 },
+        { OSR__OP_loss_difair, OSR__K_loss_difair, OSR__K_loss_difair_dx, 2 },
+        { OSR__OP_loss_movr, OSR__K_loss_movr, OSR__K_loss_movr_dx, 3 },
+        { OSR__OP_loss_ovr, OSR__K_loss_movr, OSR__K_loss_movr_dx, 3 }, /* T = 0: logits */
+    };
+    size_t i = 0;
+    while (rows[i].op != op && rows[i].op + 1 != op)
+        ++i;
+    return &rows[i];
+}
+
 static void osr__lower_rows(osr_ctx *ctx, uint32_t i)
 {
-    const int op = osr__rec(ctx, i)->op;
-    osr__lower_rows_as(ctx, i,
-                       op == OSR__OP_softmax     ? OSR__K_softmax
-                       : op == OSR__OP_logsumexp ? OSR__K_logsumexp
-                                                 : OSR__K_normalise,
-                       osr__ref_shape(ctx, osr__rec(ctx, i)->in[0]));
-}
-
-static void osr__lower_softmax_dx(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_rows_as(ctx, i, OSR__K_softmax_dx, osr__rec(ctx, i)->shape);
-}
-
-static void osr__lower_rows_dx(osr_ctx *ctx, uint32_t i)
-{
-    osr__lower_rows_as(ctx, i,
-                       osr__rec(ctx, i)->op == OSR__OP_logsumexp_dx ? OSR__K_logsumexp_dx
-                                                                    : OSR__K_normalise_dx,
-                       osr__rec(ctx, i)->shape);
+    const osr__record *r = osr__rec(ctx, i);
+    const osr__row_op *row = osr__row_op_find(r->op);
+    const osr_shape s = r->shape.rank == 2 ? r->shape : osr__ref_shape(ctx, r->in[0]);
+    int k;
+    osr__begin(ctx, r->op == row->op ? row->forward : row->gradient);
+    for (k = 0; k < 3 && r->in[k] != 0; ++k)
+        osr__arg_dense(ctx, r->in[k]);
+    osr__args(ctx, "di", i, s.dim[1]);
+    osr__run(ctx, (size_t)s.dim[0]);
 }
 
 static osr_tensor osr__rows(osr_ctx *ctx, int op, osr_tensor tx)
 {
     const uint32_t x = osr__matrix(ctx, tx, osr__op(op)->name, "x");
-    osr__node *node;
-    osr_shape s;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, x);
-    if (op == OSR__OP_logsumexp)
-        s = osr_shape_make(1, s.dim[0], 0, 0, 0);
-    return osr__handle(ctx, osr__append(ctx, op, s, x, 0, 0, &node));
+    const osr_shape s = osr__ref_shape(ctx, x);
+    return osr__result(ctx, op, op == OSR__OP_softmax || op == OSR__OP_normalise
+                                    ? s : osr_shape_make(1, s.dim[0], 0, 0, 0), x, 0);
 }
 
 OSR_API osr_tensor osr_softmax(osr_ctx *ctx, osr_tensor x)
@@ -6977,28 +6275,12 @@ OSR_API osr_tensor osr_normalise(osr_ctx *ctx, osr_tensor x)
     return osr__rows(ctx, OSR__OP_normalise, x);
 }
 
-static void osr__back_softmax(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_softmax_dx, dy, i, 0);
-}
-
-static void osr__back_logsumexp(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_logsumexp_dx, dy, osr__rec(ctx, i)->in[0], 0);
-}
-
-static void osr__back_normalise(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_normalise_dx, dy, osr__rec(ctx, i)->in[0], 0);
-}
-
 static void osr__lower_distance(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape a = osr__ref_shape(ctx, r->in[1]);
-    osr__begin(ctx, OSR__K_anchor_distance);
-    osr__args(ctx, "dddiif", r->in[0], r->in[1], i, a.dim[0], a.dim[1], r->fa[0]);
-    osr__run(ctx, (size_t)r->shape.dim[0]);
+    osr__call(ctx, OSR__K_anchor_distance, (size_t)r->shape.dim[0], "dddiif", r->in[0], r->in[1], i,
+              a.dim[0], a.dim[1], r->fa[0]);
 }
 
 /* in = dd, z, anchors, d; by z or by the anchors. fa = scale of the square or 0, rate */
@@ -7007,14 +6289,10 @@ static void osr__lower_distance_dx(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape a = osr__ref_shape(ctx, r->in[2]);
     const int by_z = r->op == OSR__OP_anchor_distance_dx;
-    int k;
-    osr__begin(ctx, by_z ? OSR__K_anchor_distance_dx : OSR__K_anchor_distance_da);
-    for (k = 0; k < 4; ++k)
-        osr__arg_dense(ctx, r->in[k]);
-    osr__args(ctx, "diif", i, a.dim[0], a.dim[1], r->fa[0]);
-    if (!by_z)
-        osr__args(ctx, "if", osr__ref_shape(ctx, r->in[1]).dim[0], r->fa[1]);
-    osr__run(ctx, (size_t)r->shape.dim[0]);
+    osr__call(ctx, by_z ? OSR__K_anchor_distance_dx : OSR__K_anchor_distance_da,
+              (size_t)r->shape.dim[0], by_z ? "dddddiif" : "dddddiifif", r->in[0], r->in[1],
+              r->in[2], r->in[3], i, a.dim[0], a.dim[1], r->fa[0],
+              osr__ref_shape(ctx, r->in[1]).dim[0], r->fa[1]);
 }
 
 /* scale 0: the distance itself */
@@ -7022,24 +6300,17 @@ static osr_tensor osr__distance(osr_ctx *ctx, osr_tensor tz, osr_tensor ta, floa
 {
     const uint32_t z = osr__matrix(ctx, tz, "anchor_distance", "z");
     const uint32_t a = osr__matrix(ctx, ta, "anchor_distance", "anchors");
+    const osr_shape sz = osr__ref_shape(ctx, z), sa = osr__ref_shape(ctx, a);
     osr__node *node;
-    osr_shape sz, sa;
     uint32_t i;
-    if (z == 0 || a == 0)
-        return osr__handle(ctx, 0);
-    sz = osr__ref_shape(ctx, z);
-    sa = osr__ref_shape(ctx, a);
     if (sz.dim[1] != sa.dim[1] || !osr__is_persist(a))
-        return osr__none(osr__fail(ctx, OSR_SHAPE,
-                                   "anchor_distance: z is %s but the anchors are %s%s",
-                                   osr__shape_text(sz).s, osr__shape_text(sa).s,
-                                   osr__is_persist(a) ? "" : " and not persistent"));
+        osr__fail(ctx, OSR_SHAPE, "anchor_distance: z is %s but the anchors are %s%s",
+                  osr__shape_text(sz).s, osr__shape_text(sa).s,
+                  osr__is_persist(a) ? "" : " and not persistent");
     i = osr__append(ctx, OSR__OP_anchor_distance, osr_shape_make(2, sz.dim[0], sa.dim[0], 0, 0), z,
                     a, 0, &node);
-    if (i != 0) {
-        node->r.fa[0] = scale;
-        node->r.fa[1] = rate;
-    }
+    node->r.fa[0] = scale;
+    node->r.fa[1] = rate;
     return osr__handle(ctx, i);
 }
 
@@ -7067,10 +6338,8 @@ static void osr__back_distance(osr_ctx *ctx, uint32_t i, uint32_t dy)
             continue;
         g = osr__like(ctx, k == 0 ? OSR__OP_anchor_distance_dx : OSR__OP_anchor_distance_da,
                       r.in[k], dy, r.in[0], r.in[1]);
-        if (g != 0) {
-            osr__rec(ctx, g)->in[3] = i;
-            memcpy(osr__rec(ctx, g)->fa, r.fa, sizeof r.fa);
-        }
+        osr__rec(ctx, g)->in[3] = i;
+        memcpy(osr__rec(ctx, g)->fa, r.fa, sizeof r.fa);
         osr__give(ctx, r.in[k], g);
     }
 }
@@ -7079,44 +6348,22 @@ static void osr__back_distance(osr_ctx *ctx, uint32_t i, uint32_t dy)
 static void osr__lower_first_rows(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const int all = (int)osr_shape_count(r->shape);
-    const int given = (int)osr_shape_count(osr__ref_shape(ctx, r->in[0]));
-    const int rows = given < all ? given : all;
-    if (rows < all) {
-        osr__begin(ctx, OSR__K_fill_dense);
-        osr__args(ctx, "dif", i, all, 0.0f);
-        osr__run_flat(ctx, (size_t)all);
-    }
-    osr__begin(ctx, OSR__K_map_dense);
-    osr__args(ctx, "dddiiff", r->in[0], r->in[0], i, rows, osr__map_code(OSR__OP_affine), 1.0f,
-              0.0f);
-    osr__run_flat(ctx, (size_t)rows);
+    const size_t all = osr_shape_count(r->shape);
+    const size_t given = osr_shape_count(osr__ref_shape(ctx, r->in[0]));
+    if (given < all)
+        osr__call(ctx, OSR__K_fill_dense, osr__flat(ctx, all), "dnf", i, i, 0.0);
+    osr__call(ctx, OSR__K_map_dense, osr__flat(ctx, given < all ? given : all), "dddniff", r->in[0],
+              r->in[0], i, given < all ? r->in[0] : i, osr__map_code(OSR__OP_affine), 1.0, 0.0);
 }
 
 OSR_API osr_tensor osr_first_rows(osr_ctx *ctx, osr_tensor tx, int rows)
 {
     const uint32_t x = osr__matrix(ctx, tx, "first_rows", "x");
-    osr__node *node;
-    osr_shape s;
-    if (x == 0)
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, x);
-    if (rows < 1 || rows > s.dim[0]) {
+    osr_shape s = osr__ref_shape(ctx, x);
+    if (rows < 1 || rows > s.dim[0])
         osr__fail(ctx, OSR_SHAPE, "first_rows: %d rows of x %s", rows, osr__shape_text(s).s);
-        return osr__handle(ctx, 0);
-    }
     s.dim[0] = rows;
-    return osr__handle(ctx, osr__append(ctx, OSR__OP_first_rows, s, x, 0, 0, &node));
-}
-
-static void osr__back_first_rows(osr_ctx *ctx, uint32_t i, uint32_t dy)
-{
-    osr__back_simple(ctx, i, OSR__OP_first_rows_dx, dy, 0, 0);
-}
-
-OSR_API int osr_op_count(void)
-{
-    return OSR__OP_COUNT;
+    return osr__result(ctx, OSR__OP_first_rows, s, x, 0);
 }
 
 OSR_API const char *osr_op_name(int index)
@@ -7166,13 +6413,15 @@ static int osr__conv_out(const osr_layer *l, int size, int *pad, int *pad_end)
     return size + 2 * l->pad < l->size ? 0 : (size + 2 * l->pad - l->size) / stride + 1;
 }
 
-static osr_status osr__layer_fail(osr_net *net, int i, const char *why)
+/* What a layer gives that does not fit. */
+static osr_shape osr__layer_fail(osr_net *net, int i, const char *why)
 {
-    return osr__fail(net->ctx, OSR_SHAPE, "layer %d (%s): %s", i,
-                     (unsigned)net->layers[i].kind < (unsigned)OSR_LAYER_COUNT
-                         ? osr__layer_name(net->layers[i].kind)
-                         : "unknown kind",
-                     why);
+    osr__fail(net->ctx, OSR_SHAPE, "layer %d (%s): %s", i,
+              (unsigned)net->layers[i].kind < (unsigned)OSR_LAYER_COUNT
+                  ? osr__layer_name(net->layers[i].kind)
+                  : "unknown kind",
+              why);
+    return osr_shape_make(-1, 0, 0, 0, 0);
 }
 
 /* The shape that layer i reads for one image. */
@@ -7186,32 +6435,25 @@ static osr_shape osr__layer_input(const osr_net *net, int i)
 static osr_shape osr__layer_shape(osr_net *net, int i)
 {
     const osr_layer *l = &net->layers[i];
-    const osr_shape bad = osr_shape_make(-1, 0, 0, 0, 0);
     osr_shape s = osr__layer_input(net, i);
     const int wants_image = l->kind != OSR_LAYER_LINEAR && l->kind != OSR_LAYER_LEAKY_RELU
                             && l->kind != OSR_LAYER_DROPOUT && l->kind != OSR_LAYER_ADD;
     int a, b;
-    if (wants_image && s.rank != 4) {
-        osr__layer_fail(net, i, "reads an image, but a matrix comes in");
-        return bad;
-    }
+    if (wants_image && s.rank != 4)
+        return osr__layer_fail(net, i, "reads an image, but a matrix comes in");
     switch (l->kind) {
     case OSR_LAYER_CONV:
         s.dim[1] = osr__conv_out(l, s.dim[1], &a, &b);
         s.dim[2] = osr__conv_out(l, s.dim[2], &a, &b);
         s.dim[3] = l->out;
-        if (l->size < 1 || l->out < 1 || l->stride < 0 || s.dim[1] < 1 || s.dim[2] < 1) {
-            osr__layer_fail(net, i, "kernel, stride or channels do not fit the input");
-            return bad;
-        }
+        if (l->size < 1 || l->out < 1 || l->stride < 0 || s.dim[1] < 1 || s.dim[2] < 1)
+            return osr__layer_fail(net, i, "kernel, stride or channels do not fit the input");
         return s;
     case OSR_LAYER_MAX_POOL:
     case OSR_LAYER_AVG_POOL:
         a = l->stride == 0 ? l->size : l->stride;
-        if (l->size < 1 || a < 1 || l->size > s.dim[1] || l->size > s.dim[2]) {
-            osr__layer_fail(net, i, "the window does not fit the input");
-            return bad;
-        }
+        if (l->size < 1 || a < 1 || l->size > s.dim[1] || l->size > s.dim[2])
+            return osr__layer_fail(net, i, "the window does not fit the input");
         s.dim[1] = (s.dim[1] - l->size) / a + 1;
         s.dim[2] = (s.dim[2] - l->size) / a + 1;
         return s;
@@ -7220,17 +6462,13 @@ static osr_shape osr__layer_shape(osr_net *net, int i)
     case OSR_LAYER_FLATTEN:
         return osr_shape_make(2, s.dim[0], s.dim[1] * s.dim[2] * s.dim[3], 0, 0);
     case OSR_LAYER_LINEAR:
-        if (s.rank != 2 || l->out < 1) {
-            osr__layer_fail(net, i, "reads a matrix: flatten or pool first");
-            return bad;
-        }
+        if (s.rank != 2 || l->out < 1)
+            return osr__layer_fail(net, i, "reads a matrix: flatten or pool first");
         s.dim[1] = l->out;
         return s;
     case OSR_LAYER_ADD:
-        if (l->with < 1 || l->with > i || !osr__same_shape(s, net->states[l->with - 1].shape)) {
-            osr__layer_fail(net, i, "the two operands differ in shape");
-            return bad;
-        }
+        if (l->with < 1 || l->with > i || !osr__same_shape(s, net->states[l->with - 1].shape))
+            return osr__layer_fail(net, i, "the two operands differ in shape");
         return s;
     default:
         return s;
@@ -7483,7 +6721,7 @@ static void osr__net_head(const osr_vgg32_desc *d, osr_layer *layers, int *n, in
             1.0f / sqrtf((float)(d->head == OSR_VGG32_FLATTEN ? flat : width)));
 }
 
-OSR_API int osr_net_vgg32(const osr_vgg32_desc *desc, osr_layer *layers)
+static int osr__vgg32(const osr_vgg32_desc *desc, osr_layer *layers)
 {
     const int side = ((desc->side > 0 ? desc->side : 32) + 7) / 8; /* of the last map */
     int n = 0, i;
@@ -7594,7 +6832,7 @@ static int osr__resnet_18(const osr_vgg32_desc *desc, osr_layer *layers)
 }
 
 static const osr_network_row osr__networks[] = {
-    { "vgg32", "nine 3x3 convolutions, three of them with stride 2", osr_net_vgg32, 0,
+    { "vgg32", "nine 3x3 convolutions, three of them with stride 2", osr__vgg32, 0,
       "Neal et al., ECCV 2018 (network of the counterfactual-open-set code)" },
     { "wrn-16-4", "wide residual network: 16 layers, normalisation first, 4 times the width",
       osr__wrn_16_4, 1, "Zagoruyko and Komodakis, BMVC 2016, arXiv:1605.07146" },
@@ -7602,50 +6840,28 @@ static const osr_network_row osr__networks[] = {
       "He et al., CVPR 2016, arXiv:1512.03385; stem as its section 4.2 has it for 32 pixels" },
 };
 
+#define OSR__NETWORKS ((int)(sizeof osr__networks / sizeof osr__networks[0]))
+
 OSR_API const osr_network_row *osr_network_at(int index)
 {
-    const int count = (int)(sizeof osr__networks / sizeof osr__networks[0]);
-    return index >= 0 && index < count ? &osr__networks[index] : NULL;
+    return index >= 0 && index < OSR__NETWORKS ? &osr__networks[index] : NULL;
 }
 
 OSR_API const osr_network_row *osr_network_find(const char *name)
 {
-    const osr_network_row *row;
-    int i;
-    for (i = 0; name != NULL && (row = osr_network_at(i)) != NULL; ++i)
-        if (strcmp(row->name, name) == 0)
-            return row;
-    return NULL;
+    int i = 0;
+    while (i < OSR__NETWORKS && (name == NULL || strcmp(osr__networks[i].name, name) != 0))
+        ++i;
+    return osr_network_at(i);
 }
 
 /* == losses == --------------------------------------------------------------------------------- */
-
-/* One row a loss of rows: its kernels; fa[0..2] of the record are their numbers, in order. */
-typedef struct osr__loss_row {
-    int op, numbers;
-    osr__kernel forward, gradient;
-} osr__loss_row;
-
-static const osr__loss_row *osr__loss_find(int op)
-{
-    static const osr__loss_row rows[] = {
-        { OSR__OP_loss_cross_entropy, 1, OSR__K_loss_cross_entropy, OSR__K_loss_cross_entropy_dx },
-        { OSR__OP_loss_cac, 1, OSR__K_loss_cac, OSR__K_loss_cac_dx },
-        { OSR__OP_loss_difair, 2, OSR__K_loss_difair, OSR__K_loss_difair_dx },
-        { OSR__OP_loss_movr, 3, OSR__K_loss_movr, OSR__K_loss_movr_dx },
-        { OSR__OP_loss_ovr, 3, OSR__K_loss_movr, OSR__K_loss_movr_dx }, /* T = 0: logits */
-    };
-    size_t i = 0;
-    while (rows[i].op != op && rows[i].op + 1 != op)
-        ++i;
-    return &rows[i];
-}
 
 /* in = x, labels */
 static void osr__lower_loss(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr__loss_row *row = osr__loss_find(r->op);
+    const osr__row_op *row = osr__row_op_find(r->op);
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
     const int mean = r->shape.rank == 0;
     const int rows = mean ? osr__scratch(ctx, (size_t)s.dim[0]) : 0;
@@ -7658,16 +6874,14 @@ static void osr__lower_loss(osr_ctx *ctx, uint32_t i)
     osr__run(ctx, (size_t)s.dim[0]);
     if (!mean)
         return;
-    osr__begin(ctx, OSR__K_sum_all);
-    osr__args(ctx, "sidif", rows, 0, i, s.dim[0], 1.0f / (float)s.dim[0]);
-    osr__run(ctx, 1);
+    osr__call(ctx, OSR__K_sum_all, 1, "sidif", rows, 0, i, s.dim[0], 1.0f / (float)s.dim[0]);
 }
 
 /* in = x, labels, gradient of the loss */
 static void osr__lower_loss_dx(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr__loss_row *row = osr__loss_find(r->op);
+    const osr__row_op *row = osr__row_op_find(r->op);
     int k;
     osr__begin(ctx, row->gradient);
     osr__args(ctx, "dmddi", r->in[0], r->in[1], r->in[2], i, r->shape.dim[1]);
@@ -7684,8 +6898,7 @@ static void osr__back_loss(osr_ctx *ctx, uint32_t i, uint32_t dy)
     if (!osr__wants(ctx, r.in[0]))
         return;
     dx = osr__like(ctx, r.op + 1, r.in[0], r.in[0], r.in[1], dy);
-    if (dx != 0)
-        memcpy(osr__rec(ctx, dx)->fa, r.fa, sizeof r.fa);
+    memcpy(osr__rec(ctx, dx)->fa, r.fa, sizeof r.fa);
     osr__give(ctx, r.in[0], dx);
 }
 
@@ -7698,20 +6911,14 @@ static osr_tensor osr__loss(osr_ctx *ctx, int op, osr_tensor tx, osr_tensor labe
     const uint32_t y = osr__labels_for(ctx, labels, x, name);
     osr__node *node;
     uint32_t i;
-    if (y == 0)
-        return osr__handle(ctx, 0);
-    if (!valid) {
+    if (!valid)
         osr__fail(ctx, OSR_ARG, "%s: a number is out of range (%g, %g)", name, (double)a,
                   (double)b);
-        return osr__handle(ctx, 0);
-    }
     i = osr__append(ctx, op, osr_shape_make(ctx->loss_rows, osr__ref_shape(ctx, x).dim[0], 0, 0, 0),
                     x, y, 0, &node);
-    if (i != 0) {
-        node->r.fa[0] = a;
-        node->r.fa[1] = b;
-        node->r.fa[2] = c;
-    }
+    node->r.fa[0] = a;
+    node->r.fa[1] = b;
+    node->r.fa[2] = c;
     return osr__handle(ctx, i);
 }
 
@@ -7774,12 +6981,8 @@ static void osr__correlation_prepare(osr_ctx *ctx, uint32_t w, int features, int
     const int kf = s.dim[0], m = (int)(osr_shape_count(s) / (size_t)kf);
     *stats = osr__scratch(ctx, 2 * (size_t)kf);
     *rho = osr__scratch(ctx, (size_t)kf * (size_t)features);
-    osr__begin(ctx, OSR__K_correlation_stats);
-    osr__args(ctx, "dsii", w, *stats, kf, m);
-    osr__run(ctx, (size_t)kf);
-    osr__begin(ctx, OSR__K_correlation_rho);
-    osr__args(ctx, "dssiii", w, *stats, *rho, kf, features, m);
-    osr__run(ctx, (size_t)kf);
+    osr__call(ctx, OSR__K_correlation_stats, (size_t)kf, "dsii", w, *stats, kf, m);
+    osr__call(ctx, OSR__K_correlation_rho, (size_t)kf, "dssiii", w, *stats, *rho, kf, features, m);
 }
 
 static void osr__lower_correlation(osr_ctx *ctx, uint32_t i)
@@ -7787,10 +6990,8 @@ static void osr__lower_correlation(osr_ctx *ctx, uint32_t i)
     const osr__record *r = osr__rec(ctx, i);
     int stats, rho;
     osr__correlation_prepare(ctx, r->in[0], r->ia[0], &stats, &rho);
-    osr__begin(ctx, OSR__K_correlation_sum);
-    osr__args(ctx, "sdiiif", rho, i, osr__ref_shape(ctx, r->in[0]).dim[0], r->ia[0], r->ia[1],
-              r->fa[0]);
-    osr__run(ctx, 1);
+    osr__call(ctx, OSR__K_correlation_sum, 1, "sdiiif", rho, i,
+              osr__ref_shape(ctx, r->in[0]).dim[0], r->ia[0], r->ia[1], r->fa[0]);
 }
 
 /* in = w, gradient of the loss, gradient of w */
@@ -7800,20 +7001,19 @@ static void osr__lower_correlation_dw(osr_ctx *ctx, uint32_t i)
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
     int stats, rho;
     osr__correlation_prepare(ctx, r->in[0], r->ia[0], &stats, &rho);
-    osr__begin(ctx, OSR__K_correlation_dw);
-    osr__args(ctx, "dssddiiiifi", r->in[0], stats, rho, r->in[1], r->in[2], s.dim[0], r->ia[0],
+    osr__call(ctx, OSR__K_correlation_dw, (size_t)s.dim[0], "dssddiiiifi", r->in[0], stats, rho,
+              r->in[1], r->in[2], s.dim[0], r->ia[0],
               (int)(osr_shape_count(s) / (size_t)s.dim[0]), r->ia[1], r->fa[0], r->ia[2]);
-    osr__run(ctx, (size_t)s.dim[0]);
 }
 
 static void osr__back_correlation(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
     const osr__record r = *osr__rec(ctx, i);
     osr__node *node;
-    if (!osr__wants(ctx, r.in[0])
-        || osr__append(ctx, OSR__OP_loss_correlation_dw, osr__ref_shape(ctx, r.in[0]), r.in[0], dy,
-                       osr__grad_ref(r.in[0]), &node) == 0)
+    if (!osr__wants(ctx, r.in[0]))
         return;
+    osr__append(ctx, OSR__OP_loss_correlation_dw, osr__ref_shape(ctx, r.in[0]), r.in[0], dy,
+                osr__grad_ref(r.in[0]), &node);
     node->r.ia[0] = r.ia[0];
     node->r.ia[1] = r.ia[1];
     node->r.ia[2] = osr__accumulate(ctx, r.in[0]);
@@ -7824,27 +7024,20 @@ OSR_API osr_tensor osr_loss_correlation(osr_ctx *ctx, osr_tensor tw, int feature
                                         osr_correlation reading)
 {
     const uint32_t w = osr__ref(ctx, tw, "loss_correlation", "w");
-    osr_shape s;
+    const osr_shape s = osr__ref_shape(ctx, w);
+    const float f = (float)features;
     osr__node *node;
     uint32_t i;
-    float f = (float)features, classes;
-    if (!osr__alive(ctx, w, "loss_correlation"))
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, w);
-    if (!osr__is_persist(w) || s.rank < 2 || features < 1 || s.dim[0] % features != 0) {
-        osr__fail(ctx, OSR_SHAPE, "loss_correlation: w is %s%s, %d features a class",
-                  osr__shape_text(s).s, osr__is_persist(w) ? "" : " and not a parameter", features);
-        return osr__handle(ctx, 0);
-    }
-    classes = (float)(s.dim[0] / features);
+    if (!osr__is_persist(w) || s.rank < 2 || features < 1 || s.dim[0] % features != 0)
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "loss_correlation: w is %s%s, %d features a "
+                                   "class", osr__shape_text(s).s,
+                                   osr__is_persist(w) ? "" : " and not a parameter", features));
     i = osr__append(ctx, OSR__OP_loss_correlation, osr_shape_make(0, 0, 0, 0, 0), w, 0, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = features;
-        node->r.ia[1] = reading == OSR_CORRELATION_CODE;
-        node->r.fa[0] = reading == OSR_CORRELATION_CODE ? 1.0f / (f * f)
-                        : features > 1                  ? 2.0f / (f * (f - 1.0f) * classes)
-                                                        : 0.0f;
-    }
+    node->r.ia[0] = features;
+    node->r.ia[1] = reading == OSR_CORRELATION_CODE;
+    node->r.fa[0] = reading == OSR_CORRELATION_CODE ? 1.0f / (f * f)
+                    : features > 1 ? 2.0f / (f * (f - 1.0f) * (float)(s.dim[0] / features))
+                                   : 0.0f;
     return osr__handle(ctx, i);
 }
 
@@ -7864,7 +7057,7 @@ static void osr__lower_optimiser(osr_ctx *ctx, uint32_t i)
         osr__arg_dyn(ctx, 1);
     for (k = 2; k < (adam ? 8 : 3); ++k)
         osr__arg_dyn(ctx, k);
-    osr__run_flat(ctx, (size_t)r->ia[2]);
+    osr__run(ctx, osr__flat(ctx, (size_t)r->ia[2]));
 }
 
 static float osr__or(float v, float otherwise)
@@ -7890,7 +7083,7 @@ OSR_API osr_status osr_optimiser_step(osr_ctx *ctx, const osr_optimiser_desc *de
                          (double)desc->lr, (double)desc->momentum, (double)desc->weight_decay,
                          (unsigned)desc->step);
     if (first.index != 0) {
-        const uint32_t ref = osr__ref(ctx, first, "optimiser", "first");
+        const uint32_t ref = osr__ref_any(ctx, first, "optimiser", "first");
         size_t k, n = 0;
         if (ref == 0 || !osr__is_persist(ref) || osr__persist_of(ctx, ref)->state)
             return osr__fail(ctx, OSR_HANDLE, "optimiser: first is not a parameter");
@@ -7947,25 +7140,18 @@ OSR_API float osr_schedule_lr(const osr_schedule *s, uint32_t step)
 static void osr__lower_perturb(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    const osr_shape s = osr__rec(ctx, r->in[0])->shape;
-    osr__begin(ctx, OSR__K_perturb);
-    osr__args(ctx, "gg", r->in[0], i);
-    osr__arg_sizes(ctx, s);
-    osr__args(ctx, "iiiyfii", r->ia[2], r->ia[0], r->ia[1], 0, r->fa[0], r->ia[3], r->ia[4]);
-    osr__run(ctx, (size_t)s.dim[0] * (size_t)r->ia[2] * (size_t)osr__blocks(s.dim[3]));
+    osr__call(ctx, OSR__K_perturb, osr__planes(r->shape) / 2, "ggSiiiyfii", r->in[0], i, r->in[0],
+              r->ia[2], r->ia[0], r->ia[1], 0, r->fa[0], r->ia[3], r->ia[4]);
 }
 
 OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_desc *desc)
 {
     const uint32_t x = osr__image(ctx, tx, "perturb");
-    osr_shape s;
+    osr_shape s = osr__ref_shape(ctx, x);
     osr__node *node;
     uint32_t i;
-    if (x != 0 && desc == NULL)
-        osr__fail(ctx, OSR_ARG, "perturb: desc is NULL");
-    if (ctx->status != OSR_OK)
-        return osr__handle(ctx, 0);
-    s = osr__rec(ctx, x)->shape;
+    if (desc == NULL)
+        return osr__none(osr__fail(ctx, OSR_ARG, "perturb: desc is NULL"));
     if ((unsigned)desc->direction > (unsigned)OSR_RADEMACHER || desc->count < 1 || desc->first < 0
         || desc->own < 0 || desc->own > INT_MAX - s.dim[0]
         || !(desc->step > 0.0f) || !(desc->step <= FLT_MAX)
@@ -7975,28 +7161,23 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
         return osr__none(osr__fail(ctx, OSR_ARG, "perturb: x is %s, directions %d..+%d, step %g",
                                    osr__shape_text(s).s, desc->first, desc->count,
                                    (double)desc->step));
-    i = osr__append(ctx, OSR__OP_perturb,
-                    osr_shape_make(4, 2 * s.dim[0] * desc->count, s.dim[1], s.dim[2], s.dim[3]), x,
-                    0, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = (int32_t)desc->direction;
-        node->r.ia[1] = desc->own;
-        node->r.ia[2] = desc->count;
-        node->r.ia[3] = (int32_t)(uint32_t)desc->seed;
-        node->r.ia[4] = (int32_t)(uint32_t)(desc->seed >> 32);
-        node->r.fa[0] = desc->step;
-        node->dyn[0].i = desc->first;
-    }
+    s.dim[0] *= 2 * desc->count;
+    i = osr__append(ctx, OSR__OP_perturb, s, x, 0, 0, &node);
+    node->r.ia[0] = (int32_t)desc->direction;
+    node->r.ia[1] = desc->own;
+    node->r.ia[2] = desc->count;
+    node->r.ia[3] = (int32_t)(uint32_t)desc->seed;
+    node->r.ia[4] = (int32_t)(uint32_t)(desc->seed >> 32);
+    node->r.fa[0] = desc->step;
+    node->dyn[0].i = desc->first;
     return osr__handle(ctx, i);
 }
 
 static void osr__lower_difference_norm(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, OSR__K_difference_norm);
-    osr__args(ctx, "dddiif", r->in[0], r->in[1], i, r->ia[0],
-              osr__ref_shape(ctx, r->in[0]).dim[1], r->fa[0]);
-    osr__run(ctx, (size_t)r->shape.dim[0]);
+    osr__call(ctx, OSR__K_difference_norm, (size_t)r->shape.dim[0], "dddiif", r->in[0], r->in[1], i,
+              r->ia[0], osr__ref_shape(ctx, r->in[0]).dim[1], r->fa[0]);
 }
 
 OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, float step_f, osr_tensor tg,
@@ -8004,12 +7185,9 @@ OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, float step_f
 {
     const uint32_t f = osr__matrix(ctx, tf, "difference_norm", "f");
     const uint32_t g = osr__matrix(ctx, tg, "difference_norm", "g");
-    osr_shape s;
+    const osr_shape s = osr__ref_shape(ctx, f);
     osr__node *node;
     uint32_t i;
-    if (f == 0 || g == 0)
-        return osr__handle(ctx, 0);
-    s = osr__ref_shape(ctx, f);
     if (count < 1 || s.dim[0] % 2 != 0 || s.dim[0] / 2 % count != 0 || !(step_f > 0.0f)
         || !(step_g > 0.0f) || !osr__same_shape(s, osr__ref_shape(ctx, g)))
         return osr__none(osr__fail(ctx, OSR_SHAPE,
@@ -8019,31 +7197,22 @@ OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, float step_f
                                    (double)step_f, (double)step_g));
     i = osr__append(ctx, OSR__OP_difference_norm, osr_shape_make(1, s.dim[0] / 2 / count, 0, 0, 0),
                     f, g, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = count;
-        node->r.fa[0] = 0.25f / (step_f * step_g);
-    }
+    node->r.ia[0] = count;
+    node->r.fa[0] = 0.25f / (step_f * step_g);
     return osr__handle(ctx, i);
 }
 
 static void osr__lower_square_sum(osr_ctx *ctx, uint32_t i)
 {
-    const uint32_t x = osr__rec(ctx, i)->in[0];
-    const osr_shape s = osr__rec(ctx, x)->shape;
-    osr__begin(ctx, OSR__K_square_sum);
-    osr__args(ctx, "gdiii", x, i, osr__blocks(s.dim[3]), s.dim[1], s.dim[2]);
-    osr__run(ctx, (size_t)s.dim[0]);
+    const osr__record *r = osr__rec(ctx, i);
+    osr__call(ctx, OSR__K_square_sum, (size_t)r->shape.dim[0], "gdP", r->in[0], i, r->in[0]);
 }
 
 OSR_API osr_tensor osr_square_sum(osr_ctx *ctx, osr_tensor tx)
 {
     const uint32_t x = osr__image(ctx, tx, "square_sum");
-    osr__node *node;
-    return osr__handle(ctx, x == 0 ? 0
-                                   : osr__append(ctx, OSR__OP_square_sum,
-                                                 osr_shape_make(1, osr__rec(ctx, x)->shape.dim[0],
-                                                                0, 0, 0),
-                                                 x, 0, 0, &node));
+    return osr__result(ctx, OSR__OP_square_sum,
+                       osr_shape_make(1, osr__ref_shape(ctx, x).dim[0], 0, 0, 0), x, 0);
 }
 
 /* == augmentation == --------------------------------------------------------------------------- */
@@ -8411,13 +7580,19 @@ static void osr__augment_end(osr_ctx *ctx, osr__augmenting *g)
     g->from = 1 - g->from;
 }
 
+/* What an op that begins at word `slot` of the row has to know of each image. */
+static void osr__augment_look(osr_ctx *ctx, osr__augmenting *g, int slot, int pixels)
+{
+    osr__augment_begin(ctx, OSR__K_augment_look, g);
+    osr__args(ctx, "isii", slot, g->facts, pixels, g->c);
+    osr__run(ctx, (size_t)g->n);
+}
+
 /* RandAugment's ops from word `slot` of the row on. */
 static void osr__augment_ops(osr_ctx *ctx, osr__augmenting *g, int slot, int count, int h, int w)
 {
     for (; count > 0; --count, slot += 8) {
-        osr__augment_begin(ctx, OSR__K_augment_look, g);
-        osr__args(ctx, "isii", slot, g->facts, h * w, g->c);
-        osr__run(ctx, (size_t)g->n);
+        osr__augment_look(ctx, g, slot, h * w);
         osr__augment_begin(ctx, OSR__K_augment_apply, g);
         osr__args(ctx, "isiii", slot, g->facts, h, w, g->c);
         osr__augment_end(ctx, g);
@@ -8472,11 +7647,8 @@ static void osr__lower_augment(osr_ctx *ctx, uint32_t i)
     osr__augment_ops(ctx, &g, OSR__ROW_OPS, pillow, set->desc.height, set->desc.width);
     if (s[1] != set->desc.height || s[2] != set->desc.width)
         osr__augment_resample(ctx, &g, set->desc.height, set->desc.width, s, 0);
-    if (tone) {
-        osr__augment_begin(ctx, OSR__K_augment_look, &g);
-        osr__args(ctx, "isii", 0, g.facts, s[1] * s[2], s[3]);
-        osr__run(ctx, (size_t)g.n);
-    }
+    if (tone)
+        osr__augment_look(ctx, &g, 0, s[1] * s[2]);
     if (tone || tf > 0) {
         osr__augment_begin(ctx, OSR__K_augment_tone, &g);
         osr__args(ctx, "siiii", g.facts, s[1] * s[2], s[3], tone, tf > 0);
@@ -8553,37 +7725,29 @@ OSR_API osr_tensor osr_augment(osr_ctx *ctx, osr_images *set, const uint32_t *in
     memset(&a, 0, sizeof a);
     if (desc != NULL)
         a = *desc;
-    if (ctx->status != OSR_OK)
-        return osr__handle(ctx, 0);
-    if (set == NULL || n < 1) {
-        osr__fail(ctx, OSR_ARG, "augment: %s, n %d", set == NULL ? "images NULL" : "images", n);
-        return osr__handle(ctx, 0);
-    }
+    if (set == NULL || n < 1)
+        return osr__none(osr__fail(ctx, OSR_ARG, "augment: %s, n %d",
+                                   set == NULL ? "images NULL" : "images", n));
     a.height = a.height == 0 ? set->desc.height : a.height;
     a.width = a.width == 0 ? set->desc.width : a.width;
     a.channels = a.channels == 0 ? set->desc.channels : a.channels;
     wrong = osr__augment_wrong(&a);
     if (wrong != NULL)
         osr__fail(ctx, OSR_ARG, "augment: %s is out of its range", wrong);
-    for (k = 0; k < n && wrong == NULL; ++k)
-        if ((index == NULL ? (uint32_t)k : index[k]) >= set->desc.count) {
+    for (k = 0; k < n && ctx->status == OSR_OK; ++k)
+        if ((index == NULL ? (uint32_t)k : index[k]) >= set->desc.count)
             osr__fail(ctx, OSR_ARG, "augment: image %lu of a set of %lu",
                       (unsigned long)(index == NULL ? (uint32_t)k : index[k]),
                       (unsigned long)set->desc.count);
-            break;
-        }
-    i = ctx->status != OSR_OK
-            ? 0
-            : osr__append(ctx, OSR__OP_augment,
-                          osr_shape_make(4, n, a.height, a.width, a.channels), 0, 0, 0, &node);
-    if (i != 0) {
-        node->r.ia[0] = set->number;
-        node->r.ia[1] = a.pillow.ops;
-        node->r.ia[2] = a.tensorflow.ops;
-        node->r.ia[3] = (a.contrast > 0.0f || a.brightness > 0.0f ? OSR__HAS_TONE : 0)
-                        | (a.resized_crop > 0.0f ? OSR__HAS_BOX : 0);
+    i = osr__append(ctx, OSR__OP_augment, osr_shape_make(4, n, a.height, a.width, a.channels), 0, 0,
+                    0, &node);
+    node->r.ia[0] = set->number;
+    node->r.ia[1] = a.pillow.ops;
+    node->r.ia[2] = a.tensorflow.ops;
+    node->r.ia[3] = (a.contrast > 0.0f || a.brightness > 0.0f ? OSR__HAS_TONE : 0)
+                    | (a.resized_crop > 0.0f ? OSR__HAS_BOX : 0);
+    if (i != 0)
         osr__augment_stage(ctx, node, set, index, n, &a);
-    }
     return osr__handle(ctx, i);
 }
 
@@ -8925,23 +8089,19 @@ OSR_API const char *osr_score_lacks(const osr_score_row *row, unsigned outputs)
     return missing ? names[i] : NULL;
 }
 
-OSR_API int osr_score_count(void)
-{
-    return (int)(sizeof osr__scores / sizeof osr__scores[0]);
-}
+#define OSR__SCORES ((int)(sizeof osr__scores / sizeof osr__scores[0]))
 
 OSR_API const osr_score_row *osr_score_at(int index)
 {
-    return index >= 0 && index < osr_score_count() ? &osr__scores[index] : NULL;
+    return index >= 0 && index < OSR__SCORES ? &osr__scores[index] : NULL;
 }
 
 OSR_API const osr_score_row *osr_score_find(const char *name)
 {
-    int i;
-    for (i = 0; name && i < osr_score_count(); i++)
-        if (strcmp(osr__scores[i].name, name) == 0)
-            return &osr__scores[i];
-    return NULL;
+    int i = 0;
+    while (i < OSR__SCORES && (name == NULL || strcmp(osr__scores[i].name, name) != 0))
+        ++i;
+    return osr_score_at(i);
 }
 
 static osr_status osr__rows_check(osr_ctx *ctx, const char *who, const char *what,
@@ -9009,9 +8169,7 @@ OSR_API osr_status osr_score_compute(osr_ctx *ctx, const osr_score_row *row,
     osr_status status;
     uint64_t shape[2];
     int n;
-    if (!ctx)
-        return OSR_ARG;
-    if (!row || !in || (!scores && images > 0))
+    if (!ctx || !row || !in || (!scores && images > 0))
         return osr__fail(ctx, OSR_ARG, "score: %s is NULL", !row ? "row" : !in ? "in" : "scores");
     if (!(in->temperature >= 0.0f) || !osr__finite((double)in->temperature)
         || !osr__finite((double)in->margin))
@@ -9039,9 +8197,7 @@ OSR_API osr_status osr_predict_class(osr_ctx *ctx, osr_predict_rule rule,
     osr_status status;
     unsigned needs = OSR_OUT_DISTANCES;
     int n;
-    if (!ctx)
-        return OSR_ARG;
-    if (!in || (!classes && images > 0))
+    if (!ctx || !in || (!classes && images > 0))
         return osr__fail(ctx, OSR_ARG, "predict: %s is NULL", !in ? "in" : "classes");
     if (rule == OSR_PREDICT_LOGIT)
         needs = OSR_OUT_LOGITS;
@@ -9062,46 +8218,14 @@ OSR_API osr_status osr_predict_class(osr_ctx *ctx, osr_predict_rule rule,
 }
 /* == metrics == -------------------------------------------------------------------------------- */
 
-static void osr__swap(unsigned char *a, unsigned char *b, size_t size)
-{
-    size_t i;
-    for (i = 0; i < size; i++) {
-        unsigned char t = a[i];
-        a[i] = b[i];
-        b[i] = t;
-    }
-}
-
-static void osr__sift(unsigned char *base, size_t root, size_t count, size_t size,
-                      int (*order)(const void *, const void *))
-{
-    size_t child;
-    while ((child = 2 * root + 1) < count) {
-        if (child + 1 < count && order(base + child * size, base + (child + 1) * size) < 0)
-            child++;
-        if (order(base + root * size, base + child * size) >= 0)
-            return;
-        osr__swap(base + root * size, base + child * size, size);
-        root = child;
-    }
-}
-
-/* Heap sort, ascending: in place, O(n log n) for every input; equal elements in no stated order.
- * order: negative, zero or positive as in strcmp. */
 static void osr__sort(void *array, size_t count, size_t size,
                       int (*order)(const void *, const void *))
 {
-    unsigned char *base = (unsigned char *)array;
-    size_t i;
-    for (i = count / 2; i-- > 0;)
-        osr__sift(base, i, count, size, order);
-    for (i = count; i-- > 1;) {
-        osr__swap(base, base + i * size, size);
-        osr__sift(base, 0, i, size, order);
-    }
+    if (count > 1) /* an empty array may be NULL */
+        qsort(array, count, size, order);
 }
 
-/* An image in the order of scores. */
+/* An image in the order of scores; equal ones count together, in whatever order. */
 typedef struct osr__ranked {
     double score;
     int unknown, correct;
@@ -9111,7 +8235,7 @@ typedef struct osr__ranked {
 typedef struct osr__tie {
     double score;
     double known, unknown, correct;
-    double known_above, unknown_above, correct_above;
+    double known_above, unknown_above;
 } osr__tie;
 
 static int osr__rank_down(const void *a, const void *b)
@@ -9178,7 +8302,6 @@ static int osr__next_tie(const osr__ranked *r, size_t count, size_t *at, osr__ti
 {
     tie->known_above += tie->known;
     tie->unknown_above += tie->unknown;
-    tie->correct_above += tie->correct;
     tie->known = tie->unknown = tie->correct = 0.0;
     if (*at == count)
         return 0;
@@ -9251,9 +8374,7 @@ OSR_API osr_status osr_metric_open(osr_ctx *ctx, const osr_open_scores *in,
     osr_status status;
     osr__ranked *r;
     size_t count, i, right = 0;
-    if (!ctx)
-        return OSR_ARG;
-    if (!in || !m)
+    if (!ctx || !in || !m)
         return osr__fail(ctx, OSR_ARG, "metric: %s is NULL", in ? "metrics" : "in");
     m->closed_accuracy = m->auroc = m->auroc_error = m->aupr_unknown = m->aupr_known = NAN;
     m->fpr95_known_pos = m->fpr95_unknown_pos = m->oscr = m->dtacc = m->openness = NAN;
@@ -9270,68 +8391,9 @@ OSR_API osr_status osr_metric_open(osr_ctx *ctx, const osr_open_scores *in,
         m->oscr = NAN;
     else if (in->known_count)
         m->closed_accuracy = (double)right / (double)in->known_count;
-    m->openness = osr_metric_openness(in->known_classes, in->unknown_classes);
-    return OSR_OK;
-}
-
-OSR_API osr_status osr_metric_auroc(osr_ctx *ctx, const double *known, size_t known_count,
-                                    const double *unknown, size_t unknown_count, double *auroc)
-{
-    osr_open_scores in;
-    osr_open_metrics m;
-    osr_status status;
-    if (!ctx)
-        return OSR_ARG;
-    if (!auroc)
-        return osr__fail(ctx, OSR_ARG, "metric: auroc is NULL");
-    memset(&in, 0, sizeof in);
-    in.known = known;
-    in.known_count = known_count;
-    in.unknown = unknown;
-    in.unknown_count = unknown_count;
-    status = osr_metric_open(ctx, &in, &m);
-    *auroc = m.auroc;
-    return status;
-}
-
-OSR_API osr_status osr_metric_curve(osr_ctx *ctx, const osr_open_scores *in,
-                                    osr_curve_point *points, size_t capacity, size_t *count)
-{
-    osr_status status;
-    osr__ranked *r;
-    osr__tie tie;
-    size_t n, at = 0, point = 0;
-    double known, unknown;
-    int more;
-    if (!ctx)
-        return OSR_ARG;
-    if (!in || !count || (!points && capacity))
-        return osr__fail(ctx, OSR_ARG, "metric: %s is NULL", !in ? "in" : count ? "points"
-                         : "count");
-    *count = 0;
-    status = osr__rank(ctx, in, &r);
-    if (status != OSR_OK)
-        return status;
-    n = in->known_count + in->unknown_count;
-    known = in->known_count ? (double)in->known_count : NAN;
-    unknown = in->unknown_count ? (double)in->unknown_count : NAN;
-    memset(&tie, 0, sizeof tie);
-    do {
-        more = osr__next_tie(r, n, &at, &tie);
-        if (point < capacity) {
-            osr_curve_point *p = &points[point];
-            p->threshold = more ? tie.score : -(double)INFINITY;
-            p->known_rejected = tie.known_above / known;
-            p->unknown_rejected = tie.unknown_above / unknown;
-            p->correct_accepted = tie.correct_above; /* subtracted below, from the total */
-        }
-        point++;
-    } while (more);
-    for (at = 0; at < point && at < capacity; at++)
-        points[at].correct_accepted = in->correct
-            ? (tie.correct_above - points[at].correct_accepted) / known : NAN;
-    osr__free(ctx, r, n, sizeof *r);
-    *count = point;
+    if (in->known_classes > 0 && in->unknown_classes >= 0)
+        m->openness = 1.0 - sqrt(2.0 * in->known_classes
+                                 / (2.0 * in->known_classes + in->unknown_classes));
     return OSR_OK;
 }
 
@@ -9341,9 +8403,7 @@ OSR_API osr_status osr_metric_threshold(osr_ctx *ctx, const double *scores, size
     osr_status status;
     double *sorted, place;
     size_t index;
-    if (!ctx)
-        return OSR_ARG;
-    if (!threshold || !(share > 0.0 && share <= 1.0) || !count)
+    if (!ctx || !threshold || !(share > 0.0 && share <= 1.0) || !count)
         return osr__fail(ctx, OSR_ARG, "threshold: %s", !threshold ? "threshold is NULL"
                          : count ? "share must be in (0, 1]" : "no scores");
     status = osr__scores_finite(ctx, "scores", scores, count);
@@ -9366,9 +8426,7 @@ OSR_API osr_status osr_metric_macro_f1(osr_ctx *ctx, const osr_decisions *in, do
     osr_status status = OSR_OK;
     double *hits, *total, sum = 0.0, present = 0.0; /* rows 0: unknown, 1..K: class - 1 */
     size_t rows, i;
-    if (!ctx)
-        return OSR_ARG;
-    if (!in || !f1 || !in->labels || !in->predicted || !in->count || in->classes < 1)
+    if (!ctx || !in || !f1 || !in->labels || !in->predicted || !in->count || in->classes < 1)
         return osr__fail(ctx, OSR_ARG, "macro_f1: an array is NULL, or no images or classes");
     if (in->scores)
         status = osr__scores_finite(ctx, "scores", in->scores, in->count);
@@ -9405,11 +8463,6 @@ OSR_API osr_status osr_metric_macro_f1(osr_ctx *ctx, const osr_decisions *in, do
     return status;
 }
 
-OSR_API double osr_metric_openness(int known_classes, int unknown_classes)
-{
-    double k = 2.0 * known_classes;
-    return known_classes < 1 || unknown_classes < 0 ? NAN : 1.0 - sqrt(k / (k + unknown_classes));
-}
 /* == model files == ---------------------------------------------------------------------------- */
 
 #ifdef _WIN32
@@ -10108,9 +9161,7 @@ OSR_API osr_status osr_file_open(osr_ctx *ctx, const char *path, const osr_file_
     osr_status status;
     if (out)
         *out = NULL;
-    if (!ctx)
-        return OSR_ARG;
-    if (!path || !out)
+    if (!ctx || !path || !out)
         return osr__fail(ctx, OSR_ARG, "file: %s is NULL", path ? "out" : "path");
     source.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block */
     if (source.fd < 0 || fstat(source.fd, &info) != 0) {
@@ -10133,9 +9184,7 @@ OSR_API osr_status osr_file_open_memory(osr_ctx *ctx, const void *data, size_t b
     osr__source source = {(const unsigned char *)data, -1, bytes};
     if (out)
         *out = NULL;
-    if (!ctx)
-        return OSR_ARG;
-    if (!data || !name || !out)
+    if (!ctx || !data || !name || !out)
         return osr__fail(ctx, OSR_ARG, "file: %s is NULL", !data ? "data" : name ? "out" : "name");
     return osr__file_create(ctx, name, &source, desc, out);
 }
@@ -10239,11 +9288,6 @@ OSR_API const char *osr_file_meta_at(const osr_file *file, int index, const char
     if (key)
         *key = file->pairs[index].key;
     return file->pairs[index].value;
-}
-
-OSR_API int osr_file_hashed(const osr_file *file)
-{
-    return file->hash_at != 0;
 }
 
 /* -- a file that appears whole or not at all -- */
@@ -10367,9 +9411,7 @@ OSR_API osr_status osr_writer_create(osr_ctx *ctx, osr_writer **out)
     char format[16];
     if (out)
         *out = NULL;
-    if (!ctx)
-        return OSR_ARG;
-    if (!out)
+    if (!ctx || !out)
         return osr__fail(ctx, OSR_ARG, "writer: out is NULL");
     w = (osr_writer *)osr__alloc(ctx, 1, sizeof *w);
     if (!w)
@@ -10613,23 +9655,19 @@ static const osr_method_row osr__methods[] = {
       { 0.1f, 0.9f, 1e-4f, OSR_COSINE, 100 }, "Chen et al., TPAMI 2021, arXiv:2103.00953" },
 };
 
-OSR_API int osr_method_count(void)
-{
-    return (int)(sizeof osr__methods / sizeof osr__methods[0]);
-}
+#define OSR__METHODS ((int)(sizeof osr__methods / sizeof osr__methods[0]))
 
 OSR_API const osr_method_row *osr_method_at(int index)
 {
-    return index >= 0 && index < osr_method_count() ? &osr__methods[index] : NULL;
+    return index >= 0 && index < OSR__METHODS ? &osr__methods[index] : NULL;
 }
 
 OSR_API const osr_method_row *osr_method_find(const char *name)
 {
-    int i;
-    for (i = 0; name != NULL && i < osr_method_count(); ++i)
-        if (strcmp(osr__methods[i].name, name) == 0)
-            return &osr__methods[i];
-    return NULL;
+    int i = 0;
+    while (i < OSR__METHODS && (name == NULL || strcmp(osr__methods[i].name, name) != 0))
+        ++i;
+    return osr_method_at(i);
 }
 
 OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numbers *numbers,
@@ -10639,8 +9677,6 @@ OSR_API int osr_method_width(const osr_method_row *method, const osr_method_numb
         return 0;
     return method->outputs & OSR_OUT_LOGITS ? classes : classes * numbers->features;
 }
-
-#define OSR__SCORES (sizeof osr__scores / sizeof osr__scores[0])
 
 struct osr_model {
     osr_ctx *ctx;
@@ -10817,7 +9853,7 @@ static int osr__feature_layer(const osr_model *m)
 
 static const float *osr__calibration(const osr_model *m, const osr_score_row *row)
 {
-    size_t i = 0;
+    int i = 0;
     while (i < OSR__SCORES && &osr__scores[i] != row)
         ++i;
     return i < OSR__SCORES ? m->calibration[i] : NULL;
@@ -10970,7 +10006,7 @@ OSR_API void osr_model_destroy(osr_model *m)
     osr__free_text(ctx, m->net_name);
     osr__free(ctx, m->named, (size_t)m->named_capacity, sizeof *m->named);
     osr__gather_free(m);
-    for (i = 0; i < osr_score_count(); ++i)
+    for (i = 0; i < OSR__SCORES; ++i)
         osr__free(ctx, m->calibration[i], osr__calibration_count(m, &osr__scores[i]),
                   sizeof(float));
     osr__free(ctx, m->staging, m->staging_count, sizeof *m->staging);
@@ -11547,7 +10583,7 @@ OSR_API osr_status osr_model_calibrate_end(osr_model *m, int *empty)
         none += g->sums[(size_t)i * ((size_t)k + 1) + (size_t)k] == 0.0;
     if (g->what & OSR_CALIBRATE_METHOD)
         osr__calibrate_anchors(m);
-    for (i = 0; i < osr_score_count() && (g->what & OSR_CALIBRATE_SCORES); ++i) {
+    for (i = 0; i < OSR__SCORES && (g->what & OSR_CALIBRATE_SCORES); ++i) {
         const osr_score_row *row = &osr__scores[i];
         if (row->calibration != NULL && m->ctx->status == OSR_OK
             && osr_score_lacks(row, m->desc.method->outputs) == NULL
@@ -12016,7 +11052,7 @@ OSR_API osr_status osr_model_write(osr_model *m, osr_writer *w, int moments)
                 osr__tensor_move(m, w, NULL, "opt.v.", r->name, osr_moment(ctx, r->tensor, 2));
         }
     }
-    for (i = 0; i < osr_score_count() && ctx->status == OSR_OK; ++i) {
+    for (i = 0; i < OSR__SCORES && ctx->status == OSR_OK; ++i) {
         const osr_score_row *row = &osr__scores[i];
         uint64_t shape[2];
         osr__calibration_shape(row, m->desc.classes, m->feature_dims, shape);
@@ -12031,7 +11067,7 @@ static osr_status osr__calibrations_read(osr_model *m, const osr_file *file)
 {
     osr_ctx *ctx = m->ctx;
     int i;
-    for (i = 0; i < osr_score_count() && ctx->status == OSR_OK; ++i) {
+    for (i = 0; i < OSR__SCORES && ctx->status == OSR_OK; ++i) {
         const osr_score_row *row = &osr__scores[i];
         const size_t n = osr__calibration_count(m, row);
         const osr_file_entry *e = n > 0 ? osr_file_find(file, row->calibration) : NULL;

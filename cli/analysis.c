@@ -257,6 +257,21 @@ static float *function_values(struct outputs *o, unsigned needs, osr_jacobian_of
     return f;
 }
 
+static osr_status auroc_of(osr_ctx *ctx, const double *known, size_t known_count,
+                           const double *unknown, size_t unknown_count, double *auroc)
+{
+    osr_open_scores in = {0};
+    osr_open_metrics m;
+    osr_status status;
+    in.known = known;
+    in.known_count = known_count;
+    in.unknown = unknown;
+    in.unknown_count = unknown_count;
+    status = osr_metric_open(ctx, &in, &m);
+    *auroc = m.auroc;
+    return status;
+}
+
 /* Accuracy, AUROC of the model's score and the separation, from the outputs. */
 static int moment_outputs(osr_model *model, const struct analysed *a, struct outputs *known,
                           struct outputs *unknown, unsigned needs, struct moment *m)
@@ -273,8 +288,8 @@ static int moment_outputs(osr_model *model, const struct analysed *a, struct out
     if (code == EXIT_OK)
         code = outputs_score(model, unknown, row, scores + known->count, NULL);
     if (code == EXIT_OK
-        && osr_metric_auroc(ctx, scores, known->count, scores + known->count, unknown->count,
-                            &m->auroc) != OSR_OK)
+        && auroc_of(ctx, scores, known->count, scores + known->count, unknown->count, &m->auroc)
+               != OSR_OK)
         code = session_fail(ctx);
     if (code == EXIT_OK) {
         m->accuracy = accuracy_of(classes, &a->known);
@@ -306,7 +321,7 @@ int moment_compute(osr_model *model, const struct analysed *a, double *known, do
             code = norms_compute(model, a->unknown_set, &a->unknown, &a->jacobian, unknown, NULL);
     }
     if (code == EXIT_OK
-        && osr_metric_auroc(ctx, known, a->known.count, unknown, a->unknown.count, &m->norm_auroc)
+        && auroc_of(ctx, known, a->known.count, unknown, a->unknown.count, &m->norm_auroc)
                != OSR_OK)
         code = session_fail(ctx);
     m->norm_known = mean_of(known, a->known.count);

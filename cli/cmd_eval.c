@@ -112,7 +112,7 @@ static const osr_score_row *choose_score(const struct options *o, const struct j
     if (row == NULL) {
         const char *names[64];
         int n = 0;
-        for (; n < osr_score_count() && n < 64; ++n)
+        for (; osr_score_at(n) != NULL && n < 64; ++n)
             names[n] = osr_score_at(n)->name;
         const char *near = nearest_name(name, names, (size_t)n);
         message_error("no score is called \"%s\"%s%s%s", name,

@@ -168,7 +168,7 @@ static int print_text(osr_ctx *ctx, const osr_file *file, const char *path)
     printf("\n%llu parameters, %llu values, %llu bytes in %d tensors\n",
            (unsigned long long)t.parameters, (unsigned long long)t.values,
            (unsigned long long)t.bytes, osr_file_count(file));
-    printf("%s\n", osr_file_hashed(file) ? "the hash is right"
+    printf("%s\n", osr_file_meta(file, "osr.xxh64") ? "the hash is right"
                                          : "no hash: another program wrote this file");
     return code;
 }
@@ -202,7 +202,7 @@ static int print_json(osr_ctx *ctx, const osr_file *file, const char *path)
     json_open(&j, NULL, '{');
     json_text(&j, "schema", "osr-inspect-1");
     json_text(&j, "path", path);
-    json_bool(&j, "hashed", osr_file_hashed(file));
+    json_bool(&j, "hashed", osr_file_meta(file, "osr.xxh64") != NULL);
     json_integer(&j, "parameters", (int64_t)t.parameters);
     json_integer(&j, "values", (int64_t)t.values);
     json_integer(&j, "bytes", (int64_t)t.bytes);

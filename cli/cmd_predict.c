@@ -138,7 +138,7 @@ static int find_score(const char *name, const osr_score_row **row)
     *row = osr_score_find(name);
     if (*row != NULL)
         return EXIT_OK;
-    for (; n < 64 && (int)n < osr_score_count(); ++n)
+    for (; n < 64 && osr_score_at((int)n) != NULL; ++n)
         names[n] = osr_score_at((int)n)->name;
     nearest = nearest_name(name, names, n);
     message_error("--score %s: no such score%s%s%s", name, nearest != NULL ? "; did you mean " : "",

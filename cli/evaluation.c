@@ -375,7 +375,7 @@ static unsigned wanted_rows(const osr_model *model, const osr_score_row *row, in
 {
     unsigned needs = 0;
     *count = 0;
-    for (int i = 0; i < osr_score_count() && *count < RESULT_MOST; ++i) {
+    for (int i = 0; osr_score_at(i) != NULL && *count < RESULT_MOST; ++i) {
         const osr_score_row *s = osr_score_at(i);
         if (row != NULL ? s != row
                         : !osr_model_has_score(model, s)

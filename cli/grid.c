@@ -71,7 +71,7 @@ static int unknown_method(const char *name, char *message, size_t size)
 {
     const char *names[64], *near;
     int n = 0;
-    for (; n < osr_method_count() && n < 64; n++)
+    for (; osr_method_at(n) != NULL && n < 64; n++)
         names[n] = osr_method_at(n)->name;
     near = nearest_name(name, names, (size_t)n);
     snprintf(message, size, "no method is called \"%s\"%s%s%s", name,

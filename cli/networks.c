@@ -30,7 +30,7 @@ const osr_method_row *method_choose(const struct options *o)
     const char *names[16], *wanted = option_text(o, "method");
     const osr_method_row *row = osr_method_find(wanted);
     int n = 0;
-    for (; row == NULL && n < osr_method_count() && n < 16; ++n)
+    for (; row == NULL && osr_method_at(n) != NULL && n < 16; ++n)
         names[n] = osr_method_at(n)->name;
     if (row == NULL)
         unknown_name("method", wanted, names, n);

@@ -101,7 +101,7 @@ static void test_hash(void)
         for (k = 0; k < files[i].count; k++)
             b[bytes - files[i].count + k] = (unsigned char)(files[i].first + files[i].step * k);
         CHECK(open_bytes(b, bytes, &file) == OSR_OK);
-        CHECK(file && osr_file_hashed(file));
+        CHECK(file && osr_file_meta(file, "osr.xxh64"));
         osr_file_close(file);
         free(b);
     }
@@ -169,7 +169,7 @@ static void check_content(const osr_file *f)
     const osr_file_entry *e;
     const char *key = NULL;
     int i;
-    CHECK(osr_file_hashed(f));
+    CHECK(osr_file_meta(f, "osr.xxh64") != NULL);
     CHECK(osr_file_count(f) == 8);
     for (i = 1; i < 8; i++)
         CHECK(strcmp(osr_file_tensor(f, i - 1)->name, osr_file_tensor(f, i)->name) < 0);
@@ -787,7 +787,7 @@ static void test_random_damage(uint64_t *state)
         for (i = 0; i < hits; i++)
             c[test_random(state) % bytes] = (unsigned char)test_random(state);
         if (osr_file_open_memory(ctx, c, bytes, "bytes", NULL, &f) == OSR_OK)
-            CHECK(!osr_file_hashed(f) || !memcmp(b, c, bytes));
+            CHECK(!osr_file_meta(f, "osr.xxh64") || !memcmp(b, c, bytes));
         else
             CHECK(f == NULL && osr_ctx_message(ctx)[0]);
         osr_file_close(f);

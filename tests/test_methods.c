@@ -323,7 +323,7 @@ int main(void)
     if (osr_device_list(NULL, 0, &devices) != OSR_OK || devices == 0)
         return test_skip("no OpenCL device");
     CHECK(osr_ctx_create(NULL, &ctx) == OSR_OK);
-    for (int i = 0; i < osr_method_count(); i++) {
+    for (int i = 0; osr_method_at(i) != NULL; i++) {
         const osr_method_row *row = osr_method_at(i);
         osr_method_numbers n = row->numbers;
         n.lambda = 0.75f;

@@ -58,7 +58,8 @@ static void test_names(void)
         for (int k = 0; k < i; k++)
             CHECK(strcmp(osr_status_text((osr_status)i), osr_status_text((osr_status)k)) != 0);
     CHECK(strcmp(osr_status_text((osr_status)99), "unknown status") == 0);
-    CHECK(osr_op_name(-1) == NULL && osr_op_name(osr_op_count()) == NULL);
+    CHECK(osr_op_name(-1) == NULL && osr_op_name(10000) == NULL);
+    CHECK(strcmp(osr_op_name(0), "none") == 0);
     CHECK(osr_ctx_status(NULL) == OSR_MEMORY);
     osr_ctx_destroy(NULL);
 }
@@ -234,7 +235,7 @@ static void test_vgg32(osr_kernels family)
     osr_ctx *ctx = create(family, 1);
     for (int head = OSR_VGG32_FLATTEN; head <= OSR_VGG32_NONE; head++)
         for (int variant = 0; variant < 4; variant++) {
-            osr_layer layers[OSR_VGG32_LAYERS];
+            osr_layer layers[OSR_NETWORK_LAYERS];
             osr_vgg32_desc desc;
             osr_net_desc net;
             osr_net *made = NULL;
@@ -248,8 +249,8 @@ static void test_vgg32(osr_kernels family)
             net.height = net.width = 32;
             net.channels = 3;
             net.layers = layers;
-            net.layer_count = osr_net_vgg32(&desc, layers);
-            CHECK(net.layer_count > 0 && net.layer_count <= OSR_VGG32_LAYERS);
+            net.layer_count = osr_network_find("vgg32")->table(&desc, layers);
+            CHECK(net.layer_count > 0 && net.layer_count <= OSR_NETWORK_LAYERS);
             if (!CHECK(osr_net_create(ctx, &net, &made) == OSR_OK))
                 fprintf(stderr, "    head %d: %s\n", head, osr_ctx_message(ctx));
             else

@@ -56,7 +56,7 @@ static void every_recipe(void)
     char line[256];
     for (int r = 0; r < recipe_count; r++)
         for (int s = 0; s < SETS; s++)
-            for (int m = -1; m < osr_method_count(); m++) {
+            for (int m = -1; m < 0 || osr_method_at(m) != NULL; m++) {
                 struct options o;
                 snprintf(line, sizeof line, "train --recipe %s --data %s%s%s", recipe_table[r].name,
                          sets[s][1], m >= 0 ? " --method " : "",
@@ -78,7 +78,7 @@ static void every_row(void)
         int used = 0;
         CHECK(recipe_find(row->recipe) != NULL);
         for (int s = 0; s < SETS; s++)
-            for (int m = 0; m < osr_method_count(); m++) {
+            for (int m = 0; osr_method_at(m) != NULL; m++) {
                 const char *method = osr_method_at(m)->name;
                 int last = recipe_fits(row, row->recipe, sets[s][0], method);
                 for (int k = i + 1; k < recipe_row_count && last; k++)

@@ -160,7 +160,7 @@ static inline osr_status tiny_scores(tiny *t)
     out.representation = values[5];
     out.jacobian = norms;
     osr_model_run(t->model, t->images, NULL, TINY_BATCH, &out);
-    for (int i = 0; i < osr_score_count() && osr_ctx_status(t->ctx) == OSR_OK; i++)
+    for (int i = 0; osr_score_at(i) != NULL && osr_ctx_status(t->ctx) == OSR_OK; i++)
         if (osr_model_has_score(t->model, osr_score_at(i)))
             osr_model_score(t->model, osr_score_at(i), &out, TINY_BATCH, scores, NULL);
     return osr_ctx_status(t->ctx);
