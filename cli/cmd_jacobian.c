@@ -247,9 +247,10 @@ static void segments_json(struct json *j, const struct segments *s)
     json_close(j, ']');
 }
 
+/* How the norms were computed that are shown: with --method both the exact ones. */
 static const char *method_name(const struct jacobian *x)
 {
-    return x->agreement.images > 0 ? "both" : x->used == OSR_JACOBIAN_EXACT ? "exact" : "fd";
+    return x->used == OSR_JACOBIAN_EXACT ? "exact" : "finite differences";
 }
 
 static double step_of(const struct jacobian *x)
@@ -265,7 +266,9 @@ static void jacobian_json(const struct jacobian *x, struct json *j)
     osr_model_threshold(x->job.model, &row);
     json_open(j, NULL, '{');
     json_text(j, "schema", "osr-jacobian-2");
-    json_text(j, "method", method_name(x));
+    json_text(j, "method", x->agreement.images > 0            ? "both"
+                           : x->used == OSR_JACOBIAN_EXACT ? "exact"
+                                                            : "fd");
     json_text(j, "of", x->of);
     json_integer(j, "directions", x->a.jacobian.directions);
     json_real(j, "step", step_of(x));
@@ -329,11 +332,19 @@ static void print_text(const struct jacobian *x)
     printf("known classes: Davies-Bouldin index %.4g, distance to the own mean %.4g, between "
            "classes %.4g\n",
            m->davies_bouldin, m->intra, m->inter);
-    if (x->agreement.images > 0)
-        printf("differences against exact, %zu images: each within %.2g, %.2g on average; their "
+    if (x->agreement.images > 0) {
+        printf("finite differences, step %g, ", step_of(x));
+        if (x->a.jacobian.directions > 0)
+            printf("%d random directions, ", x->a.jacobian.directions);
+        printf("against the exact norms of %zu images: each within %.2g, %.2g on average; their "
                "means %+.2g (relative)\n",
                x->agreement.images, x->agreement.most, x->agreement.mean, x->agreement.of_means);
+    }
     for (int kind = 0; kind < SEGMENT_KINDS && x->segments.points > 0; ++kind) {
+        if (x->segments.count[kind] == 0) {
+            printf("segments, %s: no pair\n", segment_names[kind]);
+            continue;
+        }
         segments_mean(&x->segments, kind, mean, error);
         printf("segments, %s, %zu: ends %.4g and %.4g, middle %.4g\n", segment_names[kind],
                x->segments.count[kind], mean[0], mean[x->segments.points - 1],
@@ -411,13 +422,13 @@ static char *norms_csv(const struct jacobian *x, size_t *length)
     return NULL;
 }
 
-/* "m-OvR on idx:mnist, neal mnist trial 0": the head of every picture. */
+/* "Jacobian norms: movr, neal mnist trial 0, idx:mnist": the head of every picture. */
 static void title_of(const struct jacobian *x, const char *what, char *title, size_t size)
 {
     char data[ORIGIN_TEXT];
-    snprintf(title, size, "%s: %s, %.300s, %s", what,
-             osr_model_get_desc(x->job.model)->method->name, origin_data(&x->job.origin, data),
-             x->job.origin.split);
+    snprintf(title, size, "%s: %s, %.100s, %.300s", what,
+             osr_model_get_desc(x->job.model)->method->name, x->job.origin.split,
+             origin_data(&x->job.origin, data));
 }
 
 static void histogram_svg(const struct jacobian *x, struct svg *out)

@@ -702,8 +702,8 @@ static int analyse_end(struct train *t)
     int code = analyse_now(t);
     if (code != EXIT_OK)
         return code;
-    snprintf(title, sizeof title, "Training: %s, %.1000s, %s", t->method->name, t->origin.data,
-             t->origin.split);
+    snprintf(title, sizeof title, "Training: %s, %.100s, %.1000s", t->method->name,
+             t->origin.split, t->origin.data);
     code = moments_save(&t->moments, title, t->run.path, "analysis");
     if (code == EXIT_IO)
         t->save_failed = code;
