@@ -6,67 +6,26 @@
 #include "data.h"
 #include "exit_codes.h"
 #include "moments.h"
+#include "program.h"
 #include "reading.h"
 #include "svg.h"
-#include "test.h"
 
-#include <signal.h>
-#include <stdarg.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-enum { TEXT = 1 << 20 };
-static char out[TEXT], err[TEXT], file[TEXT], command[4096];
+static char file[TEXT];
 
 #define TRAIN "train --data glyphs:180,80 --size 16 --batch 32 --seed 3 --epochs 2 --quiet"
 
 /* ---- running the program ---- */
 
-static void slurp(const char *path, char *text)
-{
-    FILE *f = fopen(path, "rb");
-    const size_t n = f != NULL ? fread(text, 1, TEXT - 1, f) : 0;
-    text[n] = '\0';
-    if (f != NULL)
-        fclose(f);
-}
-
-static int shell(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    const int n = vsnprintf(command, sizeof command - 16, format, arguments);
-    va_end(arguments);
-    if (!CHECK(n > 0 && n < (int)sizeof command - 16))
-        return -1;
-    strcat(command, " >out 2>err");
-    const int status = system(command);
-    slurp("out", out);
-    slurp("err", err);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static void expect(int code, int wanted, const char *said, int line)
-{
-    if (!test_check(code == wanted, "exit status", __FILE__, line))
-        fprintf(stderr, "    %d, not %d: %s\n%.2000s", code, wanted, command, err);
-    if (said != NULL && !test_check(strstr(err, said) != NULL, said, __FILE__, line))
-        fprintf(stderr, "    %s\n%.2000s", command, err);
-}
-
 /* OSR(code, text on stderr or NULL, format, ...) */
-#define OSR(code, said, ...) expect(shell("\"$OSR_PROGRAM\" " __VA_ARGS__), code, said, __LINE__)
+#define OSR(code, said, ...) says(shell("\"$OSR_PROGRAM\" " __VA_ARGS__), code, said, __LINE__)
 
-static int has(const char *text, const char *part)
+static void says(int code, int wanted, const char *said, int line)
 {
-    return strstr(text, part) != NULL;
-}
-
-static int same(const char *a, const char *b)
-{
-    return shell("cmp %s %s", a, b) == 0;
+    expect(code, wanted, line);
+    if (said != NULL && !test_check(has(err, said), said, __FILE__, line))
+        fprintf(stderr, "    %s\n%.2000s", command, err);
 }
 
 static int lines(const char *path)
@@ -399,19 +358,11 @@ static void measured_training(void)
 /* Stopped in the middle, with a record of a moment that its checkpoint has not reached. */
 static void resumed_training(void)
 {
-    int status = 0;
-    const pid_t child = fork();
-    if (child == 0) {
-        execl("/bin/sh", "sh", "-c", "exec \"$OSR_PROGRAM\" " TRAIN " --method ce --analyse 4 "
-              "--analyse-images 0 --analyse-probes 4 --out stopped", (char *)NULL);
-        _exit(127);
-    }
-    struct timespec t = {0, 20000000};
-    while (access("stopped/analysis.jsonl", F_OK) != 0 && waitpid(child, &status, WNOHANG) == 0)
-        nanosleep(&t, NULL);
+    const pid_t child = start(TRAIN " --method ce --analyse 4 --analyse-images 0 "
+                              "--analyse-probes 4 --out stopped");
+    wait_for("stopped/analysis.jsonl", child);
     kill(child, SIGTERM);
-    waitpid(child, &status, 0);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 143);
+    expect(finish(child), 143, __LINE__);
     CHECK(shell("(tail -n 1 ce/analysis.jsonl >> stopped/analysis.jsonl)") == 0
           && lines("stopped/analysis.jsonl") >= 2);
     OSR(0, NULL, "train --resume stopped --quiet");
@@ -496,8 +447,8 @@ static void norms(void)
         printf("no name space of its own for a small disk: that check is left out\n");
         return;
     }
-    expect(shell("unshare -rm sh -c 'mount -t tmpfs -o size=8k none disk && \"$OSR_PROGRAM\" "
-                 FEW "--out disk; code=$?; ls -A disk; exit $code'"),
+    says(shell("unshare -rm sh -c 'mount -t tmpfs -o size=8k none disk && \"$OSR_PROGRAM\" "
+               FEW "--out disk; code=$?; ls -A disk; exit $code'"),
            6, "No space left on device", __LINE__);
     CHECK(has(out, "jacobian.json") && !has(out, "tmp") && !has(out, "svg"));
 }

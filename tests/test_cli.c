@@ -4,68 +4,17 @@
 #include "data.h"
 #include "exit_codes.h"
 #include "osr.h"
-#include "test.h"
+#include "program.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-enum { TEXT = 1 << 17 };
 
 /* What a small run is trained with; about a second. */
 #define SMALL "train --data glyphs:240,100 --size 16 --batch 32 --seed 3"
 
-static char out[TEXT], err[TEXT]; /* of the last command */
-static char command[4096];
-
-/* ---- running the program ---- */
-
-static void slurp(const char *path, char *text)
-{
-    FILE *f = fopen(path, "rb");
-    const size_t n = f != NULL ? fread(text, 1, TEXT - 1, f) : 0;
-    text[n] = '\0';
-    if (f != NULL)
-        fclose(f);
-}
-
-static int code_of(int status)
-{
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-/* A shell command; its exit status, 128 + N after signal N. */
-static int shell(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    const int n = vsnprintf(command, sizeof command - 16, format, arguments);
-    va_end(arguments);
-    if (!CHECK(n > 0 && n < (int)sizeof command - 16))
-        return -1;
-    strcat(command, " >out 2>err");
-    const int code = code_of(system(command));
-    slurp("out", out);
-    slurp("err", err);
-    return code;
-}
-
-static void expect(int code, int wanted, int line)
-{
-    if (test_check(code == wanted, "exit status", __FILE__, line))
-        return;
-    fprintf(stderr, "    %d, not %d: %s\n%.2000s", code, wanted, command, err);
-}
-
-/* EXPECT(code, format, ...): "osr <format>" ends with this code. WITH: with shell text before. */
+/* EXPECT with shell text before. */
 #define WITH(code, before, ...)                                                                    \
     expect(shell(before " \"$OSR_PROGRAM\" " __VA_ARGS__), code, __LINE__)
-#define EXPECT(code, ...) WITH(code, "", __VA_ARGS__)
 #define SAYS(text) says(text, __LINE__)
 
 /* The last command ended with one line on stderr: an error that has this text in it. */
@@ -78,16 +27,6 @@ static void says(const char *text, int line)
         fprintf(stderr, "    %s:\n%.2000s", command, err);
 }
 
-static int has(const char *text, const char *part)
-{
-    return strstr(text, part) != NULL;
-}
-
-static int exists(const char *path)
-{
-    return access(path, F_OK) == 0;
-}
-
 static int lines(const char *text)
 {
     int n = 0;
@@ -96,61 +35,11 @@ static int lines(const char *text)
     return n;
 }
 
-static int same(const char *a, const char *b)
-{
-    return shell("cmp %s %s", a, b) == 0;
-}
-
 static double now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void pause_for(double seconds)
-{
-    struct timespec t;
-    t.tv_sec = (time_t)seconds;
-    t.tv_nsec = (long)((seconds - (double)t.tv_sec) * 1e9);
-    nanosleep(&t, NULL);
-}
-
-/* Starts "osr <arguments>" beside the test; stderr to the file err. */
-static pid_t start(const char *arguments)
-{
-    snprintf(command, sizeof command, "exec \"$OSR_PROGRAM\" %s >out 2>err", arguments);
-    const pid_t child = fork();
-    if (child == 0) {
-        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
-        _exit(127);
-    }
-    return child;
-}
-
-static int finish(pid_t child)
-{
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        continue;
-    slurp("out", out);
-    slurp("err", err);
-    return code_of(status);
-}
-
-static int runs(pid_t child)
-{
-    siginfo_t info;
-    info.si_pid = 0;
-    return waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
-}
-
-/* Waits for a file to appear; 0 when the child ended without it. */
-static int wait_for(const char *path, pid_t child)
-{
-    while (!exists(path) && runs(child))
-        pause_for(0.005);
-    return exists(path);
 }
 
 /* ---- files ---- */

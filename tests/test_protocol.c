@@ -3,62 +3,14 @@
 #define _XOPEN_SOURCE 700
 #include "data.h"
 #include "exit_codes.h"
-#include "test.h"
-
-#include <errno.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-enum { TEXT = 1 << 17 };
+#include "program.h"
 
 #define IMAGES "--data glyphs:240,100 --size 16 --batch 32"
 #define GRID                                                                                       \
     "protocol " IMAGES " --split neal --split-set mnist --methods ce,cac --trials 0-1 --epochs 1"
 
-static char out[TEXT], err[TEXT], text[TEXT]; /* of the last command; of a file */
-static char command[4096];
+static char text[TEXT]; /* of a file */
 
-static char *slurp(const char *path, char *into)
-{
-    FILE *f = fopen(path, "rb");
-    const size_t n = f != NULL ? fread(into, 1, TEXT - 1, f) : 0;
-    into[n] = '\0';
-    if (f != NULL)
-        fclose(f);
-    return into;
-}
-
-static int code_of(int status)
-{
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-/* A shell command with what it prints in out and err; its exit status. */
-static int shell(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    const int n = vsnprintf(command, sizeof command - 16, format, arguments);
-    va_end(arguments);
-    if (!CHECK(n > 0 && n < (int)sizeof command - 16))
-        return -1;
-    strcat(command, " >out 2>err");
-    const int code = code_of(system(command));
-    slurp("out", out);
-    slurp("err", err);
-    return code;
-}
-
-static void expect(int code, int wanted, int line)
-{
-    if (!test_check(code == wanted, "exit status", __FILE__, line))
-        fprintf(stderr, "    %d, not %d: %s\n%.2000s", code, wanted, command, err);
-}
-
-#define EXPECT(code, ...) expect(shell("\"$OSR_PROGRAM\" " __VA_ARGS__), code, __LINE__)
 #define SAYS(part) says(err, part, __LINE__)
 #define SHOWS(part) says(out, part, __LINE__)
 
@@ -66,16 +18,6 @@ static void says(const char *where, const char *part, int line)
 {
     if (!test_check(strstr(where, part) != NULL, part, __FILE__, line))
         fprintf(stderr, "    %s:\n%.2000s", command, where);
-}
-
-static int exists(const char *path)
-{
-    return access(path, F_OK) == 0;
-}
-
-static int same(const char *a, const char *b)
-{
-    return shell("cmp %s %s", a, b) == 0;
 }
 
 /* The number behind "key": in the last output. */
@@ -120,25 +62,14 @@ static void refusals(void)
  * what a grid that was never stopped has. */
 static void stopped(void)
 {
-    const struct timespec pause = {0, 5000000};
-    int status;
     EXPECT(0, GRID " --out whole");
     SHOWS("4 of 4 cells done");
-    snprintf(command, sizeof command, "exec \"$OSR_PROGRAM\" " GRID " --out parts >child 2>&1");
-    const pid_t child = fork();
-    if (child == 0) {
-        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
-        _exit(127);
-    }
-    while (!exists("parts/cac-trial0-seed0/config.ini") && waitpid(child, &status, WNOHANG) == 0)
-        nanosleep(&pause, NULL);
+    const pid_t child = start(GRID " --out parts");
+    wait_for("parts/cac-trial0-seed0/config.ini", child);
     EXPECT(2, GRID " --out parts");
     SAYS("another process is writing to this run");
     kill(child, SIGINT);
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        continue;
-    if (!CHECK(code_of(status) == 130))
-        fprintf(stderr, "    %d:\n%s", code_of(status), slurp("child", text));
+    expect(finish(child), 130, __LINE__);
     CHECK(exists("parts/ce-trial0-seed0/figures.csv") && exists("parts/table.md"));
     CHECK(!exists("parts/cac-trial0-seed0/figures.csv") && !exists("parts/ce-trial1-seed0"));
     EXPECT(0, GRID " --out parts");
