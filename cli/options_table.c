@@ -241,7 +241,7 @@ const struct option_row option_table[] = {
     {"compare", 0, OPTION_TEXT, NULL, NULL, NULL, BENCH, NOW,
      "file with the --json output of an earlier bench of the same version, device and network"},
     {"seconds", 0, OPTION_REAL, "30", "seconds", "[0,86400]", TUNE, 0,
-     "time for measuring; every candidate is timed once in any case"},
+     "time for all of it; what no longer fits is left out and counted"},
     /* machine and run */
     {"device", 0, OPTION_TEXT, NULL, NULL, NULL, COMPUTE | INSPECT, 0,
      "device by number or part of its name, as osr devices prints them; unset: the first"},
