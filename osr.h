@@ -260,6 +260,9 @@ typedef struct osr_ctx_stats {
     uint64_t device_bytes, device_peak_bytes; /* all OpenCL buffers                            */
     uint64_t planned_peak_bytes;              /* of the same, told by each plan before it runs */
     uint64_t host_bytes, host_peak_bytes;     /* through the allocator                         */
+    uint64_t planned_host_peak_bytes;         /* what that will be, told by each plan before its
+                                                 launches are made, but for kernels read from a
+                                                 cache (cache ON) or kernel_dir                */
     uint64_t allocations;                     /* allocator calls that asked for memory         */
     uint64_t plans;                           /* plans made so far                             */
     uint64_t launches;                        /* kernel launches so far                        */
@@ -2476,7 +2479,8 @@ struct osr_ctx {
     osr__plan *making;
     int loss_rows; /* 1: losses are recorded as one value a row, not as their mean */
     int measuring; /* 1: count scratch only, 0: emit launches */
-    size_t scratch_next;
+    size_t scratch_next, launches_wanted; /* of the plan that is being made */
+    unsigned programs_wanted;             /* the same: a bit each           */
     uint32_t making_node;
     cl_uint arg_next;
     int profiling;
@@ -3081,23 +3085,51 @@ static int osr__local_size(const osr_ctx *ctx)
     return ctx->family == OSR_KERNELS_GPU ? 64 : 1;
 }
 
+/* The name of a kernel file of a program; 0 where it is none. */
+static int osr__program_file(const osr_ctx *ctx, int program, unsigned k, char name[64])
+{
+    const osr__file_row *f = &osr__files[k];
+    const int tiles = program == OSR__PROGRAM_SMALL || program == OSR__PROGRAM_LARGE;
+    snprintf(name, 64, "%s%s", f->name, !f->split                          ? ""
+                                        : ctx->family == OSR_KERNELS_GPU ? "_gpu"
+                                                                         : "_cpu");
+    return f->program == OSR__PROGRAM_COMMON
+           || (tiles ? k == OSR__FILE_conv || k == OSR__FILE_matmul : f->program == program);
+}
+
+/* Bytes of the embedded text of a program, its end included. */
+static size_t osr__program_bytes(const osr_ctx *ctx, int program)
+{
+    size_t bytes = 1;
+    char name[64];
+    unsigned i, k;
+    for (k = 0; k < OSR__FILE_COUNT; ++k) {
+        const osr__cl_file *file = osr__program_file(ctx, program, k, name) ? osr__cl_find(name)
+                                                                            : NULL;
+        for (i = 0; file != NULL && i < file->count; ++i)
+            bytes += strlen(file->lines[i]);
+    }
+    return bytes;
+}
+
 /* The text of a program, common.cl first; NULL with the error recorded. */
 static char *osr__program_text(osr_ctx *ctx, int program, size_t *size)
 {
     osr__text t;
     char name[64];
     unsigned i, k;
-    const int tiles = program == OSR__PROGRAM_SMALL || program == OSR__PROGRAM_LARGE;
     memset(&t, 0, sizeof t);
     t.ctx = ctx;
+    if (ctx->kernel_dir == NULL) {
+        t.capacity = osr__program_bytes(ctx, program);
+        t.data = (char *)osr__alloc(ctx, t.capacity, 1);
+        t.failed = t.data == NULL;
+        t.capacity = t.failed ? 0 : t.capacity;
+    }
     for (k = 0; k < OSR__FILE_COUNT; ++k) {
-        const osr__file_row *f = &osr__files[k];
-        const int gpu = ctx->family == OSR_KERNELS_GPU;
         const osr__cl_file *file;
-        if (f->program != OSR__PROGRAM_COMMON
-            && (tiles ? k != OSR__FILE_conv && k != OSR__FILE_matmul : f->program != program))
+        if (!osr__program_file(ctx, program, k, name))
             continue;
-        snprintf(name, sizeof name, "%s%s", f->name, !f->split ? "" : gpu ? "_gpu" : "_cpu");
         file = ctx->kernel_dir == NULL ? osr__cl_find(name) : NULL;
         if (ctx->kernel_dir != NULL)
             osr__file_text(ctx, name, &t);
@@ -4171,6 +4203,8 @@ static void osr__begin_tiled(osr_ctx *ctx, osr__kernel k, int products)
 {
     osr__launch *l;
     ctx->arg_next = 0;
+    ctx->launches_wanted += ctx->measuring != 0;
+    ctx->programs_wanted |= 1u << osr__kernel_program(k, products);
     if (ctx->measuring || ctx->status != OSR_OK)
         return;
     l = osr__launch_add(ctx);
@@ -4321,6 +4355,7 @@ static void osr__run_flat(osr_ctx *ctx, size_t count)
 static void osr__upload(osr_ctx *ctx, int slot, size_t bytes)
 {
     osr__launch *l;
+    ctx->launches_wanted += ctx->measuring != 0;
     if (ctx->measuring || ctx->status != OSR_OK)
         return;
     l = osr__launch_add(ctx);
@@ -4376,6 +4411,7 @@ static void osr__emit_gemm(osr_ctx *ctx, osr__gemm *g)
         if (bytes > 0)
             room = osr__scratch(ctx, bytes / sizeof(float) + 1);
     }
+    ctx->launches_wanted += ctx->measuring != 0;
     if (ctx->measuring || ctx->status != OSR_OK || (l = osr__launch_add(ctx)) == NULL)
         return;
     l->products = OSR_PRODUCTS_CLBLAST;
@@ -4430,6 +4466,24 @@ static void osr__slots_allocate(osr_ctx *ctx, const osr__plan *plan)
     }
     if (grown)
         osr__plans_drop(ctx);
+}
+
+/* Room for the launches of a plan; what the host's memory comes to with them and with the longest
+ * text of the programs that are yet to be built. */
+static void osr__launches_allocate(osr_ctx *ctx, osr__plan *plan)
+{
+    const size_t n = ctx->launches_wanted;
+    size_t text = 0, k;
+    uint64_t planned;
+    for (k = 0; k < OSR__PROGRAM_COUNT && ctx->kernel_dir == NULL; ++k)
+        if ((ctx->programs_wanted >> k & 1u) != 0 && ctx->programs[k] == NULL
+            && osr__program_bytes(ctx, (int)k) > text)
+            text = osr__program_bytes(ctx, (int)k);
+    planned = ctx->stats.host_bytes + n * sizeof *plan->launches + text;
+    ctx->stats.planned_host_peak_bytes =
+        ctx->stats.host_peak_bytes > planned ? ctx->stats.host_peak_bytes : planned;
+    plan->launches = n == 0 ? NULL : (osr__launch *)osr__alloc(ctx, n, sizeof *plan->launches);
+    plan->launch_capacity = plan->launches != NULL ? n : 0;
 }
 
 /* Last node of first..end-1 that reads each node, into walk[]; kept[] for what must survive. */
@@ -4640,10 +4694,13 @@ static int osr__mutates(osr_ctx *ctx, uint32_t i)
 
 static osr__plan *osr__plan_make(osr_ctx *ctx, uint64_t hash)
 {
-    osr__plan *plan = (osr__plan *)osr__alloc(ctx, 1, sizeof *plan);
+    osr__plan *plan = NULL;
     uint32_t *last, i;
+    if (osr__grow(ctx, &ctx->plans, &ctx->plan_capacity, ctx->plan_count + 1, sizeof *ctx->plans))
+        plan = (osr__plan *)osr__alloc(ctx, 1, sizeof *plan);
     if (plan == NULL)
         return NULL;
+    ctx->launches_wanted = ctx->programs_wanted = 0;
     plan->hash = hash;
     plan->first = (uint32_t)ctx->done;
     plan->count = (uint32_t)(ctx->node_count - ctx->done);
@@ -4664,15 +4721,15 @@ static osr__plan *osr__plan_make(osr_ctx *ctx, uint64_t hash)
         osr__plan_place(ctx, plan, last);
         osr__slots_allocate(ctx, plan);
         if (ctx->status == OSR_OK)
+            osr__launches_allocate(ctx, plan);
+        if (ctx->status == OSR_OK)
             osr__plan_emit(ctx, plan);
         for (i = 0; i < plan->count; ++i)
             plan->locs[i] = ctx->nodes[plan->first + i].loc;
         ctx->making = NULL;
     }
     osr__free(ctx, last, plan->count, sizeof *last);
-    if (ctx->status == OSR_OK
-        && osr__grow(ctx, &ctx->plans, &ctx->plan_capacity, ctx->plan_count + 1,
-                     sizeof *ctx->plans)) {
+    if (ctx->status == OSR_OK) {
         ctx->plans[ctx->plan_count++] = plan;
         ctx->stats.plans++;
         return plan;

@@ -59,7 +59,7 @@ struct bench {
         double train_rate, infer_rate, peak; /* images/s, images/s, GFLOP/s */
         double step, elementwise, flops; /* of a timed step: seconds, seconds in rows without
                                             operations, operations */
-        double device_bytes, planned_bytes, host_bytes, resident_bytes;
+        double device_bytes, planned_bytes, host_bytes, planned_host_bytes, resident_bytes;
     } result;
     struct {
         int batch;
@@ -431,6 +431,7 @@ static void bench_memory(struct bench *b)
     osr_ctx_stats s;
     osr_ctx_get_stats(b->ctx, &s);
     b->result.host_bytes = (double)s.host_peak_bytes;
+    b->result.planned_host_bytes = (double)s.planned_host_peak_bytes;
     b->result.resident_bytes = resident_peak();
 }
 
@@ -507,6 +508,7 @@ static int print_json(const struct bench *b, int compare)
     for (int i = 0; i < COMPARED; ++i)
         json_real(&j, compared[i], value[i]);
     json_integer(&j, "planned_device_bytes", (int64_t)b->result.planned_bytes);
+    json_integer(&j, "planned_host_bytes", (int64_t)b->result.planned_host_bytes);
     json_integer(&j, "train_device_bytes", (int64_t)b->train_device_bytes);
     json_integer(&j, "train_launches", (int64_t)b->train_launches);
     json_integer(&j, "infer_launches", (int64_t)b->infer_launches);
@@ -629,9 +631,10 @@ static int print_text(const struct bench *b, int compare)
     if (!isnan(b->cold))
         printf("start      %.3f s cold, %.3f s warm, of a process to the end of a step\n", b->cold,
                b->warm);
-    printf("memory     device %.1f MB (planned %.1f MB), host %.1f MB, process %.1f MB\n",
-           b->result.device_bytes * 1e-6, b->result.planned_bytes * 1e-6,
-           b->result.host_bytes * 1e-6, b->result.resident_bytes * 1e-6);
+    printf("memory     device %.2f MB (planned %.2f MB), host %.2f MB (planned %.2f MB), process "
+           "%.1f MB\n", b->result.device_bytes * 1e-6, b->result.planned_bytes * 1e-6,
+           b->result.host_bytes * 1e-6, b->result.planned_host_bytes * 1e-6,
+           b->result.resident_bytes * 1e-6);
     printf("launches   %llu a training step, %llu an inference batch\n",
            (unsigned long long)b->train_launches, (unsigned long long)b->infer_launches);
     printf("timed      %.1f ms in launches of a training step, %.1f%% elementwise\n\n",

@@ -1,6 +1,6 @@
-/* osr tune - which way is the fastest one, for each pass of each convolution of a network's training
- * step and of inference, on random images: the algorithm and, with the GPU kernels, also for other
- * matrix products, the tiles or CLBlast.
+/* osr tune - which way is the fastest one, for each pass of each convolution of a network's
+ * training step and of inference, on random images: the algorithm and, with the GPU kernels, also
+ * for other matrix products, the tiles or CLBlast.
  *
  * The network's steps run with every launch timed: once as the choice is without tuning, then with
  * one pass of one shape changed at a time, round after round, so that another load or a change of
