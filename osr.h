@@ -276,7 +276,7 @@ OSR_API void osr_ctx_get_stats(const osr_ctx *ctx, osr_ctx_stats *stats);
 
 /* One launch of a timed step, for benchmarks. */
 typedef struct osr_launch_time {
-    const char *kernel; /* name in kernels/, or "clblast"                                     */
+    const char *kernel; /* name in kernels/, "upload", or "clblast_nn", "_nt" or "_tn"        */
     const char *op;     /* the op it serves                                                   */
     int layer;          /* osr_mark of the op that was recorded, -1 none                      */
     int backward;       /* 1: part of a gradient                                              */
@@ -4746,9 +4746,13 @@ static void osr__time_add(osr_ctx *ctx, const osr__launch *l, double seconds)
     if (!osr__grow(ctx, &ctx->times, &ctx->time_capacity, ctx->time_count + 1, sizeof *ctx->times))
         return;
     t = &ctx->times[ctx->time_count++];
-    t->kernel = l->kernel != NULL                          ? osr__kernel_name(l->name)
-                : l->products == OSR_PRODUCTS_CLBLAST ? "clblast"
-                                                      : "upload";
+    t->kernel = l->kernel != NULL ? osr__kernel_name(l->name) : "upload";
+#ifdef OSR_CLBLAST
+    if (l->gemm.batch > 0)
+        t->kernel = l->gemm.ta == CLBlastTransposeYes   ? "clblast_tn"
+                    : l->gemm.tb == CLBlastTransposeYes ? "clblast_nt"
+                                                        : "clblast_nn";
+#endif
     t->products = (osr_products)l->products;
     t->op = osr__op(ctx->nodes[l->node].r.op)->name;
     t->layer = ctx->nodes[l->node].r.mark;

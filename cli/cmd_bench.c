@@ -34,7 +34,7 @@ enum {
 
 /* What one op of one layer costs in one pass. */
 struct pass_row {
-    const char *op, *pass, *algorithm;
+    const char *op, *pass, *algorithm, *products;
     int layer, launches;
     double seconds, flops;
 };
@@ -340,7 +340,8 @@ static const char *pass_of(const osr_launch_time *t)
 static const char *algorithm_of(const osr_launch_time *t)
 {
     return strncmp(t->kernel, "wino", 4) == 0   ? "winograd"
-           : strncmp(t->kernel, "conv", 4) == 0 ? "direct"
+           : strncmp(t->kernel, "conv", 4) == 0
+                   || t->products != OSR_PRODUCTS_FIXED ? "direct"
                                                 : "-";
 }
 
@@ -352,7 +353,7 @@ static struct pass_row *row_of(struct bench *b, const osr_launch_time *t)
         if (r->layer == t->layer && strcmp(r->op, t->op) == 0 && strcmp(r->pass, pass) == 0)
             return r;
     b->row_count++;
-    *r = (struct pass_row){t->op, pass, "-", t->layer, 0, 0.0, 0.0};
+    *r = (struct pass_row){t->op, pass, "-", "", t->layer, 0, 0.0, 0.0};
     return r;
 }
 
@@ -399,6 +400,9 @@ static int bench_profile(struct bench *b)
         r->flops += times[i].flops;
         if (times[i].flops > 0.0)
             r->algorithm = algorithm_of(&times[i]);
+        if (times[i].products != OSR_PRODUCTS_FIXED)
+            r->products = (const char *const[]){"", "-small", "-large", "-clblast"}
+                                               [times[i].products];
         b->result.step += seconds;
         b->result.flops += times[i].flops;
     }
@@ -472,6 +476,7 @@ static double rate_of(const struct pass_row *r)
 
 static void json_row(struct json *j, const struct bench *b, const struct pass_row *r)
 {
+    char algorithm[32];
     json_open(j, NULL, '{');
     json_text(j, "op", r->op);
     if (r->layer >= 0)
@@ -480,7 +485,8 @@ static void json_row(struct json *j, const struct bench *b, const struct pass_ro
         json_text(j, "layer", NULL);
     json_text(j, "kind", layer_name(b, r->layer));
     json_text(j, "pass", r->pass);
-    json_text(j, "algorithm", r->algorithm);
+    snprintf(algorithm, sizeof algorithm, "%s%s", r->algorithm, r->products);
+    json_text(j, "algorithm", algorithm);
     json_integer(j, "launches", r->launches);
     json_real(j, "ms", r->seconds * 1e3);
     json_real(j, "gflops", rate_of(r));
@@ -561,7 +567,7 @@ static int print_rows(const struct bench *b)
             table_cell(&t, "-");
         table_cell(&t, "%s", r->op);
         table_cell(&t, "%s", r->pass);
-        table_cell(&t, "%s", r->algorithm);
+        table_cell(&t, "%s%s", r->algorithm, r->products);
         table_cell(&t, "%.3f", r->seconds * 1e3);
         if (r->flops > 0.0) {
             table_cell(&t, "%.1f", rate_of(r));

@@ -3,6 +3,7 @@
 
 #include "exit_codes.h"
 #include "output.h"
+#include "run_dir.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,25 @@ int session_open_tuned(const struct options *o, const char *tuning, osr_ctx **ct
     const int code = session_fail(*ctx);
     osr_ctx_destroy(*ctx);
     *ctx = NULL;
+    return code;
+}
+
+int session_open_run(const struct options *o, const char *run_or_model, osr_ctx **ctx)
+{
+    struct stat s;
+    char path[4096], message[4352];
+    size_t size;
+    snprintf(path, sizeof path, "%s/tuning.txt", run_or_model);
+    if (stat(path, &s) != 0)
+        return session_open(o, ctx);
+    char *text = file_read(path, 1 << 20, &size, message, sizeof message);
+    if (text == NULL) {
+        message_error("%s", message);
+        return EXIT_DATA;
+    }
+    message_detail("convolutions as in %s", path);
+    const int code = session_open_tuned(o, text, ctx);
+    free(text);
     return code;
 }
 
