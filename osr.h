@@ -69,6 +69,8 @@
  *   OSR_IMPLEMENTATION   the implementation too, in this unit
  *   OSR_STATIC           everything static
  *   OSR_API              put before each public function instead of extern
+ *   OSR_CLBLAST          with the implementation: matrix products by CLBlast, too (-lclblast); see
+ *                        osr_products
  *
  * CONTENTS (search for the anchor)
  *   == status ==
@@ -158,6 +160,15 @@ typedef enum osr_kernels { OSR_KERNELS_AUTO, OSR_KERNELS_CPU, OSR_KERNELS_GPU } 
 /* Whether built kernels are kept on disk. AUTO: not on PoCL and NVIDIA, whose drivers do that. */
 typedef enum osr_cache { OSR_CACHE_AUTO, OSR_CACHE_OFF, OSR_CACHE_ON } osr_cache;
 
+/* What makes the matrix products of the GPU kernels, convolutions among them: tiles of 128x64 (for
+ * osr_matmul 64x64), of 64x32 (32x32), of 128x128 (128x64), or CLBlast (see OSR_CLBLAST), which
+ * makes osr_matmul and the products inside Winograd; direct convolutions stay FIXED. Where sizes
+ * are no multiples of its tiles it allocates memory for Winograd's products in every step, and it
+ * keeps its programs until CLBlastClearCache(): neither is in osr_ctx_stats. */
+typedef enum osr_products {
+    OSR_PRODUCTS_FIXED, OSR_PRODUCTS_SMALL, OSR_PRODUCTS_LARGE, OSR_PRODUCTS_CLBLAST
+} osr_products;
+
 typedef struct osr_ctx_desc {
     const char *device;      /* "cpu", "gpu", an index of osr_device_list, or part of a device's
                                 name; NULL: $OSR_DEVICE, else the first GPU, else the first one  */
@@ -168,7 +179,9 @@ typedef struct osr_ctx_desc {
     const char *cache_dir;   /* NULL: $XDG_CACHE_HOME/osr, else $HOME/.cache/osr                 */
     int direct;              /* convolutions, for comparison: 1 direct only, -1 Winograd wherever
                                 it can be (stride 1); 0: what should be fastest                  */
-    const char *tuning;      /* where direct is 0: choices of convolutions in lines (see
+    osr_products products;   /* the same for the GPU kernels' products: not FIXED wherever it can
+                                be, with the CPU kernels an error                                */
+    const char *tuning;      /* where direct and products are 0: choices in lines (see
                                 osr_ctx_tuning), or "auto": those kept for this device, if any;
                                 NULL: the fixed ones                                             */
     int no_device;           /* non-zero: host functions only (files, metrics); ops are refused  */
@@ -225,6 +238,9 @@ typedef struct osr_ctx_stats {
     uint64_t device_bytes, device_peak_bytes; /* all OpenCL buffers                            */
     uint64_t planned_peak_bytes;              /* of the same, told by each plan before it runs */
     uint64_t host_bytes, host_peak_bytes;     /* through the allocator                         */
+    uint64_t planned_host_peak_bytes;         /* what that will be, told by each plan before its
+                                                 launches are made, but for kernels read from a
+                                                 cache (cache ON) or kernel_dir                */
     uint64_t allocations;                     /* allocator calls that asked for memory         */
     uint64_t plans;                           /* plans made so far                             */
     uint64_t launches;                        /* kernel launches so far                        */
@@ -235,10 +251,11 @@ OSR_API void osr_ctx_get_stats(const osr_ctx *ctx, osr_ctx_stats *stats);
 
 /* One launch of a timed step, for benchmarks. */
 typedef struct osr_launch_time {
-    const char *kernel; /* name in kernels/                                                   */
+    const char *kernel; /* name in kernels/, "upload", or "clblast_nn", "_nt" or "_tn"        */
     const char *op;     /* the op it serves                                                   */
     int layer;          /* of the network's table, which recorded the op; -1 none             */
     int backward;       /* 1: part of a gradient                                              */
+    osr_products products; /* what makes the products, if it makes any                        */
     double seconds, flops; /* flops in direct-convolution terms, 0 where not counted          */
 } osr_launch_time;
 
@@ -255,8 +272,11 @@ OSR_API size_t osr_ctx_profile_get(const osr_ctx *ctx, const osr_launch_time **t
 /* osr_ctx_tuning - the choices of algorithms in force, of a context with desc.tuning
  *
  *   lines     N H W C O KH KW OH OW STRIDE PADDING forward|dx|dw direct|winograd for a pass of a
- *             convolution that has more than one algorithm; # begins a comment. First those that
- *             were given, then, with the fixed choice, what has been recorded besides
+ *             convolution that has more than one algorithm. With the GPU kernels all have: the last
+ *             word may end in -small, -large or -clblast (osr_products), and products [N, C] [C, O]
+ *             have lines, too, with nn|nt|tn for the pass (t: transposed) and 1 for other sizes.
+ *             # begins a comment. First those that were given, then, with the fixed choice, what
+ *             has been recorded besides
  *   returns   the text, valid until the next call; "" without desc.tuning
  *   errors    MEMORY
  *   numerics  the algorithms differ in rounding: only the same lines give a run the same bits */
@@ -264,11 +284,13 @@ OSR_API const char *osr_ctx_tuning(osr_ctx *ctx);
 
 /* osr_ctx_tune - choose algorithms for what is recorded from now on
  *
- *   text      lines as above; a later one replaces an earlier one of the same convolution. Winograd
- *             where it cannot be stays direct
+ *   text      lines as above; a later one replaces an earlier one of the same pass. Once the pass
+ *             has been recorded, a choice that cannot be becomes the next one that can: Winograd
+ *             direct, what makes products fixed
  *   keep      non-zero: write all choices to osr_ctx_tuning_file, too, for "auto"
- *   errors    ARG a context without desc.tuning; FORMAT a line that is none: nothing is changed;
- *             IO the file cannot be written, or the cache is off */
+ *   errors    ARG a context without desc.tuning; FORMAT a line that is none, or wants a CLBlast
+ *             that is not built in: nothing is changed; IO the file cannot be written, or the cache
+ *             is off */
 OSR_API osr_status osr_ctx_tune(osr_ctx *ctx, const char *text, int keep);
 
 /* osr_ctx_tuning_file - where choices are kept: in cache_dir, unless cache is OFF
@@ -1699,6 +1721,9 @@ OSR_API osr_status osr_model_load_memory(osr_ctx *ctx, const void *data, size_t 
 #else
 #include <CL/cl.h>
 #endif
+#ifdef OSR_CLBLAST
+#include <clblast_c.h>
+#endif
 #include <errno.h>
 #include <float.h>
 #include <limits.h>
@@ -1739,10 +1764,21 @@ OSR_API const char *osr_version(void)
 
 /* == context and devices == -------------------------------------------------------------------- */
 
-/* Programs: the convolutions and products, the rest, augmentation, the peak. Few, because a driver
- * takes a good tenth of a second to begin each; COMMON is part of all. */
-enum { OSR__PROGRAM_HEAVY, OSR__PROGRAM_REST, OSR__PROGRAM_AUGMENT, OSR__PROGRAM_PEAK,
+/* Programs: the convolutions and products, the same with small and large tiles, the rest,
+ * augmentation, the peak. Few, because a driver takes a good tenth of a second to begin each, and
+ * each built when it is first used; COMMON is part of all. */
+enum { OSR__PROGRAM_HEAVY, OSR__PROGRAM_SMALL, OSR__PROGRAM_LARGE, OSR__PROGRAM_REST,
+       OSR__PROGRAM_AUGMENT, OSR__PROGRAM_PEAK,
        OSR__PROGRAM_COUNT, OSR__PROGRAM_COMMON = OSR__PROGRAM_COUNT };
+
+/* Tiles of kernels/conv_gpu.cl and matmul_gpu.cl by osr_products (last: of what CLBlast leaves). */
+typedef struct osr__tile {
+    int rows, outputs, items, product_rows, product_outputs, product_items;
+} osr__tile;
+
+static const osr__tile osr__tiles[] = { { 128, 64, 128, 64, 64, 128 }, { 64, 32, 64, 32, 32, 64 },
+                                        { 128, 128, 256, 128, 64, 256 },
+                                        { 128, 64, 128, 64, 64, 128 } };
 
 /* One row a kernel file: its program, and whether the families differ. */
 #define OSR__FILES(X)                                                                              \
@@ -1796,6 +1832,12 @@ typedef enum osr__kernel {
 #undef OSR__KERNEL_ENUM
     OSR__KERNEL_COUNT
 } osr__kernel;
+
+#ifdef OSR_CLBLAST
+#define OSR__CLBLAST 1
+#else
+#define OSR__CLBLAST 0
+#endif
 
 /* The embedded text of a kernel file; the table is at the end of this header. */
 typedef struct osr__cl_file {
@@ -1863,9 +1905,22 @@ typedef struct osr__slot {
     uint32_t busy;  /* generation of the step that still needs its value  */
 } osr__slot;
 
+#ifdef OSR_CLBLAST
+/* `batch` products c [m, n] = op(a) [m, k] op(b) [k, n] by CLBlast; room: for one, or NULL. */
+typedef struct osr__gemm {
+    cl_mem mem[3], room;
+    size_t offset[3], ld[3], stride[3], m, n, k, batch;
+    int ta, tb;
+} osr__gemm;
+#endif
+
 typedef struct osr__launch {
-    cl_kernel kernel; /* NULL: an upload of the node's staged data */
+    cl_kernel kernel; /* NULL: an upload of the node's staged data, or CLBlast */
     osr__kernel name;
+    int products;
+#ifdef OSR_CLBLAST
+    osr__gemm gemm; /* batch 0: none */
+#endif
     uint32_t node;
     size_t global[3], local[3];
     int dyn_count;
@@ -1902,11 +1957,13 @@ typedef struct osr__constant {
     uint32_t version; /* of the context when it was made; 0: not yet */
 } osr__constant;
 
-/* What makes a pass of a convolution. key: as osr__conv, but last the pass. */
-enum { OSR__FORWARD, OSR__INPUT_GRADIENT, OSR__WEIGHT_GRADIENT, OSR__PASS_COUNT };
+/* What makes a pass of a convolution, or a product. key: as osr__conv, but last the pass. */
+enum { OSR__FORWARD, OSR__INPUT_GRADIENT, OSR__WEIGHT_GRADIENT, OSR__NN, OSR__NT, OSR__TN,
+       OSR__PASS_COUNT };
 
 typedef struct osr__choice {
-    int key[12], winograd;
+    int key[12], winograd, products;
+    int seen; /* it has been recorded, so that the key is good */
 } osr__choice;
 
 struct osr_ctx {
@@ -1916,7 +1973,7 @@ struct osr_ctx {
     char message[512];
     uint64_t seed;
     osr_kernels family;
-    int direct;
+    int direct, products;
     char *kernel_dir, *cache_dir; /* cache_dir NULL: no cache */
     int binaries, tuned;          /* whether cache_dir is for programs; whether choices are used */
     char *tuning_path, *tuning;   /* NULL: no cache; the text of osr_ctx_tuning */
@@ -1954,7 +2011,8 @@ struct osr_ctx {
     osr__plan *making;
     int loss_rows; /* 1: losses are recorded as one value a row, not as their mean */
     int measuring; /* 1: count scratch only, 0: emit launches */
-    size_t scratch_next;
+    size_t scratch_next, launches_wanted; /* of the plan that is being made */
+    unsigned programs_wanted;             /* the same: a bit each           */
     uint32_t making_node;
     cl_uint arg_next;
     int profiling;
@@ -2130,7 +2188,7 @@ static const char *osr__cl_name(cl_int code)
     case -55: return "invalid work-item size";
     case -61: return "invalid buffer size";
     case -1001: return "no OpenCL platform";
-    default: return "OpenCL error";
+    default: return code < -1001 ? "CLBlast error" : "OpenCL error";
     }
 }
 
@@ -2314,6 +2372,8 @@ static osr_status osr__device_open(osr_ctx *ctx, const osr_ctx_desc *desc)
     }
     if (ctx->family == OSR_KERNELS_AUTO)
         ctx->family = ctx->device.kind == OSR_DEVICE_CPU ? OSR_KERNELS_CPU : OSR_KERNELS_GPU;
+    if (ctx->family == OSR_KERNELS_CPU && ctx->products != OSR_PRODUCTS_FIXED)
+        return osr__fail(ctx, OSR_ARG, "tiles and CLBlast are for the GPU kernels only");
     if (osr__cache_open(ctx, desc) != OSR_OK)
         return ctx->status;
     ctx->cl = clCreateContext(NULL, 1, &ctx->id, NULL, NULL, &code);
@@ -2351,11 +2411,16 @@ OSR_API osr_status osr_ctx_create(const osr_ctx_desc *desc, osr_ctx **out)
     ctx->seed = desc->seed;
     ctx->direct = desc->direct;
     ctx->nowhere.r.shape = osr_shape_make(0, 0, 0, 0, 0);
+    ctx->products = (int)desc->products;
     ctx->generation = ctx->version = 1;
     ctx->mark = -1;
     ctx->family = OSR_KERNELS_CPU;
     if ((unsigned)desc->kernels > (unsigned)OSR_KERNELS_GPU)
         return osr__fail(ctx, OSR_ARG, "osr_ctx_create: kernels is %d", (int)desc->kernels);
+    if ((unsigned)desc->products > (unsigned)OSR_PRODUCTS_CLBLAST)
+        return osr__fail(ctx, OSR_ARG, "osr_ctx_create: products is %d", (int)desc->products);
+    if (desc->products == OSR_PRODUCTS_CLBLAST && !OSR__CLBLAST)
+        return osr__fail(ctx, OSR_UNSUPPORTED, "CLBlast is not built in (OSR_CLBLAST)");
     if (desc->kernel_dir != NULL) {
         ctx->kernel_dir = osr__copy_text(ctx, desc->kernel_dir);
         if (ctx->kernel_dir == NULL)
@@ -2555,6 +2620,33 @@ static int osr__local_size(const osr_ctx *ctx)
     return ctx->family == OSR_KERNELS_GPU ? 64 : 1;
 }
 
+/* The name of a kernel file of a program; 0 where it is none. */
+static int osr__program_file(const osr_ctx *ctx, int program, unsigned k, char name[64])
+{
+    const osr__file_row *f = &osr__files[k];
+    const int tiles = program == OSR__PROGRAM_SMALL || program == OSR__PROGRAM_LARGE;
+    snprintf(name, 64, "%s%s", f->name, !f->split                          ? ""
+                                        : ctx->family == OSR_KERNELS_GPU ? "_gpu"
+                                                                         : "_cpu");
+    return f->program == OSR__PROGRAM_COMMON
+           || (tiles ? k == OSR__FILE_conv || k == OSR__FILE_matmul : f->program == program);
+}
+
+/* Bytes of the embedded text of a program, its end included. */
+static size_t osr__program_bytes(const osr_ctx *ctx, int program)
+{
+    size_t bytes = 1;
+    char name[64];
+    unsigned i, k;
+    for (k = 0; k < OSR__FILE_COUNT; ++k) {
+        const osr__cl_file *file = osr__program_file(ctx, program, k, name) ? osr__cl_find(name)
+                                                                            : NULL;
+        for (i = 0; file != NULL && i < file->count; ++i)
+            bytes += strlen(file->lines[i]);
+    }
+    return bytes;
+}
+
 /* The text of a program, common.cl first; NULL with the error recorded. */
 static char *osr__program_text(osr_ctx *ctx, int program, size_t *size)
 {
@@ -2563,13 +2655,16 @@ static char *osr__program_text(osr_ctx *ctx, int program, size_t *size)
     unsigned i, k;
     memset(&t, 0, sizeof t);
     t.ctx = ctx;
+    if (ctx->kernel_dir == NULL) {
+        t.capacity = osr__program_bytes(ctx, program);
+        t.data = (char *)osr__alloc(ctx, t.capacity, 1);
+        t.failed = t.data == NULL;
+        t.capacity = t.failed ? 0 : t.capacity;
+    }
     for (k = 0; k < OSR__FILE_COUNT; ++k) {
-        const osr__file_row *f = &osr__files[k];
-        const int gpu = ctx->family == OSR_KERNELS_GPU;
         const osr__cl_file *file;
-        if (f->program != program && f->program != OSR__PROGRAM_COMMON)
+        if (!osr__program_file(ctx, program, k, name))
             continue;
-        snprintf(name, sizeof name, "%s%s", f->name, !f->split ? "" : gpu ? "_gpu" : "_cpu");
         file = ctx->kernel_dir == NULL ? osr__cl_find(name) : NULL;
         if (ctx->kernel_dir != NULL)
             osr__file_text(ctx, name, &t);
@@ -2728,8 +2823,14 @@ static char *osr__program_source(osr_ctx *ctx, int which, char options[128], uin
                                  size_t *size)
 {
     char *text = osr__program_text(ctx, which, size);
-    snprintf(options, 128, "-cl-std=CL1.2 -DOSR_GPU=%d -DLS=%d", ctx->family == OSR_KERNELS_GPU,
-             osr__local_size(ctx));
+    const int gpu = ctx->family == OSR_KERNELS_GPU;
+    const osr__tile *t = &osr__tiles[which <= OSR__PROGRAM_LARGE ? which : 0];
+    const int n = snprintf(options, 128, "-cl-std=CL1.2 -DOSR_GPU=%d -DLS=%d", gpu,
+                           osr__local_size(ctx));
+    if (gpu && which <= OSR__PROGRAM_LARGE)
+        snprintf(options + n, (size_t)(128 - n), " -DCONV_BM=%d -DCONV_BN=%d -DCONV_ITEMS=%d"
+                 " -DMM_M=%d -DMM_N=%d -DMM_ITEMS=%d", t->rows, t->outputs, t->items,
+                 t->product_rows, t->product_outputs, t->product_items);
     *key = text != NULL ? osr__cache_key(ctx, text, options) : 0;
     return text;
 }
@@ -2764,7 +2865,11 @@ static cl_program osr__program(osr_ctx *ctx, int which)
 
 /* -- tuning: choices of algorithms and their file -- */
 
-static const char *const osr__pass_names[OSR__PASS_COUNT] = { "forward", "dx", "dw" };
+static const char *const osr__pass_names[OSR__PASS_COUNT] = { "forward", "dx", "dw", "nn", "nt",
+                                                              "tn" };
+static const char *const osr__product_names[] = { "", "-small", "-large", "-clblast" };
+
+static void osr__choice_fit(const osr_ctx *ctx, osr__choice *c);
 
 /* The entry of a key, made where there is none, else replaced if wanted; NULL without memory. */
 static osr__choice *osr__choice_put(osr_ctx *ctx, const osr__choice *c, int replace)
@@ -2779,16 +2884,23 @@ static osr__choice *osr__choice_put(osr_ctx *ctx, const osr__choice *c, int repl
         ctx->choice_count++;
         replace = 1;
     }
-    if (replace)
+    if (replace) {
+        const int seen = ctx->choices[i].seen;
         ctx->choices[i] = *c;
+        ctx->choices[i].seen |= seen;
+    }
+    ctx->choices[i].seen |= c->seen;
+    if (ctx->choices[i].seen)
+        osr__choice_fit(ctx, &ctx->choices[i]);
     return &ctx->choices[i];
 }
 
 static int osr__choice_read(const char *line, osr__choice *c)
 {
-    char pass[16], made[16];
+    char pass[16], made[20];
     int *k = c->key, end = -1, i;
-    if (sscanf(line, "%9d %9d %9d %9d %9d %9d %9d %9d %9d %9d %9d %15s %15s %n", &k[0], &k[1],
+    size_t n;
+    if (sscanf(line, "%9d %9d %9d %9d %9d %9d %9d %9d %9d %9d %9d %15s %19s %n", &k[0], &k[1],
                &k[2], &k[3], &k[4], &k[5], &k[6], &k[7], &k[8], &k[9], &k[10], pass, made, &end)
             != 13
         || end < 0 || line[end] != '\0')
@@ -2796,8 +2908,14 @@ static int osr__choice_read(const char *line, osr__choice *c)
     for (i = 0; i < OSR__PASS_COUNT && strcmp(pass, osr__pass_names[i]) != 0;)
         ++i;
     k[11] = i;
-    c->winograd = strcmp(made, "winograd") == 0;
-    return i < OSR__PASS_COUNT && (c->winograd || strcmp(made, "direct") == 0);
+    n = strcspn(made, "-");
+    c->seen = 0;
+    c->winograd = n == 8 && strncmp(made, "winograd", n) == 0;
+    for (c->products = 0; c->products < 3 + OSR__CLBLAST; ++c->products)
+        if (strcmp(made + n, osr__product_names[c->products]) == 0)
+            break;
+    return i < OSR__PASS_COUNT && c->products < 3 + OSR__CLBLAST
+           && (c->winograd || (n == 6 && strncmp(made, "direct", n) == 0));
 }
 
 /* Take up all lines of a text, or none: returns the number of the first that is bad, else 0. */
@@ -2872,6 +2990,10 @@ static void osr__tuning_load(osr_ctx *ctx)
     fclose(f);
 }
 
+#define OSR__NO_CHOICE                                                                             \
+    (OSR__CLBLAST ? "tuning: line %d is no choice"                                                 \
+                  : "tuning: line %d is no choice (CLBlast is not built in)")
+
 static osr_status osr__tuning_open(osr_ctx *ctx, const char *tuning)
 {
     char path[1100];
@@ -2880,7 +3002,7 @@ static osr_status osr__tuning_open(osr_ctx *ctx, const char *tuning)
     ctx->tuned = 1;
     h[0] = osr__xxh64((const unsigned char *)ctx->device.name, sizeof ctx->device.name);
     h[1] = osr__xxh64((const unsigned char *)ctx->device.platform, sizeof ctx->device.platform);
-    h[2] = (uint64_t)ctx->family;
+    h[2] = (uint64_t)ctx->family + 16 * OSR__CLBLAST;
     h[0] = osr__xxh64((const unsigned char *)h, sizeof h);
     snprintf(path, sizeof path, "%s/tuning-%08lx%08lx.txt",
              ctx->cache_dir != NULL ? ctx->cache_dir : "", OSR__HALVES(h[0]));
@@ -2889,7 +3011,7 @@ static osr_status osr__tuning_open(osr_ctx *ctx, const char *tuning)
     if (strcmp(tuning, "auto") != 0) {
         bad = osr__choices_add(ctx, tuning);
         return bad == 0 ? ctx->status
-                        : osr__fail(ctx, OSR_FORMAT, "tuning: line %d is no choice", bad);
+                        : osr__fail(ctx, OSR_FORMAT, OSR__NO_CHOICE, bad);
     }
     if (ctx->tuning_path != NULL)
         osr__tuning_load(ctx);
@@ -2908,8 +3030,8 @@ OSR_API const char *osr_ctx_tuning(osr_ctx *ctx)
         const osr__choice *c = &ctx->choices[i];
         for (k = 0; k < 11; ++k)
             osr__text_print(&t, "%d ", c->key[k]);
-        osr__text_print(&t, "%s %s\n", osr__pass_names[c->key[11]],
-                        c->winograd ? "winograd" : "direct");
+        osr__text_print(&t, "%s %s%s\n", osr__pass_names[c->key[11]],
+                        c->winograd ? "winograd" : "direct", osr__product_names[c->products]);
     }
     osr__text_add(&t, "", 1);
     ctx->tuning = t.data;
@@ -2927,7 +3049,7 @@ OSR_API osr_status osr_ctx_tune(osr_ctx *ctx, const char *text, int keep)
     if (!ctx->tuned)
         return osr__fail(ctx, OSR_ARG, "osr_ctx_tune: the context was made without desc.tuning");
     if (bad != 0)
-        return osr__fail(ctx, OSR_FORMAT, "tuning: line %d is no choice", bad);
+        return osr__fail(ctx, OSR_FORMAT, OSR__NO_CHOICE, bad);
     if (!keep || ctx->status != OSR_OK)
         return ctx->status;
     if (ctx->tuning_path == NULL)
@@ -2960,16 +3082,23 @@ static const char *osr__kernel_name(osr__kernel k)
     return names[k];
 }
 
-static cl_kernel osr__kernel_create(osr_ctx *ctx, osr__kernel k)
+/* The program of a kernel, if that has tiles the one with those of `products`. */
+static int osr__kernel_program(osr__kernel k, int products)
 {
     static const unsigned char files[] = {
 #define OSR__KERNEL_FILE(name, file) OSR__FILE_##file,
         OSR__KERNELS(OSR__KERNEL_FILE)
 #undef OSR__KERNEL_FILE
     };
+    const int program = osr__files[files[k]].program;
+    return program == OSR__PROGRAM_HEAVY ? program + products : program;
+}
+
+static cl_kernel osr__kernel_create(osr_ctx *ctx, osr__kernel k, int products)
+{
     cl_int code = CL_SUCCESS;
     cl_kernel kernel;
-    cl_program program = osr__program(ctx, osr__files[files[k]].program);
+    cl_program program = osr__program(ctx, osr__kernel_program(k, products));
     if (program == NULL)
         return NULL;
     kernel = clCreateKernel(program, osr__kernel_name(k), &code);
@@ -2991,11 +3120,15 @@ OSR_API size_t osr_ctx_profile_get(const osr_ctx *ctx, const osr_launch_time **t
     return ctx->time_count;
 }
 
-/* Seconds that the device spent on an event; negative when the driver does not tell. */
-static double osr__event_seconds(cl_event event)
+/* Seconds that the device spent on an event, or from the end of the one before it; negative when
+ * the driver does not tell. */
+static double osr__event_seconds(cl_event before, cl_event event)
 {
     cl_ulong from = 0, to = 0;
-    if (clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof from, &from, NULL)
+    if (clGetEventProfilingInfo(before != NULL ? before : event,
+                                before != NULL ? CL_PROFILING_COMMAND_END
+                                               : CL_PROFILING_COMMAND_START,
+                                sizeof from, &from, NULL)
             != CL_SUCCESS
         || clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof to, &to, NULL)
                != CL_SUCCESS)
@@ -3017,7 +3150,7 @@ OSR_API osr_status osr_peak_gflops(osr_ctx *ctx, double *gflops)
     if (ctx->queue == NULL)
         return osr__fail(ctx, OSR_DEVICE, "osr_peak_gflops: the context has no device");
     mem = osr__mem_create(ctx, global * sizeof(float));
-    kernel = mem == NULL ? NULL : osr__kernel_create(ctx, OSR__K_peak);
+    kernel = mem == NULL ? NULL : osr__kernel_create(ctx, OSR__K_peak, 0);
     for (run = 0; kernel != NULL && run < 2 && ctx->status == OSR_OK; ++run) {
         clSetKernelArg(kernel, 0, sizeof mem, &mem);
         clSetKernelArg(kernel, 1, sizeof rounds, &rounds);
@@ -3028,7 +3161,7 @@ OSR_API osr_status osr_peak_gflops(osr_ctx *ctx, double *gflops)
         if (code != CL_SUCCESS)
             osr__cl_fail(ctx, "clEnqueueNDRangeKernel", "peak", code);
         if (event != NULL) {
-            seconds = osr__event_seconds(event);
+            seconds = osr__event_seconds(NULL, event);
             clReleaseEvent(event);
             event = NULL;
         }
@@ -3616,6 +3749,7 @@ static osr__launch *osr__launch_add(osr_ctx *ctx)
 {
     osr__plan *plan = ctx->making;
     osr__launch *l;
+    ctx->launches_wanted += ctx->measuring != 0;
     if (ctx->measuring || ctx->status != OSR_OK
         || !osr__grow(ctx, &plan->launches, &plan->launch_capacity, plan->launch_count + 1,
                       sizeof *plan->launches))
@@ -3635,14 +3769,21 @@ static osr__launch *osr__writing(osr_ctx *ctx)
 }
 
 /* Begin a launch; arguments follow in order, osr__run ends it. Nothing happens while measuring. */
-static void osr__begin(osr_ctx *ctx, osr__kernel k)
+static void osr__begin_tiled(osr_ctx *ctx, osr__kernel k, int products)
 {
     osr__launch *l = osr__launch_add(ctx);
     ctx->arg_next = 0;
+    ctx->programs_wanted |= 1u << osr__kernel_program(k, products);
     if (l == NULL)
         return;
     l->name = k;
-    l->kernel = osr__kernel_create(ctx, k);
+    l->products = products;
+    l->kernel = osr__kernel_create(ctx, k, products);
+}
+
+static void osr__begin(osr_ctx *ctx, osr__kernel k)
+{
+    osr__begin_tiled(ctx, k, 0);
 }
 
 static void osr__arg(osr_ctx *ctx, size_t size, const void *value)
@@ -3814,6 +3955,70 @@ static void osr__count_flops(osr_ctx *ctx, double flops)
         l->flops = flops;
 }
 
+#ifdef OSR_CLBLAST
+/* Operand 0 a, 1 b or 2 c of a product by CLBlast: the buffer of a value or a scratch slot. */
+static void osr__gemm_operand(osr_ctx *ctx, osr__gemm *g, int which, uint32_t ref, int slot, int ld,
+                              size_t stride)
+{
+    const int persist = ref != 0 && osr__is_persist(ref);
+    slot = ref != 0 && !persist ? ctx->nodes[ref].loc.slot : slot;
+    g->mem[which] = persist ? ctx->arenas[osr__arena_of(ref)].mem : ctx->slots[slot].mem;
+    g->offset[which] = persist ? osr__persist_of(ctx, ref)->offset : 0;
+    g->ld[which] = (size_t)ld;
+    g->stride[which] = stride;
+}
+
+static void osr__gemm_size(osr__gemm *g, int m, int n, int k, int ta, int tb, int batch)
+{
+    g->m = (size_t)m;
+    g->n = (size_t)n;
+    g->k = (size_t)k;
+    g->ta = ta ? CLBlastTransposeYes : CLBlastTransposeNo;
+    g->tb = tb ? CLBlastTransposeYes : CLBlastTransposeNo;
+    g->batch = (size_t)batch;
+    g->room = NULL;
+}
+
+/* Launch CLBlast; one product with its working memory among the plan's. */
+static void osr__emit_gemm(osr_ctx *ctx, osr__gemm *g)
+{
+    osr__launch *l;
+    size_t bytes = 0;
+    int room = -1;
+    if (g->batch == 1 && ctx->status == OSR_OK) {
+        const CLBlastStatusCode code = CLBlastSGemmTempBufferSize(
+            CLBlastLayoutRowMajor, (CLBlastTranspose)g->ta, (CLBlastTranspose)g->tb, g->m, g->n,
+            g->k, g->offset[0], g->ld[0], g->offset[1], g->ld[1], g->offset[2], g->ld[2],
+            &ctx->queue, &bytes);
+        if (code != CLBlastSuccess)
+            osr__cl_fail(ctx, "CLBlastSGemmTempBufferSize", "matmul", (cl_int)code);
+        if (bytes > 0)
+            room = osr__scratch(ctx, bytes / sizeof(float) + 1);
+    }
+    l = osr__launch_add(ctx);
+    if (l == NULL)
+        return;
+    l->products = OSR_PRODUCTS_CLBLAST;
+    l->gemm = *g;
+    l->gemm.room = room < 0 ? NULL : ctx->slots[room].mem;
+}
+
+static cl_int osr__gemm_run(osr_ctx *ctx, const osr__gemm *g, cl_event *event)
+{
+    const CLBlastTranspose ta = (CLBlastTranspose)g->ta, tb = (CLBlastTranspose)g->tb;
+    return (cl_int)(g->batch == 1
+        ? CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, g->m, g->n, g->k, 1.0f,
+                                     g->mem[0], g->offset[0], g->ld[0], g->mem[1], g->offset[1],
+                                     g->ld[1], 0.0f, g->mem[2], g->offset[2], g->ld[2],
+                                     &ctx->queue, event, g->room)
+        : CLBlastSgemmStridedBatched(CLBlastLayoutRowMajor, ta, tb, g->m, g->n, g->k, 1.0f,
+                                     g->mem[0], g->offset[0], g->ld[0], g->stride[0], g->mem[1],
+                                     g->offset[1], g->ld[1], g->stride[1], 0.0f, g->mem[2],
+                                     g->offset[2], g->ld[2], g->stride[2], g->batch, &ctx->queue,
+                                     event));
+}
+#endif
+
 /* -- planning: making and finding a plan -- */
 
 /* Allocate or enlarge the slots of a plan. Other plans that hold an enlarged one are dropped. */
@@ -3845,6 +4050,24 @@ static void osr__slots_allocate(osr_ctx *ctx, const osr__plan *plan)
     }
     if (grown)
         osr__plans_drop(ctx);
+}
+
+/* Room for the launches of a plan; what the host's memory comes to with them and with the longest
+ * text of the programs that are yet to be built. */
+static void osr__launches_allocate(osr_ctx *ctx, osr__plan *plan)
+{
+    const size_t n = ctx->launches_wanted;
+    size_t text = 0, k;
+    uint64_t planned;
+    for (k = 0; k < OSR__PROGRAM_COUNT && ctx->kernel_dir == NULL; ++k)
+        if ((ctx->programs_wanted >> k & 1u) != 0 && ctx->programs[k] == NULL
+            && osr__program_bytes(ctx, (int)k) > text)
+            text = osr__program_bytes(ctx, (int)k);
+    planned = ctx->stats.host_bytes + n * sizeof *plan->launches + text;
+    ctx->stats.planned_host_peak_bytes =
+        ctx->stats.host_peak_bytes > planned ? ctx->stats.host_peak_bytes : planned;
+    plan->launches = n == 0 ? NULL : (osr__launch *)osr__alloc(ctx, n, sizeof *plan->launches);
+    plan->launch_capacity = plan->launches != NULL ? n : 0;
 }
 
 /* Last node of first..end-1 that reads each node, into last[]; kept[] for what must survive;
@@ -4045,10 +4268,13 @@ static int osr__mutates(osr_ctx *ctx, uint32_t i)
 
 static osr__plan *osr__plan_make(osr_ctx *ctx, uint64_t hash)
 {
-    osr__plan *plan = (osr__plan *)osr__alloc(ctx, 1, sizeof *plan);
+    osr__plan *plan = NULL;
     uint32_t *last, i;
+    if (osr__grow(ctx, &ctx->plans, &ctx->plan_capacity, ctx->plan_count + 1, sizeof *ctx->plans))
+        plan = (osr__plan *)osr__alloc(ctx, 1, sizeof *plan);
     if (plan == NULL)
         return NULL;
+    ctx->launches_wanted = ctx->programs_wanted = 0;
     plan->hash = hash;
     plan->first = (uint32_t)ctx->done;
     plan->count = (uint32_t)(ctx->node_count - ctx->done);
@@ -4068,15 +4294,15 @@ static osr__plan *osr__plan_make(osr_ctx *ctx, uint64_t hash)
         osr__plan_place(ctx, plan, last);
         osr__slots_allocate(ctx, plan);
         if (ctx->status == OSR_OK)
+            osr__launches_allocate(ctx, plan);
+        if (ctx->status == OSR_OK)
             osr__plan_emit(ctx, plan);
         for (i = 0; i < plan->count; ++i)
             plan->locs[i] = ctx->nodes[plan->first + i].loc;
         ctx->making = NULL;
     }
     osr__free(ctx, last, plan->count, sizeof *last);
-    if (ctx->status == OSR_OK
-        && osr__grow(ctx, &ctx->plans, &ctx->plan_capacity, ctx->plan_count + 1,
-                     sizeof *ctx->plans)) {
+    if (ctx->status == OSR_OK) {
         ctx->plans[ctx->plan_count++] = plan;
         ctx->stats.plans++;
         return plan;
@@ -4094,6 +4320,13 @@ static void osr__time_add(osr_ctx *ctx, const osr__launch *l, double seconds)
         return;
     t = &ctx->times[ctx->time_count++];
     t->kernel = l->kernel != NULL ? osr__kernel_name(l->name) : "upload";
+#ifdef OSR_CLBLAST
+    if (l->gemm.batch > 0)
+        t->kernel = l->gemm.ta == CLBlastTransposeYes   ? "clblast_tn"
+                    : l->gemm.tb == CLBlastTransposeYes ? "clblast_nt"
+                                                        : "clblast_nn";
+#endif
+    t->products = (osr_products)l->products;
     t->op = osr__op(ctx->nodes[l->node].r.op)->name;
     t->layer = ctx->nodes[l->node].r.mark;
     t->backward = ctx->nodes[l->node].r.backward;
@@ -4104,13 +4337,23 @@ static void osr__time_add(osr_ctx *ctx, const osr__launch *l, double seconds)
 static void osr__replay_one(osr_ctx *ctx, const osr__launch *l)
 {
     const osr__node *node = &ctx->nodes[l->node];
-    cl_event event = NULL;
+    cl_event event = NULL, before = NULL;
     cl_event *const e = ctx->profiling ? &event : NULL;
     cl_int code = CL_SUCCESS;
     int i;
     const char *what = l->kernel != NULL ? osr__kernel_name(l->name) : "input";
     const char *call = "clEnqueueNDRangeKernel";
-    if (l->kernel == NULL) {
+    if (l->kernel == NULL && l->products == OSR_PRODUCTS_CLBLAST) {
+#ifdef OSR_CLBLAST
+        what = "clblast"; /* several kernels, the last of which has the event */
+        call = "CLBlastSgemm";
+        if (e != NULL)
+            code = clEnqueueMarkerWithWaitList(ctx->queue, 0, NULL, &before);
+        if (code == CL_SUCCESS)
+            code = osr__gemm_run(ctx, &l->gemm, e);
+        ctx->stats.launches++;
+#endif
+    } else if (l->kernel == NULL) {
         call = "clEnqueueWriteBuffer";
         code = clEnqueueWriteBuffer(ctx->queue, l->mem, CL_FALSE, 0, l->bytes,
                                     ctx->staging + node->data, 0, NULL, e);
@@ -4128,8 +4371,10 @@ static void osr__replay_one(osr_ctx *ctx, const osr__launch *l)
     if (code == CL_SUCCESS && event != NULL) {
         call = "clWaitForEvents";
         code = clWaitForEvents(1, &event);
-        osr__time_add(ctx, l, osr__event_seconds(event));
+        osr__time_add(ctx, l, osr__event_seconds(before, event));
     }
+    if (before != NULL)
+        clReleaseEvent(before);
     if (event != NULL)
         clReleaseEvent(event);
     if (code != CL_SUCCESS)
@@ -4874,23 +5119,42 @@ OSR_API osr_tensor osr_count_correct(osr_ctx *ctx, osr_tensor tx, osr_tensor lab
 /* -- matrix products -- */
 
 /* Launch geometry of kernels/matmul_*.cl. */
-static void osr__matmul_run(osr_ctx *ctx, int m, int n, int nt)
+static void osr__matmul_run(osr_ctx *ctx, int m, int n, int nt, int products)
 {
-    const size_t tile = nt && n <= 64 ? 8 : 64, ls = ctx->family == OSR_KERNELS_GPU ? 128 : 1;
-    osr__run3(ctx, ((size_t)m + tile - 1) / tile * ls, ((size_t)n + tile - 1) / tile, 1, ls, 1);
+    const osr__tile *t = &osr__tiles[products];
+    const size_t rows = (size_t)(nt && n <= 64 ? 8 : t->product_rows);
+    const size_t columns = (size_t)(nt && n <= 64 ? 8 : t->product_outputs);
+    const size_t ls = ctx->family == OSR_KERNELS_GPU ? (size_t)t->product_items : 1;
+    osr__run3(ctx, ((size_t)m + rows - 1) / rows * ls, ((size_t)n + columns - 1) / columns, 1, ls,
+              1);
 }
 
-/* op(a) [M, K] op(b) [K, N]; ia: 0 whether a, 1 whether b is transposed. */
+/* op(a) [M, K] op(b) [K, N]; ia: 0 whether a, 1 whether b is transposed, 2 osr_products. */
 static void osr__lower_matmul(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr_shape a = osr__ref_shape(ctx, r->in[0]);
     const int m = r->shape.dim[0], n = r->shape.dim[1], k = a.dim[r->ia[0] ? 0 : 1];
-    osr__begin(ctx, r->ia[0] ? OSR__K_matmul_tn : r->ia[1] ? OSR__K_matmul_nt : OSR__K_matmul_nn);
-    osr__args(ctx, "dddiii", r->in[0], r->in[1], i, m, n, k);
-    osr__matmul_run(ctx, m, n, r->ia[1]);
+    if (r->ia[2] != OSR_PRODUCTS_CLBLAST) {
+        osr__begin_tiled(ctx, r->ia[0]   ? OSR__K_matmul_tn
+                              : r->ia[1] ? OSR__K_matmul_nt
+                                         : OSR__K_matmul_nn, r->ia[2]);
+        osr__args(ctx, "dddiii", r->in[0], r->in[1], i, m, n, k);
+        osr__matmul_run(ctx, m, n, r->ia[1], r->ia[2]);
+    } else {
+#ifdef OSR_CLBLAST
+        osr__gemm g;
+        osr__gemm_size(&g, m, n, k, r->ia[0], r->ia[1], 1);
+        osr__gemm_operand(ctx, &g, 0, r->in[0], 0, a.dim[1], 0);
+        osr__gemm_operand(ctx, &g, 1, r->in[1], 0, r->ia[1] ? k : n, 0);
+        osr__gemm_operand(ctx, &g, 2, i, 0, n, 0);
+        osr__emit_gemm(ctx, &g);
+#endif
+    }
     osr__count_flops(ctx, 2.0 * m * n * (double)k);
 }
+
+static int osr__product_choose(osr_ctx *ctx, const osr__record *r, int k);
 
 static uint32_t osr__product(osr_ctx *ctx, uint32_t a, uint32_t b, int ta, int tb)
 {
@@ -4902,6 +5166,7 @@ static uint32_t osr__product(osr_ctx *ctx, uint32_t a, uint32_t b, int ta, int t
     if (i != 0) {
         node->r.ia[0] = ta;
         node->r.ia[1] = tb;
+        node->r.ia[2] = osr__product_choose(ctx, &node->r, sa.dim[ta ? 0 : 1]);
     }
     return i;
 }
@@ -5014,20 +5279,21 @@ static void osr__lower_nothing(osr_ctx *ctx, uint32_t i)
 
 /* Sizes of a convolution: x [N, H, W, C], w [O, C, KH, KW], y [N, OH, OW, O]. */
 typedef struct osr__conv {
-    int n, h, w, c, o, kh, kw, oh, ow, stride, pad, algorithm;
+    int n, h, w, c, o, kh, kw, oh, ow, stride, pad, algorithm, products;
 } osr__conv;
 
 /* What makes a convolution; chosen when it is recorded, so that a plan never changes it. */
 enum { OSR__DIRECT, OSR__WINOGRAD, OSR__WINOGRAD2 };
 
 /* ia of conv2d, conv2d_dx, conv2d_dw: stride, padding above and left, (dw:) whether to add, what
- * follows, algorithm. in of conv2d: x, w, coefficients of what follows, packed weights; of
- * conv2d_dx: dy, w, none, packed weights; of conv2d_dw: x, dy, gradient. */
+ * follows, algorithm, osr_products. in of conv2d: x, w, coefficients of what follows, packed
+ * weights; of conv2d_dx: dy, w, none, packed weights; of conv2d_dw: x, dy, gradient. */
 #define OSR__BEFORE 4 /* of in: coefficients of what comes before */
 #define OSR__PART 5   /* of conv2d's and norm_stats' in: a node for the parts of the statistics */
 #define OSR__ADD 2
 #define OSR__AFTER 3 /* 1 the leaky rectifier of slope fa[0], 2 normalisation and then that */
 #define OSR__ALGORITHM 4
+#define OSR__PRODUCTS 5
 
 static osr__conv osr__conv_make(osr_shape x, osr_shape y, osr_shape w, const int32_t *ia)
 {
@@ -5044,6 +5310,7 @@ static osr__conv osr__conv_make(osr_shape x, osr_shape y, osr_shape w, const int
     c.stride = ia[0];
     c.pad = ia[1];
     c.algorithm = ia[OSR__ALGORITHM];
+    c.products = ia[OSR__PRODUCTS];
     return c;
 }
 
@@ -5161,20 +5428,55 @@ static int osr__conv_algorithm(const osr_ctx *ctx, const osr__conv *c, int direc
                                      : OSR__DIRECT;
 }
 
-/* The algorithm of a pass: the fixed one, or, in a context with tuning, what that has. */
-static int osr__conv_choose(osr_ctx *ctx, const osr__conv *c, int pass)
+/* A recorded choice that cannot be becomes one that can. */
+static void osr__choice_fit(const osr_ctx *ctx, osr__choice *c)
 {
-    const int fixed = osr__conv_algorithm(ctx, c, ctx->direct);
-    const int can = osr__conv_algorithm(ctx, c, -1);
+    const int gpu = ctx->family == OSR_KERNELS_GPU, conv = c->key[11] < OSR__NN;
+    osr__conv k;
+    memcpy(&k, c->key, sizeof c->key);
+    k.algorithm = conv ? osr__conv_algorithm(ctx, &k, -1) : OSR__DIRECT;
+    c->winograd = c->winograd && k.algorithm != OSR__DIRECT;
+    if (!gpu || (c->products == OSR_PRODUCTS_CLBLAST && conv && !c->winograd))
+        c->products = OSR_PRODUCTS_FIXED;
+}
+
+/* The choice for a pass or product: the fixed one, or, in a context with tuning, what that has. */
+static void osr__choose(osr_ctx *ctx, osr__choice *c)
+{
     const osr__choice *found;
+    c->products = ctx->products;
+    c->seen = 1;
+    osr__choice_fit(ctx, c);
+    if (ctx->tuned && ctx->direct == 0 && ctx->products == 0
+        && (found = osr__choice_put(ctx, c, 0)) != NULL)
+        *c = *found;
+}
+
+static int osr__product_choose(osr_ctx *ctx, const osr__record *r, int k)
+{
+    osr__choice c = { { 0, 1, 1, 0, 0, 1, 1, 1, 1, 1, 0, 0 }, 0, 0, 0 };
+    if (ctx->family == OSR_KERNELS_CPU)
+        return OSR_PRODUCTS_FIXED;
+    c.key[0] = r->shape.dim[0];
+    c.key[3] = k;
+    c.key[4] = r->shape.dim[1];
+    c.key[11] = r->ia[0] ? OSR__TN : r->ia[1] ? OSR__NT : OSR__NN;
+    osr__choose(ctx, &c);
+    return c.products;
+}
+
+static void osr__conv_choose(osr_ctx *ctx, osr__conv *c, int pass)
+{
+    const int can = osr__conv_algorithm(ctx, c, -1);
     osr__choice k;
-    if (!ctx->tuned || ctx->direct != 0 || can == OSR__DIRECT)
-        return fixed;
     memcpy(k.key, c, sizeof k.key); /* the algorithm's place is the pass's */
     k.key[11] = pass;
-    k.winograd = fixed != OSR__DIRECT;
-    found = osr__choice_put(ctx, &k, 0);
-    return found == NULL ? fixed : found->winograd ? can : OSR__DIRECT;
+    k.winograd = osr__conv_algorithm(ctx, c, ctx->direct) != OSR__DIRECT;
+    k.products = OSR_PRODUCTS_FIXED;
+    if (ctx->family == OSR_KERNELS_GPU || can != OSR__DIRECT)
+        osr__choose(ctx, &k);
+    c->algorithm = k.winograd ? can : OSR__DIRECT;
+    c->products = k.products;
 }
 
 /* Halo that reading x (forward, weight gradient) or dy (input gradient) wants in one dimension. */
@@ -5277,6 +5579,8 @@ static void osr__emit_wino_pack(osr_ctx *ctx, uint32_t i)
     osr__args(ctx, "ddiiii", r->in[0], i, w.dim[0], w.dim[1], r->ia[2],
               gpu ? osr__round16(out) : stride);
     if (gpu)
+        osr__arg_i(ctx, r->ia[OSR__PRODUCTS] == OSR_PRODUCTS_CLBLAST);
+    if (gpu)
         osr__run3(ctx, o16 * ls, (size_t)osr__blocks(in), 128 / ls, ls, 1);
     else
         osr__run3(ctx, o16, (size_t)(in + 31) / 32, 1, 1, 1);
@@ -5333,6 +5637,7 @@ static uint32_t osr__conv_packed(osr_ctx *ctx, uint32_t w, const osr__conv *c, i
         node->r.ia[1] = c->pad;
         node->r.ia[2] = transpose;
         node->r.ia[OSR__ALGORITHM] = c->algorithm;
+        node->r.ia[OSR__PRODUCTS] = c->products == OSR_PRODUCTS_CLBLAST ? c->products : 0;
     }
     return i;
 }
@@ -5374,6 +5679,15 @@ static void osr__arg_part(osr_ctx *ctx, uint32_t y)
     osr__args(ctx, "mi", part != 0 ? part : y, part != 0);
 }
 
+/* The geometry of conv_taps on GPUs. */
+static void osr__run_tiles(osr_ctx *ctx, int products, size_t points, int out, int z)
+{
+    const osr__tile *t = &osr__tiles[products];
+    const size_t rows = (size_t)t->rows, items = (size_t)t->items;
+    osr__run3(ctx, (points + rows - 1) / rows * items,
+              (size_t)((out + t->outputs - 1) / t->outputs), (size_t)z, items, 1);
+}
+
 /* Image y (node i) from its first input and its packed weights at `offset`. */
 static void osr__emit_taps(osr_ctx *ctx, uint32_t i, size_t offset, const osr__taps *t,
                            const osr__grid *g)
@@ -5382,7 +5696,7 @@ static void osr__emit_taps(osr_ctx *ctx, uint32_t i, size_t offset, const osr__t
     const osr_shape sx = osr__rec(ctx, r->in[0])->shape, sy = r->shape;
     const int in = sx.dim[3], out = sy.dim[3], n = sy.dim[0];
     const size_t points = (size_t)g->rows * (size_t)g->cols;
-    osr__begin(ctx, OSR__K_conv_taps);
+    osr__begin_tiled(ctx, OSR__K_conv_taps, r->ia[OSR__PRODUCTS]);
     osr__args(ctx, "gmigiiiiIIIIIII", r->in[0], r->in[3], (int)offset, i, osr__blocks(in), in,
               osr__blocks(out), out, g->in_step, g->in_step, g->off_x, g->off_y,
               g->tap_step, g->tap_step, t->count_x, t->count_y, g->cols, g->rows,
@@ -5391,8 +5705,7 @@ static void osr__emit_taps(osr_ctx *ctx, uint32_t i, size_t offset, const osr__t
     osr__arg_i(ctx, n);
     if (ctx->family == OSR_KERNELS_GPU) {
         osr__args(ctx, "Q", 0, 0, 0, 0);
-        osr__run3(ctx, ((size_t)n * points + 127) / 128 * 128, (size_t)((out + 63) / 64), 1, 128,
-                  1);
+        osr__run_tiles(ctx, r->ia[OSR__PRODUCTS], (size_t)n * points, out, 1);
     } else
         osr__run3(ctx, (size_t)((out + 31) / 32), (points + 63) / 64, (size_t)n, 1, 1);
     osr__count_flops(ctx, 2.0 * n * (double)points * out * in * t->count_x * t->count_y);
@@ -5413,16 +5726,48 @@ static int osr__scratch_wino(osr_ctx *ctx, int tiles, int channels)
                                       (size_t)tiles));
 }
 
+/* The steps of kernels/winograd_gpu.cl between blocks of channels and between tiles. */
+static void osr__arg_step(osr_ctx *ctx, int products, int channels, int t)
+{
+    const int plain = products == OSR_PRODUCTS_CLBLAST;
+    osr__args(ctx, "I", plain ? 8 : t * 8, plain ? osr__blocks(channels) * 8 : 8);
+}
+
 /* The tiles t0 .. t0 + live - 1 of an image transformed, as `parts` of t tiles. */
 static void osr__emit_wino_tiles(osr_ctx *ctx, uint32_t x, int v, int t0, int live, int parts,
-                                 int t, int grad)
+                                 int t, int grad, int products)
 {
     const osr_shape s = osr__rec(ctx, x)->shape;
     const size_t ls = (size_t)osr__local_size(ctx);
     osr__begin(ctx, OSR__K_wino_tiles);
     osr__args(ctx, "gsIiiiii", x, v, s.dim[2], s.dim[1], t0, live, parts, t, grad);
+    osr__arg_step(ctx, products, s.dim[3], t);
     osr__run3(ctx, ((size_t)parts * (size_t)t * 8 + ls - 1) / ls * ls,
               (size_t)osr__blocks(s.dim[3]), 1, ls, 1);
+}
+
+/* The 36 products M = V U of t tiles, from scratch v to scratch m. */
+static void osr__emit_wino_products_gpu(osr_ctx *ctx, const osr__record *r, int v, int m, int t,
+                                        int in, int out)
+{
+    const int ib = osr__blocks(in), ob = osr__blocks(out), o16 = osr__round16(out);
+    if (r->ia[OSR__PRODUCTS] == OSR_PRODUCTS_CLBLAST) {
+#ifdef OSR_CLBLAST
+        osr__gemm g;
+        osr__gemm_size(&g, t, ob * 8, ib * 8, 0, 0, 36);
+        osr__gemm_operand(ctx, &g, 0, 0, v, ib * 8, (size_t)t * (size_t)(ib * 8));
+        osr__gemm_operand(ctx, &g, 1, r->in[3], 0, o16, (size_t)o16 * (size_t)(ib * 8));
+        osr__gemm_operand(ctx, &g, 2, 0, m, ob * 8, (size_t)t * (size_t)(ob * 8));
+        osr__emit_gemm(ctx, &g);
+#endif
+        return;
+    }
+    osr__begin_tiled(ctx, OSR__K_conv_taps, r->ia[OSR__PRODUCTS]);
+    osr__args(ctx, "sQdsQiiii", v, 0, t * 8, t * 8, ib * t * 8, r->in[3], m, 0, t * 8, t * 8,
+              ob * t * 8, ib, in, ob, out);
+    osr__args(ctx, "IIIIIII", 1, 1, 0, 0, 1, 1, 1, 1, t, 1, 1, 1, 0, 0);
+    osr__args(ctx, "sifiQ", v, 0, 1.0, 1, ib * t * 8, o16 * ib * 8, ob * t * 8, 0);
+    osr__run_tiles(ctx, r->ia[OSR__PRODUCTS], (size_t)t, out, 36);
 }
 
 /* Winograd on GPUs. The operations are counted with the last of three kinds of launches. */
@@ -5430,25 +5775,19 @@ static void osr__emit_wino_gpu(osr_ctx *ctx, uint32_t i, const osr__conv *c, int
 {
     const osr__record *r = osr__rec(ctx, i);
     const int in = transpose ? c->o : c->c, out = transpose ? c->c : c->o;
-    const int ib = osr__blocks(in), ob = osr__blocks(out);
     const int tiles = osr__wino_tiles(c), chunk = osr__wino_chunk(c);
     const int v = osr__scratch_wino(ctx, chunk, in), m = osr__scratch_wino(ctx, chunk, out);
     const size_t ls = (size_t)osr__local_size(ctx);
     int t0, t;
     for (t0 = 0; t0 < tiles; t0 += chunk) {
         t = tiles - t0 < chunk ? tiles - t0 : chunk;
-        osr__emit_wino_tiles(ctx, r->in[0], v, t0, t, 1, t, 0);
-        osr__begin(ctx, OSR__K_conv_taps);
-        osr__args(ctx, "sQdsQiiii", v, 0, t * 8, t * 8, ib * t * 8, r->in[3], m, 0, t * 8, t * 8,
-                  ob * t * 8, ib, in, ob, out);
-        osr__args(ctx, "IIIIIII", 1, 1, 0, 0, 1, 1, 1, 1, t, 1, 1, 1, 0, 0);
-        osr__args(ctx, "sifiQ", v, 0, 1.0, 1, ib * t * 8, osr__round16(out) * ib * 8, ob * t * 8,
-                  0);
-        osr__run3(ctx, (size_t)((t + 127) / 128) * 128, (size_t)((out + 63) / 64), 36, 128, 1);
+        osr__emit_wino_tiles(ctx, r->in[0], v, t0, t, 1, t, 0, c->products);
+        osr__emit_wino_products_gpu(ctx, r, v, m, t, in, out);
         osr__begin(ctx, OSR__K_wino_output);
         osr__args(ctx, "sgiIii", m, i, out, c->w, c->h, t0, t);
         osr__arg_after(ctx, i);
-        osr__run3(ctx, ((size_t)t * 8 + ls - 1) / ls * ls, (size_t)ob, 1, ls, 1);
+        osr__arg_step(ctx, c->products, out, t);
+        osr__run3(ctx, ((size_t)t * 8 + ls - 1) / ls * ls, (size_t)osr__blocks(out), 1, ls, 1);
         osr__count_flops(ctx, osr__conv_flops(c) * t / tiles);
     }
 }
@@ -5558,24 +5897,65 @@ static void osr__lower_conv2d_dx(osr_ctx *ctx, uint32_t i)
         }
 }
 
-/* Into how many parts the images of a weight gradient are divided: of the shape and family only.
+/* The work-groups of conv_wgrad on GPUs for one split, of `taps` taps. */
+static int osr__wgrad_groups(const osr__conv *c, int taps)
+{
+    const osr__tile *t = &osr__tiles[c->products];
+    return (c->o + t->outputs - 1) / t->outputs
+           * ((osr__blocks(c->c) * taps + t->rows / 8 - 1) / (t->rows / 8));
+}
+
+static void osr__run_wgrad(osr_ctx *ctx, const osr__conv *c, int taps, int splits)
+{
+    const osr__tile *t = &osr__tiles[c->products];
+    const size_t across = (size_t)((c->o + t->outputs - 1) / t->outputs);
+    const size_t items = (size_t)t->items;
+    osr__run3(ctx, across * items, (size_t)osr__wgrad_groups(c, taps) / across, (size_t)splits,
+              items, 1);
+}
+
+/* Into how many parts the images of a weight gradient are divided: of shape, family and tiles only.
  * 512 groups give each of some 130 compute units the 4 that its registers hold. */
 static int osr__wgrad_splits(const osr_ctx *ctx, const osr__conv *c)
 {
     const int gpu = ctx->family == OSR_KERNELS_GPU, wanted = gpu ? 512 : 32;
-    const int rows = gpu ? (osr__blocks(c->c) * c->kh * c->kw + 15) / 16 : (c->c + 31) / 32;
-    const int groups = (c->o + 63) / 64 * rows;
+    const int groups = gpu ? osr__wgrad_groups(c, c->kh * c->kw)
+                           : (c->o + 63) / 64 * ((c->c + 31) / 32);
     const int s = groups < wanted ? wanted / groups : 1;
     return s < c->n ? s : c->n;
 }
 
-/* The weight gradient by Winograd on GPUs: positions and parts of the tiles are the images of a
- * direct one, each of one row, with a filter 1x1 of its own. */
+/* The products dU = V' D of 36 positions times parts of t tiles: the images of a direct weight
+ * gradient, each of one row, with a filter 1x1 of its own. */
+static void osr__emit_wino_grads_gpu(osr_ctx *ctx, const osr__conv *c, int v, int d, int part,
+                                     int t, int count)
+{
+    const int ib = osr__blocks(c->c), ob = osr__blocks(c->o);
+    if (c->products == OSR_PRODUCTS_CLBLAST) {
+#ifdef OSR_CLBLAST
+        const int o16 = osr__round16(c->o);
+        osr__gemm g;
+        osr__gemm_size(&g, ib * 8, ob * 8, t, 1, 0, count);
+        osr__gemm_operand(ctx, &g, 0, 0, v, ib * 8, (size_t)t * (size_t)(ib * 8));
+        osr__gemm_operand(ctx, &g, 1, 0, d, ob * 8, (size_t)t * (size_t)(ob * 8));
+        osr__gemm_operand(ctx, &g, 2, 0, part, o16, (size_t)o16 * (size_t)(ib * 8));
+        osr__emit_gemm(ctx, &g);
+#endif
+        return;
+    }
+    osr__begin_tiled(ctx, OSR__K_conv_wgrad, c->products);
+    osr__args(ctx, "sQsQsiii", v, 0, t * 8, t * 8, ib * t * 8, d, 0, t * 8, t * 8, ob * t * 8,
+              part, count, c->c, c->o);
+    osr__args(ctx, "IIIIi", 1, 1, 1, 1, 0, 0, t, 1, count);
+    osr__run_wgrad(ctx, c, 1, count);
+}
+
+/* The weight gradient by Winograd on GPUs. */
 static void osr__emit_wino_wgrad_gpu(osr_ctx *ctx, const osr__record *r, const osr__conv *c)
 {
-    const int ib = osr__blocks(c->c), ob = osr__blocks(c->o), o16 = osr__round16(c->o) / 16;
+    const int ib = osr__blocks(c->c), o16 = osr__round16(c->o) / 16;
     const int tiles = osr__wino_tiles(c), chunk = osr__wino_chunk(c);
-    const int groups = 36 * ((c->o + 63) / 64) * ((ib + 15) / 16), most = (chunk + 63) / 64;
+    const int groups = 36 * osr__wgrad_groups(c, 1), most = (chunk + 63) / 64;
     const int wanted = groups < 512 ? 512 / groups : 1, parts = wanted < most ? wanted : most;
     const int v = osr__scratch_wino(ctx, chunk + parts, c->c);
     const int d = osr__scratch_wino(ctx, chunk + parts, c->o);
@@ -5584,16 +5964,12 @@ static void osr__emit_wino_wgrad_gpu(osr_ctx *ctx, const osr__record *r, const o
     int t0;
     for (t0 = 0; t0 < tiles; t0 += chunk) {
         const int live = tiles - t0 < chunk ? tiles - t0 : chunk, t = (live + parts - 1) / parts;
-        osr__emit_wino_tiles(ctx, r->in[0], v, t0, live, parts, t, 0);
-        osr__emit_wino_tiles(ctx, r->in[1], d, t0, live, parts, t, 1);
-        osr__begin(ctx, OSR__K_conv_wgrad);
-        osr__args(ctx, "sQsQsiii", v, 0, t * 8, t * 8, ib * t * 8, d, 0, t * 8, t * 8, ob * t * 8,
-                  part, 36 * parts, c->c, c->o);
-        osr__args(ctx, "IIIIi", 1, 1, 1, 1, 0, 0, t, 1, 36 * parts);
-        osr__run3(ctx, (size_t)((c->o + 63) / 64) * 128, (size_t)((ib + 15) / 16),
-                  (size_t)(36 * parts), 128, 1);
+        osr__emit_wino_tiles(ctx, r->in[0], v, t0, live, parts, t, 0, c->products);
+        osr__emit_wino_tiles(ctx, r->in[1], d, t0, live, parts, t, 1, c->products);
+        osr__emit_wino_grads_gpu(ctx, c, v, d, part, t, 36 * parts);
         osr__begin(ctx, OSR__K_wino_wgrad_filter);
-        osr__args(ctx, "sdiiii", part, r->in[2], c->c, c->o, parts, r->ia[OSR__ADD] || t0 > 0);
+        osr__args(ctx, "sdiiiii", part, r->in[2], c->c, c->o, parts, r->ia[OSR__ADD] || t0 > 0,
+                  c->products == OSR_PRODUCTS_CLBLAST);
         osr__run3(ctx, (size_t)o16 * ls, (size_t)ib, 128 / ls, ls, 1);
         osr__count_flops(ctx, osr__conv_flops(c) * live / tiles);
     }
@@ -5664,12 +6040,11 @@ static void osr__lower_conv2d_dw(osr_ctx *ctx, uint32_t i)
         return;
     }
     part = osr__scratch(ctx, osr__mul((size_t)splits * o16 * ib * 128, taps));
-    osr__begin(ctx, OSR__K_conv_wgrad);
+    osr__begin_tiled(ctx, OSR__K_conv_wgrad, c.products);
     osr__args(ctx, "ggsiiiIIIIi", r->in[0], r->in[1], part, c.n, c.c, c.o, c.kw, c.kh,
               c.stride, c.stride, c.pad, c.pad, c.ow, c.oh, splits);
     if (gpu)
-        osr__run3(ctx, (size_t)((c.o + 63) / 64) * 128, (ib * taps + 15) / 16, (size_t)splits, 128,
-                  1);
+        osr__run_wgrad(ctx, &c, c.kh * c.kw, splits);
     else
         osr__run3(ctx, (size_t)((c.c + 31) / 32), (size_t)((c.o + 63) / 64), (size_t)splits, 1, 1);
     osr__count_flops(ctx, osr__conv_flops(&c));
@@ -5740,7 +6115,9 @@ OSR_API osr_tensor osr_conv2d(osr_ctx *ctx, osr_tensor tx, osr_tensor tw, const 
     }
     sy = osr_shape_make(4, sx.dim[0], oh / ia[0] + 1, ow / ia[0] + 1, sw.dim[0]);
     c = osr__conv_make(sx, sy, sw, ia);
-    c.algorithm = ia[OSR__ALGORITHM] = osr__conv_choose(ctx, &c, OSR__FORWARD);
+    osr__conv_choose(ctx, &c, OSR__FORWARD);
+    ia[OSR__ALGORITHM] = c.algorithm;
+    ia[OSR__PRODUCTS] = c.products;
     packed = osr__conv_packed(ctx, w, &c, 0);
     part = packed == 0 ? 0
                        : osr__append(ctx, OSR__OP_none, osr__conv_parts(ctx, &c), 0, 0, 0, &node);
@@ -5787,19 +6164,22 @@ static void osr__back_conv2d(osr_ctx *ctx, uint32_t i, uint32_t dy)
     if (osr__wants(ctx, r.in[1])
         && osr__append(ctx, OSR__OP_conv2d_dw, osr__ref_shape(ctx, r.in[1]),
                        osr__recomputed(ctx, r.in[0]), dy, osr__grad_ref(r.in[1]), &node) != 0) {
+        osr__conv_choose(ctx, &c, OSR__WEIGHT_GRADIENT);
         memcpy(node->r.ia, r.ia, sizeof r.ia);
-        node->r.ia[OSR__ALGORITHM] = osr__conv_choose(ctx, &c, OSR__WEIGHT_GRADIENT);
+        node->r.ia[OSR__ALGORITHM] = c.algorithm;
+        node->r.ia[OSR__PRODUCTS] = c.products;
         node->r.ia[OSR__ADD] = osr__accumulate(ctx, r.in[1]);
     }
     if (!osr__wants(ctx, r.in[0]))
         return;
-    c.algorithm = osr__conv_choose(ctx, &c, OSR__INPUT_GRADIENT);
+    osr__conv_choose(ctx, &c, OSR__INPUT_GRADIENT);
     packed = osr__conv_packed(ctx, r.in[1], &c, 1);
     dx = osr__append(ctx, OSR__OP_conv2d_dx, osr__rec(ctx, r.in[0])->shape, dy, r.in[1], 0, &node);
     if (dx != 0) {
         node->r.in[3] = packed;
         memcpy(node->r.ia, r.ia, sizeof r.ia);
         node->r.ia[OSR__ALGORITHM] = c.algorithm;
+        node->r.ia[OSR__PRODUCTS] = c.products;
     }
     osr__give(ctx, r.in[0], dx);
 }
@@ -12246,22 +12626,23 @@ static const char *const osr__cl_conv_gpu[] = {
 " * Images are [N][CB][HP][WP][8] with a zero halo, described by int4 (base, row, plane, img). Packed\n",
 " * weights are [OP/16][IB][taps][8 (i)][16 (o)] at an offset that is a multiple of 4 floats.\n",
 " *\n",
-" * A group of 128 items makes a tile of 128 rows x 64 outputs, 8 rows x 8 outputs an item, from\n",
-" * slices of depth 8 in local memory. conv_taps: a row is an output grid point (image, row, column\n",
-" * in one index), a slice is 8 input channels of one tap. conv_wgrad: a row is one input channel of\n",
-" * one tap, a slice is 8 points. While one slice is multiplied the next is fetched into registers\n",
-" * and stored into the other of two buffers: one barrier a slice. Every sum has a fixed order.\n",
-" * By count, not by measurement: an item reads 4 float4 of local memory for 64 multiply-adds (one\n",
-" * byte each), neighbours the same or the next ones, so without conflicts; some 110 registers an\n",
-" * item and 14 KiB a group leave 4 groups, 16 warps, on a unit of 64 Ki registers.\n",
+" * A group of CONV_ITEMS items makes a tile of CONV_BM rows x CONV_BN outputs (128 of them 128 x 64,\n",
+" * unless the host says else), 8 rows x 8 or 4 outputs an item, from slices of depth 8 in local\n",
+" * memory. conv_taps: a row is an output grid point (image, row, column in one index), a slice is 8\n",
+" * input channels of one tap. conv_wgrad: a row is one input channel of one tap, a slice 8 points.\n",
+" * While one slice is multiplied the next is fetched into registers and stored into the other of two\n",
+" * buffers: one barrier a slice. Every sum has a fixed order.\n",
+" * By count, not by measurement, of 128 x 64: an item reads 4 float4 of local memory for 64\n",
+" * multiply-adds (one byte each), neighbours the same or the next ones, so without conflicts; some\n",
+" * 110 registers an item and 14 KiB a group leave 4 groups, 16 warps, on a unit of 64 Ki registers.\n",
 " *\n",
-" * Launch geometry (number of groups; local size):\n",
+" * Launch geometry (number of groups; local size), BM, BN and ITEMS as CONV_...:\n",
 " *   conv_pack          OP / 16, ceil(I' / 8), G                   LS, 1, 1   I' = transpose ? O : I\n",
-" *   conv_taps          ceil(N rows columns / 128), ceil(OC / 64), Z          128, 1, 1\n",
-" *                      rows = out_size.y, columns = out_size.x; N rows columns < 2^31 - 128;\n",
+" *   conv_taps          ceil(N rows columns / BM), ceil(OC / BN), Z           ITEMS, 1, 1\n",
+" *                      rows = out_size.y, columns = out_size.x; N rows columns < 2^31 - BM;\n",
 " *                      neighbouring groups make the outputs of the same points; Z convolutions\n",
 " *                      with x, w and y zstep.x, .y and .z floats apart\n",
-" *   conv_wgrad         ceil(O / 64), ceil(ceil(C / 8) K.x K.y / 16), S       128, 1, 1\n",
+" *   conv_wgrad         ceil(O / BN), ceil(ceil(C / 8) K.x K.y / (BM / 8)), S ITEMS, 1, 1\n",
 " *                      points of a split < 2^31 - 8\n",
 " *   conv_wgrad_reduce  ceil(O / 16), ceil(I / 8), G               LS, 1, 1\n",
 " * G >= 1 shares the taps among groups; the number of taps is the most that is of use. */\n",
@@ -12269,10 +12650,14 @@ static const char *const osr__cl_conv_gpu[] = {
 "#include \"common.cl\"\n",
 "#endif\n",
 "\n",
+"#ifndef CONV_ITEMS\n",
 "#define CONV_ITEMS 128\n",
-"#define CONV_BM 128 /* rows of a tile: points, or input channels of taps */\n",
-"#define CONV_BN 64  /* outputs of a tile */\n",
-"#define CONV_BK 8   /* depth of a slice */\n",
+"#define CONV_BM 128 /* rows of a tile: points, or input channels of taps; ITEMS or ITEMS / 2 */\n",
+"#define CONV_BN 64  /* outputs of a tile: ITEMS / 2 */\n",
+"#endif\n",
+"#define CONV_BK 8 /* depth of a slice */\n",
+"#define CONV_RUNS (CONV_BM * CONV_BN / CONV_ITEMS / 32) /* of 4 outputs of an item: 2 or 1 */\n",
+"#define CONV_POINTS (CONV_ITEMS / 2) /* of which the items fetch 8 channels at a time */\n",
 "/* Row lengths in local memory, chosen so that stores of a slice fall into distinct banks. */\n",
 "#define TAPS_LDA (CONV_BM + 4)\n",
 "#define TAPS_LDB CONV_BN\n",
@@ -12315,7 +12700,7 @@ static const char *const osr__cl_conv_gpu[] = {
 "}\n",
 "\n",
 "/* acc[r][g] += sum over k of a[k][row r] b[k][4 outputs g]. An item has P rows, runs of 4 that lie\n",
-" * 64 apart, and G runs of 4 outputs, 32 apart. Depth is rounded up to 4; the rest is zeros. */\n",
+" * half a tile apart, and G runs of 4 outputs, too. Depth is rounded up to 4; the rest is zeros. */\n",
 "#define CONV_STEP(NAME, P, G)                                                                      \\\n",
 "    static inline void NAME(__local const float *a, int lda, __local const float *b, int ldb,      \\\n",
 "                            int depth, float4 (*acc)[2])                                           \\\n",
@@ -12325,34 +12710,41 @@ static const char *const osr__cl_conv_gpu[] = {
 "                float av[P];                                                                       \\\n",
 "                float4 bv[G];                                                                      \\\n",
 "                CONV_UNROLL for (int r = 0; r < P; r += 4) {                                       \\\n",
-"                    const float4 v = CONV_LOCAL4(a + k * lda + r * 16);                            \\\n",
+"                    const float4 v = CONV_LOCAL4(a + k * lda + r * (CONV_BM / 8));                 \\\n",
 "                    av[r] = v.s0;                                                                  \\\n",
 "                    av[r + 1] = v.s1;                                                              \\\n",
 "                    av[r + 2] = v.s2;                                                              \\\n",
 "                    av[r + 3] = v.s3;                                                              \\\n",
 "                }                                                                                  \\\n",
-"                CONV_UNROLL for (int g = 0; g < G; ++g) bv[g] = CONV_LOCAL4(b + k * ldb + g * 32); \\\n",
+"                CONV_UNROLL for (int g = 0; g < G; ++g)                                            \\\n",
+"                    bv[g] = CONV_LOCAL4(b + k * ldb + g * (CONV_BN / 2));                          \\\n",
 "                CONV_UNROLL for (int r = 0; r < P; ++r) CONV_UNROLL for (int g = 0; g < G; ++g)    \\\n",
 "                    acc[r][g] = CONV_FMA((float4)(av[r]), bv[g], acc[r][g]);                       \\\n",
 "            }                                                                                      \\\n",
 "        }                                                                                          \\\n",
 "    }\n",
+"#if CONV_RUNS == 2\n",
 "CONV_STEP(conv_step82, 8, 2)\n",
+"#endif\n",
 "CONV_STEP(conv_step81, 8, 1)\n",
 "CONV_STEP(conv_step41, 4, 1)\n",
 "\n",
-"/* The part of a tile an item makes: rows at row4 and row4 + 64, 4 each, outputs at out4 and\n",
-" * out4 + 32. With 16 outputs or fewer left the 128 items stand 32 x 4 and make 4 x 4 each. */\n",
+"/* The part of a tile an item makes: rows at row4 and row4 + BM / 2, 4 each, outputs at out4 and\n",
+" * out4 + BN / 2; where half of the tile's outputs are beyond the end, no second outputs; with yet\n",
+" * fewer left, the items stand twice as high and make 4 x 4 each. */\n",
 "typedef struct conv_item {\n",
-"    int outputs, row4, out4;\n",
+"    int row4, out4, runs, rows; /* rows: 8 or 4 */\n",
 "} conv_item;\n",
 "\n",
 "static inline conv_item conv_place(int id, int outputs)\n",
 "{\n",
+"    const bool few = outputs <= CONV_BN / 2 / CONV_RUNS;\n",
+"    const int columns = CONV_BN / 4 / CONV_RUNS / (few ? 2 : 1);\n",
 "    conv_item t;\n",
-"    t.outputs = outputs;\n",
-"    t.row4 = (outputs <= 16 ? id / 4 : id / 8) * 4;\n",
-"    t.out4 = (outputs <= 16 ? id % 4 : id % 8) * 4;\n",
+"    t.row4 = id / columns * 4;\n",
+"    t.out4 = id % columns * 4;\n",
+"    t.runs = CONV_RUNS == 2 && outputs > CONV_BN / 2 ? 2 : 1;\n",
+"    t.rows = few ? 4 : 8;\n",
 "    return t;\n",
 "}\n",
 "\n",
@@ -12361,9 +12753,12 @@ static const char *const osr__cl_conv_gpu[] = {
 "{\n",
 "    a += t.row4;\n",
 "    b += t.out4;\n",
-"    if (t.outputs > 32)\n",
+"#if CONV_RUNS == 2\n",
+"    if (t.runs == 2)\n",
 "        conv_step82(a, lda, b, ldb, depth, acc);\n",
-"    else if (t.outputs > 16)\n",
+"    else\n",
+"#endif\n",
+"    if (t.rows == 8)\n",
 "        conv_step81(a, lda, b, ldb, depth, acc);\n",
 "    else\n",
 "        conv_step41(a, lda, b, ldb, depth, acc);\n",
@@ -12372,7 +12767,7 @@ static const char *const osr__cl_conv_gpu[] = {
 "/* Whether an item makes row r of 8 and run g of 2: a tile of few outputs has less. */\n",
 "static inline bool conv_made(conv_item t, int r, int g)\n",
 "{\n",
-"    return t.outputs > 32 || (g == 0 && (r < 4 || t.outputs > 16));\n",
+"    return r < t.rows && g < t.runs;\n",
 "}\n",
 "\n",
 "static inline void conv_clear(float4 (*acc)[2])\n",
@@ -12416,13 +12811,14 @@ static const char *const osr__cl_conv_gpu[] = {
 "    const int otiles = (OC + CONV_BN - 1) / CONV_BN, o0 = group % otiles * CONV_BN;\n",
 "    const int M = N * out_size.y * out_size.x, m0 = group / otiles * CONV_BM;\n",
 "    const int count = taps.x * taps.y, slices = IB * count;\n",
-"    /* Fetched by this item: 4 channels of 2 points, 4 outputs of one channel and one block. */\n",
-"    const int lane4 = id % 2 * 4, point = id / 2, k = id / 16, og = o0 / 16 + id % 16 / 4;\n",
+"    /* Fetched by this item: 4 channels of 1 or 2 points, 4 outputs of one channel and one block. */\n",
+"    const int lane4 = id % 2 * 4, point = id / 2, k = id / (CONV_BN / 4);\n",
+"    const int o4 = id % (CONV_BN / 4), og = o0 / 16 + o4 / 4;\n",
 "    const conv_item t = conv_place(id, OC - o0);\n",
 "    const size_t z = get_group_id(2);\n",
 "    __global const float *wp =\n",
-"        w + woff + z * zstep.y + (size_t)og * slices * 128 + k * 16 + id % 4 * 4;\n",
-"    float4 acc[8][2], xv0, xv1, wv = (float4)(0.0f);\n",
+"        w + woff + z * zstep.y + (size_t)og * slices * 128 + k * 16 + o4 % 4 * 4;\n",
+"    float4 acc[8][2], xv0, xv1 = (float4)(0.0f), wv = (float4)(0.0f);\n",
 "    int tx = 0, ty = 0;\n",
 "\n",
 "    if (m0 >= M)\n",
@@ -12432,14 +12828,16 @@ static const char *const osr__cl_conv_gpu[] = {
 "    __global const float *x0 =\n",
 "        x + conv_point(xl, min(m0 + point, M - 1), out_size, in_step, in_off) + lane4;\n",
 "    __global const float *x1 =\n",
-"        x + conv_point(xl, min(m0 + point + 64, M - 1), out_size, in_step, in_off) + lane4;\n",
-"    yo[id] = m0 + id < M ? conv_point(yl, m0 + id, out_size, out_step, out_off) : -1;\n",
+"        x + conv_point(xl, min(m0 + point + CONV_POINTS, M - 1), out_size, in_step, in_off) + lane4;\n",
+"    if (id < CONV_BM)\n",
+"        yo[id] = m0 + id < M ? conv_point(yl, m0 + id, out_size, out_step, out_off) : -1;\n",
 "    conv_clear(acc);\n",
 "    for (int s = -1; s < slices; ++s) {\n",
 "        const int cur = s & 1, next = cur ^ 1;\n",
 "        if (s + 1 < slices) {\n",
 "            xv0 = CONV_LOAD4(x0);\n",
-"            xv1 = CONV_LOAD4(x1);\n",
+"            if (CONV_POINTS < CONV_BM)\n",
+"                xv1 = CONV_LOAD4(x1);\n",
 "            if (og * 16 < OC)\n",
 "                wv = CONV_LOAD4(wp + (size_t)(s + 1) * 128);\n",
 "            int step = tap_step.x * 8;\n",
@@ -12463,19 +12861,22 @@ static const char *const osr__cl_conv_gpu[] = {
 "            d[TAPS_LDA] = xv0.s1;\n",
 "            d[TAPS_LDA * 2] = xv0.s2;\n",
 "            d[TAPS_LDA * 3] = xv0.s3;\n",
-"            d[64] = xv1.s0;\n",
-"            d[TAPS_LDA + 64] = xv1.s1;\n",
-"            d[TAPS_LDA * 2 + 64] = xv1.s2;\n",
-"            d[TAPS_LDA * 3 + 64] = xv1.s3;\n",
-"            *(__local float4 *)(b[next] + k * TAPS_LDB + id % 16 * 4) = wv;\n",
+"            if (CONV_POINTS < CONV_BM) {\n",
+"                d += CONV_POINTS;\n",
+"                d[0] = xv1.s0;\n",
+"                d[TAPS_LDA] = xv1.s1;\n",
+"                d[TAPS_LDA * 2] = xv1.s2;\n",
+"                d[TAPS_LDA * 3] = xv1.s3;\n",
+"            }\n",
+"            *(__local float4 *)(b[next] + k * TAPS_LDB + o4 * 4) = wv;\n",
 "        }\n",
 "        barrier(CLK_LOCAL_MEM_FENCE);\n",
 "    }\n",
 "    CONV_UNROLL for (int r = 0; r < 8; ++r) CONV_UNROLL for (int g = 0; g < 2; ++g)\n",
 "    {\n",
-"        const int o = o0 + g * 32 + t.out4;\n",
+"        const int o = o0 + g * (CONV_BN / 2) + t.out4;\n",
 "        if (conv_made(t, r, g) && o / 8 < OBY) {\n",
-"            const long at = yo[r / 4 * 64 + t.row4 + r % 4];\n",
+"            const long at = yo[r / 4 * (CONV_BM / 2) + t.row4 + r % 4];\n",
 "            if (at >= 0)\n",
 "                CONV_STORE4(y + at + (size_t)(o / 8) * yl.z + o % 8,\n",
 "                            conv_mask(conv_epilogue4(acc[r][g], coef, OBY, o, after, slope), o,\n",
@@ -12492,8 +12893,10 @@ static const char *const osr__cl_conv_gpu[] = {
 "    part += ((size_t)(o / 16) * cols + q) * 128 + t.row4 % 8 * 16 + o % 16;\n",
 "    CONV_UNROLL for (int g = 0; g < 2; ++g) CONV_UNROLL for (int r = 0; r < 8; ++r)\n",
 "    {\n",
-"        if (conv_made(t, r, g) && o / 16 * 16 + g * 32 < O && q + r / 4 * 8 < cols) {\n",
-"            __global float *p = part + (size_t)g * 256 * cols + r / 4 * 1024 + r % 4 * 16;\n",
+"        if (conv_made(t, r, g) && o / 16 * 16 + g * (CONV_BN / 2) < O\n",
+"            && q + r / 4 * (CONV_BM / 16) < cols) {\n",
+"            __global float *p = part + (size_t)g * (CONV_BN * 4) * cols\n",
+"                                + r / 4 * (CONV_BM * 8) + r % 4 * 16;\n",
 "            CONV_STORE4(p, first ? acc[r][g] : CONV_LOAD4(p) + acc[r][g]);\n",
 "        }\n",
 "    }\n",
@@ -12535,12 +12938,13 @@ static const char *const osr__cl_conv_gpu[] = {
 "    const int count = K.x * K.y, cols = (C + 7) / 8 * count;\n",
 "    const int n0 = (int)((long)split * N / S), n1 = (int)((long)(split + 1) * N / S);\n",
 "    const int points = (n1 - n0) * OHW.x * OHW.y, slices = (points + CONV_BK - 1) / CONV_BK;\n",
-"    /* Fetched by this item: 4 lanes at point k of the slice, of dy block cb, x columns q, q + 8. */\n",
-"    const int lane4 = id % 2 * 4, k = id / 2 % 8, at = id / 16 * 8 + lane4;\n",
+"    /* Fetched by this item: 4 lanes at point k of the slice, of dy block cb, x columns q and, where\n",
+"     * the items do not reach all, q + more. */\n",
+"    const int lane4 = id % 2 * 4, k = id / 2 % 8, at = id / 16 * 8 + lane4, more = CONV_ITEMS / 16;\n",
 "    const int cb = o0 / 8 + id / 16, q = q0 + id / 16;\n",
-"    const int ta = q % count, tb = (q + 8) % count;\n",
+"    const int ta = q % count, tb = (q + more) % count;\n",
 "    const int xa = q / count * xl.z + (ta / K.x - pad.y) * xl.y + (ta % K.x - pad.x) * 8;\n",
-"    const int xb = (q + 8) / count * xl.z + (tb / K.x - pad.y) * xl.y + (tb % K.x - pad.x) * 8;\n",
+"    const int xb = (q + more) / count * xl.z + (tb / K.x - pad.y) * xl.y + (tb % K.x - pad.x) * 8;\n",
 "    const conv_item t = conv_place(id, O - o0);\n",
 "    const wgrad_point jump = wgrad_split(CONV_BK, OHW);\n",
 "    wgrad_point p = wgrad_split(k, OHW);\n",
@@ -12558,7 +12962,7 @@ static const char *const osr__cl_conv_gpu[] = {
 "                                       stride.y * p.r * xl.y + stride.x * p.c * 8;\n",
 "            if (q < cols)\n",
 "                va = CONV_LOAD4(px + xa);\n",
-"            if (q + 8 < cols)\n",
+"            if (more < CONV_BM / 8 && q + more < cols)\n",
 "                vb = CONV_LOAD4(px + xb);\n",
 "            if (cb * 8 < O)\n",
 "                vd = CONV_LOAD4(dy + (size_t)(n0 + p.n) * dyl.w + dyl.x + lane4 +\n",
@@ -12571,7 +12975,8 @@ static const char *const osr__cl_conv_gpu[] = {
 "            wgrad_fold(part, t, o0, q0, O, cols, s < WGRAD_FOLD, acc);\n",
 "        if (s + 1 < slices) {\n",
 "            *(__local float4 *)(a[next] + k * WGRAD_LDA + at) = va;\n",
-"            *(__local float4 *)(a[next] + k * WGRAD_LDA + 64 + at) = vb;\n",
+"            if (more < CONV_BM / 8)\n",
+"                *(__local float4 *)(a[next] + k * WGRAD_LDA + more * 8 + at) = vb;\n",
 "            *(__local float4 *)(b[next] + k * WGRAD_LDB + at) = vd;\n",
 "        }\n",
 "        barrier(CLK_LOCAL_MEM_FENCE);\n",
@@ -13353,24 +13758,30 @@ static const char *const osr__cl_matmul_gpu[] = {
 " * Arguments: a, aoff, b, boff, c, coff, M, N, K; offsets in floats, any alignment; C is overwritten\n",
 " * (zeros when K is 0) and must not overlap A or B.\n",
 " *\n",
-" * A group of 128 items makes a tile of 64 x 64, 8 x 4 an item, from slices of depth 16 in local\n",
-" * memory; while one slice is multiplied the next is fetched into registers. Sums are folded every\n",
-" * 256 terms, which keeps the rounding error of long products small. Every sum has a fixed order.\n",
+" * A group of MM_ITEMS items makes a tile of MM_M x MM_N (128 of them 64 x 64, unless the host says\n",
+" * else), 8 x 4 or 4 x 4 an item, from slices of depth 16 in local memory; while one slice is\n",
+" * multiplied the next is fetched into registers. Sums are folded every 256 terms, which keeps the\n",
+" * rounding error of long products small. Every sum has a fixed order.\n",
 " * matmul_nt with N <= 64, a linear layer of few outputs, has too few such tiles to fill a device:\n",
-" * there a group makes a tile of 8 x 8, its items share the terms, and 128 sums are then added.\n",
+" * there a group makes a tile of 8 x 8, its items share the terms, and their sums are then added.\n",
 " *\n",
-" * Launch geometry: ceil(M / T), ceil(N / T), 1 groups of local size 128, 1, 1, with\n",
-" * T = 8 for matmul_nt with N <= 64, T = 64 otherwise. */\n",
+" * Launch geometry: ceil(M / MM_M), ceil(N / MM_N), 1 groups of local size MM_ITEMS, 1, 1; for\n",
+" * matmul_nt with N <= 64 ceil(M / 8), ceil(N / 8), 1. */\n",
 "#ifndef OSR_COMMON\n",
 "#include \"common.cl\"\n",
 "#endif\n",
 "\n",
+"#ifndef MM_ITEMS\n",
 "#define MM_ITEMS 128\n",
-"#define MM_TILE 64\n",
+"#define MM_M 64\n",
+"#define MM_N 64\n",
+"#endif\n",
 "#define MM_DEPTH 16\n",
-"#define MM_LD (MM_TILE + 4)\n",
-"#define MM_SIZE (MM_DEPTH * MM_LD)\n",
-"#define MM_FETCH (MM_TILE * MM_DEPTH / MM_ITEMS)\n",
+"#define MM_SIZE(tile) (MM_DEPTH * ((tile) + 4))\n",
+"#define MM_FETCH(tile) ((tile) * MM_DEPTH / MM_ITEMS)\n",
+"#define MM_ROWS (MM_M * MM_N / 4 / MM_ITEMS) /* of an item: runs of 4, MM_APART apart */\n",
+"#define MM_APART (MM_ITEMS * 16 / MM_N)\n",
+"#define MM_SHARE (MM_ITEMS / 16) /* items that add up one sum of mm_thin */\n",
 "#define MM_FOLD 16 /* slices */\n",
 "#define MM_THIN_N 64\n",
 "#define MM_THIN 8\n",
@@ -13385,102 +13796,102 @@ static const char *const osr__cl_matmul_gpu[] = {
 "\n",
 "/* Element e of this item in a slice: its row r of the tile and depth k, neighbours in memory for\n",
 " * neighbouring items. Operands stored [rows][K] run along k, those stored [K][rows] along r. */\n",
-"static inline int mm_row(int along_k, int id, int e)\n",
+"static inline int mm_row(int along_k, int tile, int id, int e)\n",
 "{\n",
-"    return along_k ? id / MM_DEPTH + e * (MM_ITEMS / MM_DEPTH) : id % MM_TILE;\n",
+"    return along_k ? id / MM_DEPTH + e * (MM_ITEMS / MM_DEPTH) : id % tile;\n",
 "}\n",
 "\n",
-"static inline int mm_depth(int along_k, int id, int e)\n",
+"static inline int mm_depth(int along_k, int tile, int id, int e)\n",
 "{\n",
-"    return along_k ? id % MM_DEPTH : id / MM_TILE + e * (MM_ITEMS / MM_TILE);\n",
+"    return along_k ? id % MM_DEPTH : id / tile + e * (MM_ITEMS / tile);\n",
 "}\n",
 "\n",
 "/* Fetches rows r0.. and depths k0.. of an operand with `rows` rows; zeros beyond its end. */\n",
-"static inline void mm_fetch(__global const float *p, int along_k, int rows, int K, int r0,\n",
+"static inline void mm_fetch(__global const float *p, int along_k, int tile, int rows, int K, int r0,\n",
 "                            int k0, int id, float *v)\n",
 "{\n",
-"    MM_UNROLL for (int e = 0; e < MM_FETCH; ++e)\n",
+"    MM_UNROLL for (int e = 0; e < MM_FETCH(tile); ++e)\n",
 "    {\n",
-"        const int r = r0 + mm_row(along_k, id, e), k = k0 + mm_depth(along_k, id, e);\n",
+"        const int r = r0 + mm_row(along_k, tile, id, e), k = k0 + mm_depth(along_k, tile, id, e);\n",
 "        v[e] = 0.0f;\n",
 "        if (r < rows && k < K)\n",
 "            v[e] = p[along_k ? (size_t)r * K + k : (size_t)k * rows + r];\n",
 "    }\n",
 "}\n",
 "\n",
-"static inline void mm_keep(__local float *d, int along_k, int id, const float *v)\n",
+"static inline void mm_keep(__local float *d, int along_k, int tile, int id, const float *v)\n",
 "{\n",
-"    MM_UNROLL for (int e = 0; e < MM_FETCH; ++e)\n",
-"        d[mm_depth(along_k, id, e) * MM_LD + mm_row(along_k, id, e)] = v[e];\n",
+"    MM_UNROLL for (int e = 0; e < MM_FETCH(tile); ++e)\n",
+"        d[mm_depth(along_k, tile, id, e) * (tile + 4) + mm_row(along_k, tile, id, e)] = v[e];\n",
 "}\n",
 "\n",
-"/* acc[r] += sum over k of a[k][row r] b[k][4 columns]; rows are two runs of 4, 32 apart. */\n",
+"/* acc[r] += sum over k of a[k][row r] b[k][4 columns]. */\n",
 "static inline void mm_step(__local float *a, __local float *b, float4 *acc)\n",
 "{\n",
 "    MM_UNROLL for (int k = 0; k < MM_DEPTH; ++k)\n",
 "    {\n",
-"        const float4 a0 = MM_LOCAL4(a + k * MM_LD), a1 = MM_LOCAL4(a + k * MM_LD + 32);\n",
-"        const float4 v = MM_LOCAL4(b + k * MM_LD);\n",
-"        acc[0] = MM_FMA((float4)(a0.s0), v, acc[0]);\n",
-"        acc[1] = MM_FMA((float4)(a0.s1), v, acc[1]);\n",
-"        acc[2] = MM_FMA((float4)(a0.s2), v, acc[2]);\n",
-"        acc[3] = MM_FMA((float4)(a0.s3), v, acc[3]);\n",
-"        acc[4] = MM_FMA((float4)(a1.s0), v, acc[4]);\n",
-"        acc[5] = MM_FMA((float4)(a1.s1), v, acc[5]);\n",
-"        acc[6] = MM_FMA((float4)(a1.s2), v, acc[6]);\n",
-"        acc[7] = MM_FMA((float4)(a1.s3), v, acc[7]);\n",
+"        const float4 v = MM_LOCAL4(b + k * (MM_N + 4));\n",
+"        MM_UNROLL for (int r = 0; r < MM_ROWS; r += 4)\n",
+"        {\n",
+"            const float4 u = MM_LOCAL4(a + k * (MM_M + 4) + r / 4 * MM_APART);\n",
+"            acc[r] = MM_FMA((float4)(u.s0), v, acc[r]);\n",
+"            acc[r + 1] = MM_FMA((float4)(u.s1), v, acc[r + 1]);\n",
+"            acc[r + 2] = MM_FMA((float4)(u.s2), v, acc[r + 2]);\n",
+"            acc[r + 3] = MM_FMA((float4)(u.s3), v, acc[r + 3]);\n",
+"        }\n",
 "    }\n",
 "}\n",
 "\n",
-"/* One 64 x 64 tile of C; sa and sb hold two slices each. */\n",
+"/* One tile of C; sa and sb hold two slices each. */\n",
 "static inline void mm_tile(__global const float *a, __global const float *b,\n",
 "                           __global float *c, int M, int N, int K, int ta, int tb,\n",
 "                           __local float *sa, __local float *sb)\n",
 "{\n",
-"    const int id = (int)get_local_id(0), row = id / 16 * 4, col = id % 16 * 4;\n",
-"    const int m0 = (int)get_group_id(0) * MM_TILE, n0 = (int)get_group_id(1) * MM_TILE;\n",
+"    const int id = (int)get_local_id(0), row = id / (MM_N / 4) * 4, col = id % (MM_N / 4) * 4;\n",
+"    const int m0 = (int)get_group_id(0) * MM_M, n0 = (int)get_group_id(1) * MM_N;\n",
 "    const int slices = (K + MM_DEPTH - 1) / MM_DEPTH;\n",
-"    float av[MM_FETCH], bv[MM_FETCH];\n",
-"    float4 acc[8], sum[8];\n",
+"    float av[MM_FETCH(MM_M)], bv[MM_FETCH(MM_N)];\n",
+"    float4 acc[MM_ROWS], sum[MM_ROWS];\n",
 "\n",
-"    MM_UNROLL for (int r = 0; r < 8; ++r) acc[r] = sum[r] = (float4)(0.0f);\n",
+"    MM_UNROLL for (int r = 0; r < MM_ROWS; ++r) acc[r] = sum[r] = (float4)(0.0f);\n",
 "    for (int s = -1; s < slices; ++s) {\n",
-"        const int cur = (s & 1) * MM_SIZE, next = MM_SIZE - cur;\n",
+"        const int cur = s & 1, next = cur ^ 1;\n",
 "        if (s + 1 < slices) {\n",
-"            mm_fetch(a, !ta, M, K, m0, (s + 1) * MM_DEPTH, id, av);\n",
-"            mm_fetch(b, tb, N, K, n0, (s + 1) * MM_DEPTH, id, bv);\n",
+"            mm_fetch(a, !ta, MM_M, M, K, m0, (s + 1) * MM_DEPTH, id, av);\n",
+"            mm_fetch(b, tb, MM_N, N, K, n0, (s + 1) * MM_DEPTH, id, bv);\n",
 "        }\n",
 "        if (s >= 0)\n",
-"            mm_step(sa + cur + row, sb + cur + col, acc);\n",
+"            mm_step(sa + cur * MM_SIZE(MM_M) + row, sb + cur * MM_SIZE(MM_N) + col, acc);\n",
 "        if (s + 1 == slices || s % MM_FOLD == MM_FOLD - 1) {\n",
-"            MM_UNROLL for (int r = 0; r < 8; ++r)\n",
+"            MM_UNROLL for (int r = 0; r < MM_ROWS; ++r)\n",
 "            {\n",
 "                sum[r] += acc[r];\n",
 "                acc[r] = (float4)(0.0f);\n",
 "            }\n",
 "        }\n",
 "        if (s + 1 < slices) {\n",
-"            mm_keep(sa + next, !ta, id, av);\n",
-"            mm_keep(sb + next, tb, id, bv);\n",
+"            mm_keep(sa + next * MM_SIZE(MM_M), !ta, MM_M, id, av);\n",
+"            mm_keep(sb + next * MM_SIZE(MM_N), tb, MM_N, id, bv);\n",
 "        }\n",
 "        barrier(CLK_LOCAL_MEM_FENCE);\n",
 "    }\n",
-"    MM_UNROLL for (int r = 0; r < 8; ++r)\n",
+"    MM_UNROLL for (int r = 0; r < MM_ROWS; ++r)\n",
 "    {\n",
-"        const int m = m0 + row + r / 4 * 32 + r % 4, n = n0 + col;\n",
+"        const int m = m0 + row + r / 4 * MM_APART + r % 4, n = n0 + col;\n",
 "        __global float *p = c + (size_t)m * N + n;\n",
 "        const float v[4] = {sum[r].s0, sum[r].s1, sum[r].s2, sum[r].s3};\n",
 "        MM_UNROLL for (int j = 0; j < 4; ++j) if (m < M && n + j < N) p[j] = v[j];\n",
 "    }\n",
 "}\n",
 "\n",
-"/* One 8 x 8 tile of C = A B^T; item i sums the terms i, i + 128, ... Two rows of the tile at a time\n",
-" * go through `part` (16 sums of 128 items), where 8 items add 16 terms each, then one item 8. */\n",
+"/* One 8 x 8 tile of C = A B^T; item i sums the terms i, i + MM_ITEMS, ... Two rows of the tile at a\n",
+" * time go through `part` (16 sums of all items), where MM_SHARE items add 16 terms each, then one\n",
+" * item those. */\n",
 "static inline void mm_thin(__global const float *a, __global const float *b,\n",
 "                           __global float *c, int M, int N, int K, __local float *part,\n",
-"                           __local float *eighth)\n",
+"                           __local float *shares)\n",
 "{\n",
-"    const int id = (int)get_local_id(0), value = id / 8, lane = id % 8;\n",
+"    const int id = (int)get_local_id(0), value = id / MM_SHARE, lane = id % MM_SHARE;\n",
 "    const int m0 = (int)get_group_id(0) * MM_THIN, n0 = (int)get_group_id(1) * MM_THIN;\n",
 "    float acc[MM_THIN][MM_THIN];\n",
 "\n",
@@ -13502,15 +13913,15 @@ static const char *const osr__cl_matmul_gpu[] = {
 "            part[j * (MM_ITEMS + 1) + id] = acc[r + j / MM_THIN][j % MM_THIN];\n",
 "        barrier(CLK_LOCAL_MEM_FENCE);\n",
 "        float sum = 0.0f;\n",
-"        for (int i = 0; i < MM_ITEMS; i += 8)\n",
+"        for (int i = 0; i < MM_ITEMS; i += MM_SHARE)\n",
 "            sum += part[value * (MM_ITEMS + 1) + i + lane];\n",
-"        eighth[id] = sum;\n",
+"        shares[id] = sum;\n",
 "        barrier(CLK_LOCAL_MEM_FENCE);\n",
 "        const int m = m0 + r + value / MM_THIN, n = n0 + value % MM_THIN;\n",
 "        if (lane == 0 && m < M && n < N) {\n",
 "            sum = 0.0f;\n",
-"            for (int i = 0; i < 8; ++i)\n",
-"                sum += eighth[id + i];\n",
+"            for (int i = 0; i < MM_SHARE; ++i)\n",
+"                sum += shares[id + i];\n",
 "            c[(size_t)m * N + n] = sum;\n",
 "        }\n",
 "    }\n",
@@ -13521,8 +13932,8 @@ static const char *const osr__cl_matmul_gpu[] = {
 "        __global const float *restrict a, int aoff, __global const float *restrict b, int boff,    \\\n",
 "        __global float *restrict c, int coff, int M, int N, int K)                                 \\\n",
 "    {                                                                                              \\\n",
-"        __local float sa[2 * MM_SIZE] __attribute__((aligned(16)));                                \\\n",
-"        __local float sb[2 * MM_SIZE] __attribute__((aligned(16)));                                \\\n",
+"        __local float sa[2 * MM_SIZE(MM_M)] __attribute__((aligned(16)));                          \\\n",
+"        __local float sb[2 * MM_SIZE(MM_N)] __attribute__((aligned(16)));                          \\\n",
 "        if (THIN && N <= MM_THIN_N)                                                                \\\n",
 "            mm_thin(a + aoff, b + boff, c + coff, M, N, K, sa, sb);                                \\\n",
 "        else                                                                                       \\\n",
@@ -15199,6 +15610,8 @@ static const char *const osr__cl_winograd_gpu[] = {
 " *   U  [36][O16/16][C8/8][8][16]  transformed filters\n",
 " *   V  [36][P][C8/8][T][8]        transformed tiles of x; D the same of dy, M (P 1) of products\n",
 " *   dU [36][P][O16/16][C8/8][8][16]\n",
+" * For CLBlast these are plain matrices: U, dU [C8][O16], V, D, M [T][C8]. step tells the layout of V,\n",
+" * D and M: x to the next block of channels, y to the next tile.\n",
 " *\n",
 " * An item makes one channel of one tile or filter, 36 values in registers, neighbours in memory for\n",
 " * neighbouring items, 32 bytes a pixel at a time. Memory bounds all of it, not multiplications, so\n",
@@ -15249,17 +15662,25 @@ static const char *const osr__cl_winograd_gpu[] = {
 "    return (int3)(t % grid.x * 4, t / grid.x % grid.y * 4, t / (grid.x * grid.y));\n",
 "}\n",
 "\n",
+"/* Where value e of the filters' block (og of o16, ib of i8) lies in U and dU. */\n",
+"static inline size_t wino_filter_at(int og, int o16, int ib, int i8, int e, int plain)\n",
+"{\n",
+"    return plain ? (ib * 8 + e / 16) * ((size_t)o16 * 16) + og * 16 + e % 16\n",
+"                 : ((size_t)og * i8 + ib) * 128 + e;\n",
+"}\n",
+"\n",
 "/* Transformed filters; transpose swaps inputs and outputs and turns the filters by 180 degrees,\n",
 " * which is what the input gradient needs. */\n",
 "OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,\n",
-"                     int ooff, int O, int I, int transpose, int OP)\n",
+"                     int ooff, int O, int I, int transpose, int OP,\n",
+"                     int plain)\n",
 "{\n",
 "    const int og = (int)get_group_id(0), ib = (int)get_group_id(1);\n",
 "    const int e = (int)get_group_id(2) * LS + (int)get_local_id(0);\n",
 "    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8;\n",
 "    const int o = og * 16 + e % 16, i = ib * 8 + e / 16;\n",
 "    const size_t at = woff + (size_t)(transpose ? i : o) * I * 9 + (transpose ? o : i) * 9;\n",
-"    __global float *p = out + ooff + ((size_t)og * i8 + ib) * 128 + e;\n",
+"    __global float *p = out + ooff + wino_filter_at(og, OP / 16, ib, i8, e, plain);\n",
 "    float d[6][6];\n",
 "\n",
 "    WINO_UNROLL for (int k = 0; k < 9; ++k) d[k / 3][k % 3] =\n",
@@ -15271,7 +15692,7 @@ static const char *const osr__cl_winograd_gpu[] = {
 "/* Tiles t0 .. t0 + live - 1 of x (with grad: of dy) to v, then zeros up to P T tiles. Rows and\n",
 " * columns beyond H and W are read from the halo. */\n",
 "OSR_KERNEL wino_tiles(__global const float *restrict x, int4 xl, __global float *restrict v,\n",
-"                      int2 HW, int t0, int live, int P, int T, int grad)\n",
+"                      int2 HW, int t0, int live, int P, int T, int grad, int2 step)\n",
 "{\n",
 "    const int e = (int)get_global_id(0), t = e / 8, cb = (int)get_group_id(1);\n",
 "    const int3 w = wino_at(t0 + min(t, live - 1), HW);\n",
@@ -15281,7 +15702,7 @@ static const char *const osr__cl_winograd_gpu[] = {
 "\n",
 "    if (t >= P * T)\n",
 "        return;\n",
-"    v += t / T * each + (size_t)cb * T * 8 + t % T * 8 + e % 8;\n",
+"    v += t / T * each + (size_t)cb * step.x + (size_t)(t % T) * step.y + e % 8;\n",
 "    WINO_UNROLL for (int i = 0; i < 6; ++i) WINO_UNROLL for (int j = 0; j < 6; ++j)\n",
 "    {\n",
 "        const int r = min(w.y + i - !grad, HW.y), c = min(w.x + j - !grad, HW.x);\n",
@@ -15297,7 +15718,7 @@ static const char *const osr__cl_winograd_gpu[] = {
 "/* y of T tiles from tile t0 on from their products m, with what follows (conv_epilogue8). */\n",
 "OSR_KERNEL wino_output(__global const float *restrict m, __global float *restrict y, int4 yl,\n",
 "                       int OC, int2 HW, int t0, int T, __global const float *restrict coef,\n",
-"                       int after, float slope)\n",
+"                       int after, float slope, int2 step)\n",
 "{\n",
 "    const int e = (int)get_global_id(0), ob = (int)get_group_id(1), o = ob * 8 + e % 8;\n",
 "    const int OB = (int)get_num_groups(1);\n",
@@ -15307,7 +15728,7 @@ static const char *const osr__cl_winograd_gpu[] = {
 "\n",
 "    if (e >= T * 8)\n",
 "        return;\n",
-"    m += (size_t)ob * T * 8 + e;\n",
+"    m += (size_t)ob * step.x + (size_t)(e / 8) * step.y + e % 8;\n",
 "    WINO_UNROLL for (int k = 0; k < 36; ++k) d[k / 6][k % 6] = m[(size_t)k * OB * T * 8];\n",
 "    wino_result(d);\n",
 "    WINO_UNROLL for (int i = 0; i < 4; ++i) WINO_UNROLL for (int j = 0; j < 4; ++j)\n",
@@ -15321,7 +15742,7 @@ static const char *const osr__cl_winograd_gpu[] = {
 "\n",
 "/* dw [O][C][3][3] at dwoff (+)= G' (sum of the P parts of dU) G; accumulate 0 overwrites. */\n",
 "OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *restrict dw,\n",
-"                             int dwoff, int C, int O, int P, int accumulate)\n",
+"                             int dwoff, int C, int O, int P, int accumulate, int plain)\n",
 "{\n",
 "    const int og = (int)get_group_id(0), ib = (int)get_group_id(1);\n",
 "    const int e = (int)get_group_id(2) * LS + (int)get_local_id(0);\n",
@@ -15330,7 +15751,7 @@ static const char *const osr__cl_winograd_gpu[] = {
 "    __global float *p = dw + dwoff + ((size_t)o * C + i) * 9;\n",
 "    float d[6][6];\n",
 "\n",
-"    du += ((size_t)og * get_num_groups(1) + ib) * 128 + e;\n",
+"    du += wino_filter_at(og, (int)get_num_groups(0), ib, (int)get_num_groups(1), e, plain);\n",
 "    WINO_UNROLL for (int k = 0; k < 36; ++k)\n",
 "    {\n",
 "        d[k / 6][k % 6] = 0.0f;\n",
@@ -15347,20 +15768,20 @@ static const osr__cl_file osr__cl_files[] = {
     {"common", osr__cl_common, 188},
     {"augment", osr__cl_augment, 343},
     {"conv_cpu", osr__cl_conv_cpu, 439},
-    {"conv_gpu", osr__cl_conv_gpu, 360},
+    {"conv_gpu", osr__cl_conv_gpu, 385},
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 80},
     {"layout", osr__cl_layout, 79},
     {"loss", osr__cl_loss, 229},
     {"matmul_cpu", osr__cl_matmul_cpu, 207},
-    {"matmul_gpu", osr__cl_matmul_gpu, 187},
+    {"matmul_gpu", osr__cl_matmul_gpu, 193},
     {"norm", osr__cl_norm, 273},
     {"optimiser", osr__cl_optimiser, 45},
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
     {"rows", osr__cl_rows, 202},
     {"winograd_cpu", osr__cl_winograd_cpu, 1002},
-    {"winograd_gpu", osr__cl_winograd_gpu, 154},
+    {"winograd_gpu", osr__cl_winograd_gpu, 164},
 };
 static const unsigned osr__cl_file_count = 17;
 /* <<< kernels */

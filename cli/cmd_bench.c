@@ -34,7 +34,7 @@ enum {
 
 /* What one op of one layer costs in one pass. */
 struct pass_row {
-    const char *op, *pass, *algorithm;
+    const char *op, *pass, *algorithm, *products;
     int layer, launches;
     double seconds, flops;
 };
@@ -59,7 +59,7 @@ struct bench {
         double train_rate, infer_rate, peak; /* images/s, images/s, GFLOP/s */
         double step, elementwise, flops; /* of a timed step: seconds, seconds in rows without
                                             operations, operations */
-        double device_bytes, planned_bytes, host_bytes, resident_bytes;
+        double device_bytes, planned_bytes, host_bytes, planned_host_bytes, resident_bytes;
     } result;
     struct {
         int batch;
@@ -340,7 +340,8 @@ static const char *pass_of(const osr_launch_time *t)
 static const char *algorithm_of(const osr_launch_time *t)
 {
     return strncmp(t->kernel, "wino", 4) == 0   ? "winograd"
-           : strncmp(t->kernel, "conv", 4) == 0 ? "direct"
+           : strncmp(t->kernel, "conv", 4) == 0
+                   || t->products != OSR_PRODUCTS_FIXED ? "direct"
                                                 : "-";
 }
 
@@ -352,7 +353,7 @@ static struct pass_row *row_of(struct bench *b, const osr_launch_time *t)
         if (r->layer == t->layer && strcmp(r->op, t->op) == 0 && strcmp(r->pass, pass) == 0)
             return r;
     b->row_count++;
-    *r = (struct pass_row){t->op, pass, "-", t->layer, 0, 0.0, 0.0};
+    *r = (struct pass_row){t->op, pass, "-", "", t->layer, 0, 0.0, 0.0};
     return r;
 }
 
@@ -399,6 +400,9 @@ static int bench_profile(struct bench *b)
         r->flops += times[i].flops;
         if (times[i].flops > 0.0)
             r->algorithm = algorithm_of(&times[i]);
+        if (times[i].products != OSR_PRODUCTS_FIXED)
+            r->products = (const char *const[]){"", "-small", "-large", "-clblast"}
+                                               [times[i].products];
         b->result.step += seconds;
         b->result.flops += times[i].flops;
     }
@@ -431,6 +435,7 @@ static void bench_memory(struct bench *b)
     osr_ctx_stats s;
     osr_ctx_get_stats(b->ctx, &s);
     b->result.host_bytes = (double)s.host_peak_bytes;
+    b->result.planned_host_bytes = (double)s.planned_host_peak_bytes;
     b->result.resident_bytes = resident_peak();
 }
 
@@ -471,6 +476,7 @@ static double rate_of(const struct pass_row *r)
 
 static void json_row(struct json *j, const struct bench *b, const struct pass_row *r)
 {
+    char algorithm[32];
     json_open(j, NULL, '{');
     json_text(j, "op", r->op);
     if (r->layer >= 0)
@@ -479,7 +485,8 @@ static void json_row(struct json *j, const struct bench *b, const struct pass_ro
         json_text(j, "layer", NULL);
     json_text(j, "kind", layer_name(b, r->layer));
     json_text(j, "pass", r->pass);
-    json_text(j, "algorithm", r->algorithm);
+    snprintf(algorithm, sizeof algorithm, "%s%s", r->algorithm, r->products);
+    json_text(j, "algorithm", algorithm);
     json_integer(j, "launches", r->launches);
     json_real(j, "ms", r->seconds * 1e3);
     json_real(j, "gflops", rate_of(r));
@@ -507,6 +514,7 @@ static int print_json(const struct bench *b, int compare)
     for (int i = 0; i < COMPARED; ++i)
         json_real(&j, compared[i], value[i]);
     json_integer(&j, "planned_device_bytes", (int64_t)b->result.planned_bytes);
+    json_integer(&j, "planned_host_bytes", (int64_t)b->result.planned_host_bytes);
     json_integer(&j, "train_device_bytes", (int64_t)b->train_device_bytes);
     json_integer(&j, "train_launches", (int64_t)b->train_launches);
     json_integer(&j, "infer_launches", (int64_t)b->infer_launches);
@@ -559,7 +567,7 @@ static int print_rows(const struct bench *b)
             table_cell(&t, "-");
         table_cell(&t, "%s", r->op);
         table_cell(&t, "%s", r->pass);
-        table_cell(&t, "%s", r->algorithm);
+        table_cell(&t, "%s%s", r->algorithm, r->products);
         table_cell(&t, "%.3f", r->seconds * 1e3);
         if (r->flops > 0.0) {
             table_cell(&t, "%.1f", rate_of(r));
@@ -629,9 +637,10 @@ static int print_text(const struct bench *b, int compare)
     if (!isnan(b->cold))
         printf("start      %.3f s cold, %.3f s warm, of a process to the end of a step\n", b->cold,
                b->warm);
-    printf("memory     device %.1f MB (planned %.1f MB), host %.1f MB, process %.1f MB\n",
-           b->result.device_bytes * 1e-6, b->result.planned_bytes * 1e-6,
-           b->result.host_bytes * 1e-6, b->result.resident_bytes * 1e-6);
+    printf("memory     device %.2f MB (planned %.2f MB), host %.2f MB (planned %.2f MB), process "
+           "%.1f MB\n", b->result.device_bytes * 1e-6, b->result.planned_bytes * 1e-6,
+           b->result.host_bytes * 1e-6, b->result.planned_host_bytes * 1e-6,
+           b->result.resident_bytes * 1e-6);
     printf("launches   %llu a training step, %llu an inference batch\n",
            (unsigned long long)b->train_launches, (unsigned long long)b->infer_launches);
     printf("timed      %.1f ms in launches of a training step, %.1f%% elementwise\n\n",

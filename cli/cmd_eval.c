@@ -49,7 +49,7 @@ static int unknown_open(struct job *j, const struct options *o, char *message, s
 int job_open(struct job *j, const struct options *o, const char *path)
 {
     char message[1024];
-    int code = session_open(o, &j->ctx);
+    int code = session_open_run(o, path, &j->ctx);
     if (code == EXIT_OK)
         code = session_model(j->ctx, path, &j->model, &j->origin);
     if (code != EXIT_OK)

@@ -291,7 +291,7 @@ int cmd_predict(struct options *o)
     struct origin origin;
     int code;
     signals_install();
-    code = session_open(o, &ctx);
+    code = session_open_run(o, o->operands[0], &ctx);
     if (code == EXIT_OK)
         code = session_model(ctx, o->operands[0], &model, &origin);
     if (code == EXIT_OK)

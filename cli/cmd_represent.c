@@ -85,7 +85,7 @@ static int open_data(struct represent *r, const struct options *o)
 
 static int start(struct represent *r, const struct options *o)
 {
-    int code = session_open(o, &r->ctx);
+    int code = session_open_run(o, o->operands[0], &r->ctx);
     if (code == EXIT_OK)
         code = session_model(r->ctx, o->operands[0], &r->model, &r->origin);
     if (code != EXIT_OK)

@@ -241,7 +241,7 @@ const struct option_row option_table[] = {
     {"compare", 0, OPTION_TEXT, NULL, NULL, NULL, BENCH, NOW,
      "file with the --json output of an earlier bench of the same version, device and network"},
     {"seconds", 0, OPTION_REAL, "30", "seconds", "[0,86400]", TUNE, 0,
-     "time for measuring; every candidate is timed once in any case"},
+     "time for all of it; what no longer fits is left out and counted"},
     /* machine and run */
     {"device", 0, OPTION_TEXT, NULL, NULL, NULL, COMPUTE | INSPECT, 0,
      "device by number or part of its name, as osr devices prints them; unset: the first"},
@@ -251,6 +251,9 @@ const struct option_row option_table[] = {
     {"quick", 0, OPTION_FLAG, "false", NULL, NULL, SELFTEST, NOW, "small shapes only"},
     {"algorithm", 0, OPTION_CHOICE, "auto", NULL, "auto|direct|winograd", SELFTEST | TRAIN | BENCH,
      FIX, "convolutions: auto (Winograd where it is faster), or one of them wherever it can be"},
+    {"products", 0, OPTION_CHOICE, "fixed", NULL, "fixed|small|large|clblast",
+     SELFTEST | TRAIN | BENCH, FIX,
+     "what makes products of the gpu kernels: other tiles, or CLBlast (built with OSR_CLBLAST)"},
     {"tuned", 0, OPTION_CHOICE, "no", NULL, "no|yes", TRAIN | BENCH, FIX,
      "convolutions as osr tune chose them on this device; a run keeps the choices in tuning.txt"},
     {"png", 0, OPTION_TEXT, NULL, NULL, NULL, INSPECT, NOW,

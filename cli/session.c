@@ -3,6 +3,7 @@
 
 #include "exit_codes.h"
 #include "output.h"
+#include "run_dir.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,11 +31,13 @@ static int has_option(const struct options *o, const char *key)
 int session_open(const struct options *o, osr_ctx **ctx)
 {
     const int tuned = has_option(o, "tuned") && option_choice(o, "tuned") == 1;
-    if (tuned && option_choice(o, "algorithm") != 0) {
-        message_error("--tuned yes and --algorithm %s exclude each other",
-                      option_text(o, "algorithm"));
-        return EXIT_USAGE;
-    }
+    const char *const forced[] = {"algorithm", "products"};
+    for (int i = 0; i < 2; ++i)
+        if (tuned && option_choice(o, forced[i]) != 0) {
+            message_error("--tuned yes and --%s %s exclude each other", forced[i],
+                          option_text(o, forced[i]));
+            return EXIT_USAGE;
+        }
     const int code = session_open_tuned(o, tuned ? "auto" : NULL, ctx);
     if (code == EXIT_OK && tuned && osr_ctx_tuning(*ctx)[0] == '\0')
         message_warning("no tuning is kept for this device: osr tune makes one");
@@ -50,6 +53,8 @@ int session_open_tuned(const struct options *o, const char *tuning, osr_ctx **ct
     desc.logger.fn = log_line;
     if (has_option(o, "algorithm"))
         desc.direct = (int[]){0, 1, -1}[option_choice(o, "algorithm")];
+    if (has_option(o, "products"))
+        desc.products = (osr_products)option_choice(o, "products");
     if (has_option(o, "seed"))
         desc.seed = (uint64_t)option_int(o, "seed");
     if (osr_ctx_create(&desc, ctx) == OSR_OK)
@@ -57,6 +62,25 @@ int session_open_tuned(const struct options *o, const char *tuning, osr_ctx **ct
     const int code = session_fail(*ctx);
     osr_ctx_destroy(*ctx);
     *ctx = NULL;
+    return code;
+}
+
+int session_open_run(const struct options *o, const char *run_or_model, osr_ctx **ctx)
+{
+    struct stat s;
+    char path[4096], message[4352];
+    size_t size;
+    snprintf(path, sizeof path, "%s/tuning.txt", run_or_model);
+    if (stat(path, &s) != 0)
+        return session_open(o, ctx);
+    char *text = file_read(path, 1 << 20, &size, message, sizeof message);
+    if (text == NULL) {
+        message_error("%s", message);
+        return EXIT_DATA;
+    }
+    message_detail("convolutions as in %s", path);
+    const int code = session_open_tuned(o, text, ctx);
+    free(text);
     return code;
 }
 

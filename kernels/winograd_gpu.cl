@@ -8,6 +8,8 @@
  *   U  [36][O16/16][C8/8][8][16]  transformed filters
  *   V  [36][P][C8/8][T][8]        transformed tiles of x; D the same of dy, M (P 1) of products
  *   dU [36][P][O16/16][C8/8][8][16]
+ * For CLBlast these are plain matrices: U, dU [C8][O16], V, D, M [T][C8]. step tells the layout of V,
+ * D and M: x to the next block of channels, y to the next tile.
  *
  * An item makes one channel of one tile or filter, 36 values in registers, neighbours in memory for
  * neighbouring items, 32 bytes a pixel at a time. Memory bounds all of it, not multiplications, so
@@ -58,17 +60,25 @@ static inline int3 wino_at(int t, int2 HW)
     return (int3)(t % grid.x * 4, t / grid.x % grid.y * 4, t / (grid.x * grid.y));
 }
 
+/* Where value e of the filters' block (og of o16, ib of i8) lies in U and dU. */
+static inline size_t wino_filter_at(int og, int o16, int ib, int i8, int e, int plain)
+{
+    return plain ? (ib * 8 + e / 16) * ((size_t)o16 * 16) + og * 16 + e % 16
+                 : ((size_t)og * i8 + ib) * 128 + e;
+}
+
 /* Transformed filters; transpose swaps inputs and outputs and turns the filters by 180 degrees,
  * which is what the input gradient needs. */
 OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,
-                     int ooff, int O, int I, int transpose, int OP)
+                     int ooff, int O, int I, int transpose, int OP,
+                     int plain)
 {
     const int og = (int)get_group_id(0), ib = (int)get_group_id(1);
     const int e = (int)get_group_id(2) * LS + (int)get_local_id(0);
     const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8;
     const int o = og * 16 + e % 16, i = ib * 8 + e / 16;
     const size_t at = woff + (size_t)(transpose ? i : o) * I * 9 + (transpose ? o : i) * 9;
-    __global float *p = out + ooff + ((size_t)og * i8 + ib) * 128 + e;
+    __global float *p = out + ooff + wino_filter_at(og, OP / 16, ib, i8, e, plain);
     float d[6][6];
 
     WINO_UNROLL for (int k = 0; k < 9; ++k) d[k / 3][k % 3] =
@@ -80,7 +90,7 @@ OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float 
 /* Tiles t0 .. t0 + live - 1 of x (with grad: of dy) to v, then zeros up to P T tiles. Rows and
  * columns beyond H and W are read from the halo. */
 OSR_KERNEL wino_tiles(__global const float *restrict x, int4 xl, __global float *restrict v,
-                      int2 HW, int t0, int live, int P, int T, int grad)
+                      int2 HW, int t0, int live, int P, int T, int grad, int2 step)
 {
     const int e = (int)get_global_id(0), t = e / 8, cb = (int)get_group_id(1);
     const int3 w = wino_at(t0 + min(t, live - 1), HW);
@@ -90,7 +100,7 @@ OSR_KERNEL wino_tiles(__global const float *restrict x, int4 xl, __global float 
 
     if (t >= P * T)
         return;
-    v += t / T * each + (size_t)cb * T * 8 + t % T * 8 + e % 8;
+    v += t / T * each + (size_t)cb * step.x + (size_t)(t % T) * step.y + e % 8;
     WINO_UNROLL for (int i = 0; i < 6; ++i) WINO_UNROLL for (int j = 0; j < 6; ++j)
     {
         const int r = min(w.y + i - !grad, HW.y), c = min(w.x + j - !grad, HW.x);
@@ -106,7 +116,7 @@ OSR_KERNEL wino_tiles(__global const float *restrict x, int4 xl, __global float 
 /* y of T tiles from tile t0 on from their products m, with what follows (conv_epilogue8). */
 OSR_KERNEL wino_output(__global const float *restrict m, __global float *restrict y, int4 yl,
                        int OC, int2 HW, int t0, int T, __global const float *restrict coef,
-                       int after, float slope)
+                       int after, float slope, int2 step)
 {
     const int e = (int)get_global_id(0), ob = (int)get_group_id(1), o = ob * 8 + e % 8;
     const int OB = (int)get_num_groups(1);
@@ -116,7 +126,7 @@ OSR_KERNEL wino_output(__global const float *restrict m, __global float *restric
 
     if (e >= T * 8)
         return;
-    m += (size_t)ob * T * 8 + e;
+    m += (size_t)ob * step.x + (size_t)(e / 8) * step.y + e % 8;
     WINO_UNROLL for (int k = 0; k < 36; ++k) d[k / 6][k % 6] = m[(size_t)k * OB * T * 8];
     wino_result(d);
     WINO_UNROLL for (int i = 0; i < 4; ++i) WINO_UNROLL for (int j = 0; j < 4; ++j)
@@ -130,7 +140,7 @@ OSR_KERNEL wino_output(__global const float *restrict m, __global float *restric
 
 /* dw [O][C][3][3] at dwoff (+)= G' (sum of the P parts of dU) G; accumulate 0 overwrites. */
 OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *restrict dw,
-                             int dwoff, int C, int O, int P, int accumulate)
+                             int dwoff, int C, int O, int P, int accumulate, int plain)
 {
     const int og = (int)get_group_id(0), ib = (int)get_group_id(1);
     const int e = (int)get_group_id(2) * LS + (int)get_local_id(0);
@@ -139,7 +149,7 @@ OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *
     __global float *p = dw + dwoff + ((size_t)o * C + i) * 9;
     float d[6][6];
 
-    du += ((size_t)og * get_num_groups(1) + ib) * 128 + e;
+    du += wino_filter_at(og, (int)get_num_groups(0), ib, (int)get_num_groups(1), e, plain);
     WINO_UNROLL for (int k = 0; k < 36; ++k)
     {
         d[k / 6][k % 6] = 0.0f;

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_COLUMNS = 100, MAX_HEADER_LINES = 11300, MAX_KERNEL_LINES = 4500, MAX_ANCHORS = 300 };
+enum { MAX_COLUMNS = 100, MAX_HEADER_LINES = 11700, MAX_KERNEL_LINES = 4500, MAX_ANCHORS = 300 };
 
 typedef struct {
     char **lines; /* without newlines */

@@ -18,7 +18,7 @@ static void report(void *user, const struct selftest_case *c)
         fprintf(stderr, "    %s %s: %s\n", c->op, c->what, c->message);
 }
 
-static osr_ctx *create_forced(osr_kernels family, uint64_t seed, int direct)
+static osr_ctx *create_forced(osr_kernels family, uint64_t seed, int direct, osr_products products)
 {
     osr_ctx_desc desc;
     osr_ctx *ctx = NULL;
@@ -26,6 +26,7 @@ static osr_ctx *create_forced(osr_kernels family, uint64_t seed, int direct)
     desc.kernels = family;
     desc.seed = seed;
     desc.direct = direct;
+    desc.products = products;
     if (!CHECK(osr_ctx_create(&desc, &ctx) == OSR_OK))
         fprintf(stderr, "    %s\n", osr_ctx_message(ctx));
     return ctx;
@@ -33,7 +34,7 @@ static osr_ctx *create_forced(osr_kernels family, uint64_t seed, int direct)
 
 static osr_ctx *create(osr_kernels family, uint64_t seed)
 {
-    return create_forced(family, seed, 0);
+    return create_forced(family, seed, 0, OSR_PRODUCTS_FIXED);
 }
 
 /* --- without a device --- */
@@ -300,7 +301,7 @@ static void test_chunks(osr_kernels family)
     for (int i = 0; i < ALL; i++)
         v[i] = (float)(2.0 * test_uniform(&state) - 1.0);
     for (int direct = -1; direct < 2; direct += 2) {
-        osr_ctx *ctx = create_forced(family, 1, direct);
+        osr_ctx *ctx = create_forced(family, 1, direct, OSR_PRODUCTS_FIXED);
         osr_tensor w = osr_param(ctx, osr_shape_make(4, OUT, IN, 3, 3), init);
         osr_tensor x = osr_input(ctx, osr_shape_make(4, N, H, W, IN), v), y, loss;
         float *got = v + (direct < 0 ? 1 : 2) * ALL;
@@ -344,14 +345,23 @@ static void run_family(osr_kernels family, uint64_t seed)
            osr_ctx_kernels(ctx) == OSR_KERNELS_CPU ? "cpu" : "gpu", result.cases,
            osr_ctx_device(ctx)->name);
     osr_ctx_destroy(ctx);
-    ctx = create_forced(family, seed, -1); /* also where it does not pay: few channels, odd sizes */
+    /* also where it does not pay: few channels, odd sizes */
+    ctx = create_forced(family, seed, -1, OSR_PRODUCTS_FIXED);
     for (int i = 0; i < (options.small ? 1 : 2); i++) {
         options.op = i == 0 ? "conv2d" : "tape inference";
         CHECK(selftest_run(ctx, &options, &result) == 0);
         CHECK(result.cases > 0);
     }
     osr_ctx_destroy(ctx);
-    if (options.small) /* under oclgrind: what follows has larger shapes */
+    for (int k = 0; k < 4 && family == OSR_KERNELS_GPU; k++) { /* other tiles */
+        ctx = create_forced(family, seed, 1, k < 2 ? OSR_PRODUCTS_SMALL : OSR_PRODUCTS_LARGE);
+        options.op = k % 2 ? "conv2d" : "matmul";
+        options.small = k % 2 || getenv("OSR_TEST_SMALL") != NULL;
+        CHECK(selftest_run(ctx, &options, &result) == 0);
+        CHECK(result.cases > 0);
+        osr_ctx_destroy(ctx);
+    }
+    if (getenv("OSR_TEST_SMALL") != NULL) /* under oclgrind: what follows has larger shapes */
         return;
     test_chunks(family);
     test_networks(family);

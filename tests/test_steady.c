@@ -64,6 +64,30 @@ static void check_method(const osr_method_row *method, const clfault *layer)
     osr_ctx_destroy(ctx);
 }
 
+/* What the host's memory comes to is told before a plan's launches are made: with a new program
+ * (its text), with more launches, and when nothing more is needed. */
+static void check_planned(void)
+{
+    enum { ROWS = 64, COLUMNS = 1024, OPS = 200 };
+    osr_ctx *ctx = NULL;
+    static float x[ROWS * COLUMNS];
+    uint64_t peak = 0;
+    CHECK(osr_ctx_create(NULL, &ctx) == OSR_OK);
+    for (int ops = 1; ops <= OPS; ops += OPS - 1)
+        for (int again = 0; again < 2; again++) {
+            osr_tensor y = osr_input(ctx, osr_shape_make(2, ROWS, COLUMNS, 0, 0), x);
+            osr_ctx_stats s;
+            for (int i = 0; i < ops; i++)
+                y = osr_sqrt(ctx, y);
+            CHECK(osr_read(ctx, y, x, ROWS * COLUMNS) == OSR_OK && osr_step_end(ctx) == OSR_OK);
+            osr_ctx_get_stats(ctx, &s);
+            CHECK(s.planned_host_peak_bytes == s.host_peak_bytes);
+            CHECK(again ? s.host_peak_bytes == peak : s.host_peak_bytes > peak);
+            peak = s.host_peak_bytes;
+        }
+    osr_ctx_destroy(ctx);
+}
+
 int main(void)
 {
     clfault layer;
@@ -72,6 +96,7 @@ int main(void)
         return test_skip("no OpenCL device");
     if (!layered)
         printf("without the layer clfault: calls of OpenCL are not counted\n");
+    check_planned();
     for (int i = 0; osr_method_at(i) != NULL; i++)
         check_method(osr_method_at(i), layered ? &layer : NULL);
     return test_end();

@@ -152,7 +152,8 @@ static void each_pass(osr_kernels family, const struct shape *s)
             text = other;
         }
         CHECK(osr_ctx_tune(ctx, text, 0) == OSR_OK);
-        CHECK(strcmp(osr_ctx_tuning(ctx), text) == 0);
+        CHECK((strcmp(osr_ctx_tuning(ctx), text) == 0) /* GPUs: stride 2 stays direct */
+              == (family == OSR_KERNELS_CPU || s->stride == 1 || bits == 0));
         free(text);
         memset(&chosen, 0, sizeof chosen);
         make(ctx, s, w, v, &chosen);
@@ -168,6 +169,98 @@ static void each_pass(osr_kernels family, const struct shape *s)
     osr_ctx_destroy(ctx);
 }
 
+/* The products of launches since the profile started, as bits. */
+static unsigned products_of(osr_ctx *ctx)
+{
+    const osr_launch_time *t;
+    const size_t n = osr_ctx_profile_get(ctx, &t);
+    unsigned bits = 0;
+    for (size_t i = 0; i < n; ++i)
+        bits |= 1u << t[i].products;
+    return bits;
+}
+
+/* Other tiles make what the fixed ones make, in all passes, direct and by Winograd; nothing makes
+ * them without being told. Where a direct convolution cannot be by CLBlast it stays as it is. */
+static void other_tiles(const struct shape *s)
+{
+    static const char *const ways[] = {"direct", "winograd", "direct-small", "winograd-small",
+                                       "direct-large", "winograd-large"};
+    static const char *const passes[] = {"forward", "dx", "dw"};
+    static struct made plain, chosen;
+    osr_ctx *ctx = open_context("", folder, OSR_KERNELS_GPU);
+    osr_tensor w, v;
+    memset(&plain, 0, sizeof plain);
+    parameters(ctx, s, &w, &v);
+    make(ctx, s, w, v, &chosen); /* tells the lines */
+    CHECK(products_of(ctx) == 1u << OSR_PRODUCTS_FIXED);
+    for (int k = 0; k < 6; ++k) {
+        char *text = strdup(osr_ctx_tuning(ctx));
+        for (int i = 0; i < 3; ++i) {
+            char *other = with_pass(text, passes[i], ways[k]);
+            free(text);
+            text = other;
+        }
+        CHECK(osr_ctx_tune(ctx, text, 0) == OSR_OK);
+        CHECK(strcmp(osr_ctx_tuning(ctx), text) == 0);
+        free(text);
+        memset(&chosen, 0, sizeof chosen);
+        make(ctx, s, w, v, k == 0 ? &plain : &chosen);
+        CHECK((products_of(ctx) & ~1u) == (k < 2 ? 0u : k < 4 ? 1u << OSR_PRODUCTS_SMALL
+                                                              : 1u << OSR_PRODUCTS_LARGE));
+        CHECK(k == 0 || error(chosen.y, plain.y) < 3e-6);
+        CHECK(k == 0 || error(chosen.dw, plain.dw) < 3e-6);
+        CHECK(k == 0 || error(chosen.dv, plain.dv) < 3e-6);
+    }
+    osr_ctx_destroy(ctx);
+}
+
+/* A line of a product, and what a choice becomes that cannot be. */
+static void lines(void)
+{
+    float a[6] = {1, 2, 3, 4, 5, 6}, c[4];
+    osr_ctx *ctx = open_context("", folder, OSR_KERNELS_GPU);
+    for (int i = 0; i < 2; ++i) {
+        osr_tensor x = osr_input(ctx, osr_shape_make(2, 2, 3, 0, 0), a);
+        osr_read(ctx, osr_matmul(ctx, x, x, 0, 1), c, 4);
+        CHECK(osr_step_end(ctx) == OSR_OK && c[0] == 14.0f && c[1] == 32.0f && c[3] == 77.0f);
+        CHECK(strcmp(osr_ctx_tuning(ctx), i == 0 ? "2 1 1 3 2 1 1 1 1 1 0 nt direct\n"
+                                                 : "2 1 1 3 2 1 1 1 1 1 0 nt direct-small\n")
+              == 0);
+        CHECK(osr_ctx_tune(ctx, "2 1 1 3 2 1 1 1 1 1 0 nt winograd-small", 0) == OSR_OK);
+    }
+    osr_ctx_destroy(ctx);
+    ctx = open_context("2 1 1 3 2 1 1 1 1 1 0 nt direct-large", folder, OSR_KERNELS_CPU);
+    osr_tensor x = osr_input(ctx, osr_shape_make(2, 2, 3, 0, 0), a);
+    CHECK(osr_read(ctx, osr_matmul(ctx, x, x, 0, 1), c, 4) == OSR_OK && c[3] == 77.0f);
+    osr_ctx_destroy(ctx);
+}
+
+/* Tiles are for the GPU kernels; CLBlast has to be built in. */
+static void forced(void)
+{
+    osr_ctx_desc desc = {0};
+    osr_ctx *ctx = NULL;
+    desc.products = OSR_PRODUCTS_SMALL;
+    desc.kernels = OSR_KERNELS_CPU;
+    CHECK(osr_ctx_create(&desc, &ctx) == OSR_ARG);
+    osr_ctx_destroy(ctx);
+    desc.products = (osr_products)4;
+    CHECK(osr_ctx_create(&desc, &ctx) == OSR_ARG);
+    osr_ctx_destroy(ctx);
+#ifndef OSR_CLBLAST
+    desc.products = OSR_PRODUCTS_CLBLAST;
+    desc.kernels = OSR_KERNELS_GPU;
+    CHECK(osr_ctx_create(&desc, &ctx) == OSR_UNSUPPORTED);
+    CHECK(strstr(osr_ctx_message(ctx), "CLBlast is not built in") != NULL);
+    osr_ctx_destroy(ctx);
+    ctx = open_context("", folder, OSR_KERNELS_GPU);
+    CHECK(osr_ctx_tune(ctx, "2 8 8 32 32 3 3 8 8 1 1 dx winograd-clblast", 0) == OSR_FORMAT);
+    CHECK(strstr(osr_ctx_message(ctx), "line 1 is no choice (CLBlast is not built in)") != NULL);
+    osr_ctx_destroy(ctx);
+#endif
+}
+
 static void algorithms(void)
 {
     static const struct shape shapes[] = {{2, 8, 8, 32, 32, 1}, {1, 9, 6, 20, 3, 1},
@@ -176,6 +269,7 @@ static void algorithms(void)
         each_pass(OSR_KERNELS_CPU, &shapes[i]);
         each_pass(OSR_KERNELS_GPU, &shapes[i]);
     }
+    other_tiles(&(struct shape){2, 9, 7, 40, 72, 1}); /* tiles that are not full, more than one */
 }
 
 #define SHAPE "2 8 8 32 32 3 3 8 8 1 1 "
@@ -196,6 +290,8 @@ static void bad_text(void)
     osr_ctx_desc desc = {0};
     osr_ctx *ctx = NULL;
     refused(SHAPE "dw direct\n" SHAPE "dw fast\n");
+    refused("\n" SHAPE "dw direct-\n");
+    refused("\n" SHAPE "dw direct-tiny\n");
     refused("\n" SHAPE "dz direct\n");
     refused("\n" SHAPE "dw direct 1\n");
     refused("\n2 8 8 32 32 3 3 8 8 1 dw direct\n");
@@ -339,6 +435,17 @@ static double first_loss(const char *run)
     return CHECK(at != NULL) ? strtod(at + 6, NULL) : -1.0;
 }
 
+static char *text_of(const char *path)
+{
+    char *text = calloc(1, 1 << 16);
+    FILE *f = fopen(path, "rb");
+    if (CHECK(f != NULL)) {
+        CHECK(fread(text, 1, (1 << 16) - 1, f) > 0);
+        fclose(f);
+    }
+    return text;
+}
+
 #define TRAIN "\"$OSR_PROGRAM\" train --data glyphs:240,100 --size 16 --batch 32 --tuned yes "
 
 /* A run is resumed with its own choices, where the device's file has others by then, too. */
@@ -347,9 +454,15 @@ static void program(void)
     char place[64], path[256];
     snprintf(place, sizeof place, "%s/osr", folder);
     expect("\"$OSR_PROGRAM\" tune --size 16 --batch 32 --seconds 0 --json && grep -q osr-tune-1 out"
-           " && test $(grep -o direct_ms out | wc -l) -ge 9", 0);
+           " && test $(grep -o way_ms out | wc -l) -ge 9 && grep -q '\"rounds\": *0,' out"
+           " && test $(grep -o way_ms out | wc -l) ="
+           " $(grep -o '\"left_out\": *[0-9]*' out | grep -o '[0-9]*$')", 0);
+    expect("\"$OSR_PROGRAM\" tune --size 16 --batch 32 --seconds 20 --json"
+           " && grep -q '\"way_ms\": *[0-9]' out", 0);
+    expect(TRAIN "--epochs 1 --out first", 0);
+    snprintf(path, sizeof path, "%s/first/tuning.txt", folder);
+    char *fixed = text_of(path), *other = with_pass(fixed, NULL, NULL);
     osr_ctx *ctx = open_context("auto", place, OSR_KERNELS_AUTO);
-    char *fixed = strdup(osr_ctx_tuning(ctx)), *other = with_pass(fixed, NULL, NULL);
     CHECK(strstr(other, " dw direct\n") != NULL && strstr(other, " dx direct\n") != NULL);
     CHECK(osr_ctx_tune(ctx, other, 1) == OSR_OK);
     osr_ctx_destroy(ctx);
@@ -364,9 +477,21 @@ static void program(void)
     CHECK_NEAR(first_loss("whole"), first_loss("contrary"), 2e-3);
     expect("\"$OSR_PROGRAM\" train --resume part --epochs 2", 0);
     expect("cmp whole/model.safetensors part/model.safetensors", 0);
+    expect("\"$OSR_PROGRAM\" eval part -v && grep -q 'convolutions as in part/tuning.txt' err", 0);
+    expect("\"$OSR_PROGRAM\" eval part/model.safetensors -v && ! grep -q tuning.txt err", 0);
+    expect("cp part/tuning.txt kept && echo nothing >part/tuning.txt", 0);
+    for (int i = 0; i < 2; ++i)
+        expect(i == 0 ? "\"$OSR_PROGRAM\" eval part; test $? -eq 3"
+                        " && grep -q 'tuning: line 1 is no choice' err"
+                      : "\"$OSR_PROGRAM\" predict part x.png; test $? -eq 3"
+                        " && grep -q 'tuning: line 1 is no choice' err", 0);
+    expect("mv kept part/tuning.txt", 0);
     expect("\"$OSR_PROGRAM\" train --resume part --epochs 3 --tuned no", 2);
     expect("rm part/tuning.txt && \"$OSR_PROGRAM\" train --resume part --epochs 3", 3);
     expect(TRAIN "--algorithm direct --out both", 2);
+    expect(TRAIN "--products small --kernels gpu --out both", 2);
+    expect("\"$OSR_PROGRAM\" bench --size 16 --batch 2 --steps 1 --kernels gpu --products small"
+           " && grep -q 'direct-small' out", 0);
     CHECK(remove(path) == 0);
     expect("\"$OSR_PROGRAM\" bench --size 16 --batch 8 --steps 1 --tuned yes"
            " && grep -q 'no tuning is kept for this device' err", 0);
@@ -382,6 +507,8 @@ int main(int argc, char **argv)
     CHECK(mkdtemp(folder) != NULL);
     processes(argv[0]);
     algorithms();
+    lines();
+    forced();
     bad_text();
     file();
     program();

@@ -37,6 +37,11 @@ if [ $language = c++ ]; then
     ./mixed
 fi
 
+if echo '#include <clblast_c.h>' | "$cc" -x $language -E - >/dev/null 2>&1; then
+    echo "$cc $std: with CLBlast"
+    compile impl -DOSR_CLBLAST -fsyntax-only
+fi
+
 echo "$cc $std: OSR_STATIC in two units"
 compile use -DOSR_STATIC
 compile other -DOSR_STATIC
