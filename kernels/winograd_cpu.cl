@@ -209,7 +209,7 @@ static inline float16 wino_active(const wino_source *s, int y, int x, float16 sh
     {                                                                                              \
         const int y = w.y * 4 - 1;                                                                 \
         float16 r[6][6];                                                                           \
-        WINO_UNROLL for (int j = 0; j < 6; ++j) {                                                  \
+        WINO_LOOP for (int j = 0; j < 6; ++j) {                                                    \
             const int x = w.x * 4 - 1 + j;                                                         \
             const float16 shift = s->shift * wino_inside(x, s->HW.x);                              \
             float16 d[6];                                                                          \
@@ -219,7 +219,7 @@ static inline float16 wino_active(const wino_source *s, int y, int x, float16 sh
             WINO_B(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], d[0], d[1], d[2], d[3],   \
                    d[4], d[5]);                                                                    \
         }                                                                                          \
-        WINO_UNROLL for (int i = 0; i < 6; ++i) {                                                  \
+        WINO_LOOP for (int i = 0; i < 6; ++i) {                                                    \
             float16 v[6];                                                                          \
             WINO_B(v[0], v[1], v[2], v[3], v[4], v[5], r[i][0], r[i][1], r[i][2], r[i][3],         \
                    r[i][4], r[i][5]);                                                              \
@@ -368,14 +368,14 @@ static inline void wino_output(__local const float *m, int step, const wino_resu
     const int h = s->HW.y - w.y * 4, v = s->HW.x - w.x * 4;
     float16 r[4][6];
 
-    WINO_UNROLL for (int j = 0; j < 6; ++j)
+    WINO_LOOP for (int j = 0; j < 6; ++j)
     {
         float16 d[6];
         WINO_UNROLL for (int i = 0; i < 6; ++i) d[i] =
             *(__local const float16 *)(m + (i * 6 + j) * step);
         WINO_AT(r[0][j], r[1][j], r[2][j], r[3][j], d[0], d[1], d[2], d[3], d[4], d[5]);
     }
-    WINO_UNROLL for (int i = 0; i < 4; ++i)
+    WINO_LOOP for (int i = 0; i < 4; ++i)
     {
         float16 o[4];
         WINO_AT(o[0], o[1], o[2], o[3], r[i][0], r[i][1], r[i][2], r[i][3], r[i][4], r[i][5]);
