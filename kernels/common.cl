@@ -21,6 +21,16 @@
 
 #define OSR_KERNEL __kernel __attribute__((reqd_work_group_size(LS, 1, 1))) void
 
+/* A function that CPU drivers compile by itself. PoCL makes three copies of a kernel and of all that
+ * it inlines, of which one runs; what a kernel calls is made once. Work-item functions, which PoCL
+ * knows in kernels only, would have it inlined after all: their values are arguments. Vectors of
+ * 512 bits, where there are any, are kept whole as they are in a kernel. */
+#if OSR_GPU
+#define OSR_PART static inline void
+#else
+#define OSR_PART static __attribute__((noinline, min_vector_width(512))) void
+#endif
+
 /* Before a loop that is not worth its unrolling: code that drivers would compile for long. */
 #define ROLLED _Pragma("clang loop unroll(disable) vectorize(disable)")
 

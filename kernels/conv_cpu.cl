@@ -143,10 +143,11 @@ static inline void conv_store(__global float *y, int4 yl, const conv_points *t, 
     }
 }
 
-/* What conv_taps computes, as in its arguments; o0, o1: the 16-blocks of outputs of this group. */
+/* What conv_taps computes, as in its arguments; o0, o1: the 16-blocks of outputs of this group,
+ * the share `group` of `groups` of the points. */
 typedef struct conv_job {
     int4 xl, yl;
-    int N, IB, I, OBY, OC, o0, o1;
+    int N, IB, I, OBY, OC, o0, o1, group, groups;
     conv_after after;
     int2 in_step, in_off, tap_step, taps, out_size, out_step, out_off;
 } conv_job;
@@ -170,16 +171,14 @@ static inline void conv_next(conv_points *t, const conv_job *j, long m, long poi
 }
 
 /* This group's share of the points of a job. */
-static inline void conv_run(__global const float *x, __global const float *w,
-                            __global float *y, const conv_job *j)
+OSR_PART conv_run(__global const float *restrict x, __global const float *restrict w,
+                  __global float *restrict y, const conv_job *j)
 {
-    const long group = (long)(get_group_id(2) * get_num_groups(1) + get_group_id(1));
-    const long groups = (long)(get_num_groups(1) * get_num_groups(2));
     const long points = (long)j->N * j->out_size.x * j->out_size.y;
     const long tiles = (points + CONV_PX - 1) / CONV_PX;
     const long wstep = (long)j->IB * j->taps.x * j->taps.y * 128;
-    const long end = min(points, tiles * (group + 1) / groups * CONV_PX);
-    long m = tiles * group / groups * CONV_PX;
+    const long end = min(points, tiles * (j->group + 1) / j->groups * CONV_PX);
+    long m = tiles * j->group / j->groups * CONV_PX;
     conv_points t;
 
     if (m >= end)
@@ -202,6 +201,16 @@ static inline void conv_run(__global const float *x, __global const float *w,
     }
 }
 
+/* Which outputs and points are this group's, of OC outputs. */
+static inline void conv_share(conv_job *j, int OC)
+{
+    j->OC = OC;
+    j->o0 = (int)get_group_id(0) * 2;
+    j->o1 = min(j->o0 + 2, (OC + 15) / 16);
+    j->group = (int)(get_group_id(2) * get_num_groups(1) + get_group_id(1));
+    j->groups = (int)(get_num_groups(1) * get_num_groups(2));
+}
+
 OSR_KERNEL conv_taps(__global const float *restrict x, int4 xl, __global const float *restrict w,
                      int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,
                      int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,
@@ -219,9 +228,7 @@ OSR_KERNEL conv_taps(__global const float *restrict x, int4 xl, __global const f
     j.IB = IB;
     j.I = I;
     j.OBY = OBY;
-    j.OC = OC;
-    j.o0 = (int)get_group_id(0) * 2;
-    j.o1 = min(j.o0 + 2, (OC + 15) / 16);
+    conv_share(&j, OC);
     j.in_step = in_step;
     j.in_off = in_off;
     j.tap_step = tap_step;
@@ -251,9 +258,7 @@ OSR_KERNEL conv_dgrad(__global const float *restrict dy, int4 dyl, __global cons
     j.IB = (O + 7) / 8;
     j.I = O;
     j.OBY = (C + 7) / 8;
-    j.OC = C;
-    j.o0 = (int)get_group_id(0) * 2;
-    j.o1 = min(j.o0 + 2, (C + 15) / 16);
+    conv_share(&j, C);
     j.in_step = (int2)(1, 1);
     j.tap_step = (int2)(1, 1);
     j.out_step = stride;

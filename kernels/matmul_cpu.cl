@@ -95,12 +95,12 @@ static inline void mm_block(__local const float *a, int rs, int ks,
         out[r][v] = acc[r][v];
 }
 
-/* One 64 x 64 tile of C = A B (ta 0) or A^T B (ta 1); la and lb hold a depth block of each. */
-static inline void mm_tile(__global const float *a, __global const float *b,
-                           __global float *c, int M, int N, int K, int ta,
-                           __local float *la, __local float *lb)
+/* The 64 x 64 tile from (m0, n0) of C = A B (ta 0) or A^T B (ta 1); la and lb hold a depth block of
+ * each. */
+OSR_PART mm_tile(__global const float *restrict a, __global const float *restrict b,
+                 __global float *restrict c, int M, int N, int K, int ta, int m0, int n0,
+                 __local float *restrict la, __local float *restrict lb)
 {
-    const int m0 = (int)get_group_id(0) * MM_TILE, n0 = (int)get_group_id(1) * MM_TILE;
     const int rows = min(M - m0, MM_TILE), cols = min(N - n0, MM_TILE);
     const int rs = ta ? 1 : MM_TILE, ks = ta ? MM_TILE : 1;
     int k0 = 0;
@@ -178,29 +178,38 @@ MM_KERNEL(matmul_nn)
 {
     __local float la[MM_TILE * MM_TILE] __attribute__((aligned(64)));
     __local float lb[MM_TILE * MM_TILE] __attribute__((aligned(64)));
-    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 0, la, lb);
+    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 0, (int)get_group_id(0) * MM_TILE,
+            (int)get_group_id(1) * MM_TILE, la, lb);
 }
 
 MM_KERNEL(matmul_tn)
 {
     __local float la[MM_TILE * MM_TILE] __attribute__((aligned(64)));
     __local float lb[MM_TILE * MM_TILE] __attribute__((aligned(64)));
-    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 1, la, lb);
+    mm_tile(a + aoff, b + boff, c + coff, M, N, K, 1, (int)get_group_id(0) * MM_TILE,
+            (int)get_group_id(1) * MM_TILE, la, lb);
 }
 
-MM_KERNEL(matmul_nt)
+/* Rows m0 .. m1-1 and columns n0 .. n1-1 of C = A B^T. */
+OSR_PART mm_dots(__global const float *restrict a, __global const float *restrict b,
+                 __global float *restrict c, int N, int K, int m0, int m1, int n0, int n1)
 {
-    const int tile = N <= MM_THIN_N ? MM_THIN : MM_TILE;
-    const int m0 = (int)get_group_id(0) * tile, m1 = min(m0 + tile, M);
-    const int n0 = (int)get_group_id(1) * tile, n1 = min(n0 + tile, N);
     int k = 0;
 
     do {
         const int depth = min(K - k, MM_NT_DEPTH);
         ROLLED for (int m = m0; m < m1; m += MM_NT_R)
             ROLLED for (int n = n0; n < n1; n += MM_NT_C)
-                mm_dot(a + aoff + (size_t)m * K + k, b + boff + (size_t)n * K + k,
-                       c + coff + (size_t)m * N + n, N, K, m1 - m, n1 - n, depth, k == 0);
+                mm_dot(a + (size_t)m * K + k, b + (size_t)n * K + k, c + (size_t)m * N + n, N, K,
+                       m1 - m, n1 - n, depth, k == 0);
         k += MM_NT_DEPTH;
     } while (k < K);
+}
+
+MM_KERNEL(matmul_nt)
+{
+    const int tile = N <= MM_THIN_N ? MM_THIN : MM_TILE;
+    const int m0 = (int)get_group_id(0) * tile, n0 = (int)get_group_id(1) * tile;
+
+    mm_dots(a + aoff, b + boff, c + coff, N, K, m0, min(m0 + tile, M), n0, min(n0 + tile, N));
 }

@@ -207,7 +207,7 @@ static inline float16 wino_active(const wino_source *s, int y, int x, float16 sh
     {                                                                                              \
         const int y = w.y * 4 - 1;                                                                 \
         float16 r[6][6];                                                                           \
-        WINO_UNROLL for (int j = 0; j < 6; ++j) {                                                  \
+        WINO_LOOP for (int j = 0; j < 6; ++j) {                                                    \
             const int x = w.x * 4 - 1 + j;                                                         \
             const float16 shift = s->shift * wino_inside(x, s->HW.x);                              \
             float16 d[6];                                                                          \
@@ -217,7 +217,7 @@ static inline float16 wino_active(const wino_source *s, int y, int x, float16 sh
             WINO_B(r[0][j], r[1][j], r[2][j], r[3][j], r[4][j], r[5][j], d[0], d[1], d[2], d[3],   \
                    d[4], d[5]);                                                                    \
         }                                                                                          \
-        WINO_UNROLL for (int i = 0; i < 6; ++i) {                                                  \
+        WINO_LOOP for (int i = 0; i < 6; ++i) {                                                    \
             float16 v[6];                                                                          \
             WINO_B(v[0], v[1], v[2], v[3], v[4], v[5], r[i][0], r[i][1], r[i][2], r[i][3],         \
                    r[i][4], r[i][5]);                                                              \
@@ -227,6 +227,48 @@ static inline float16 wino_active(const wino_source *s, int y, int x, float16 sh
     }
 WINO_INPUT(wino_input_local, __local)
 WINO_INPUT(wino_input_global, __global)
+
+/* The tiles a work-group transforms: `live` of them from `first` on, and up to `used` the last one
+ * again. */
+typedef struct wino_group {
+    wino_tile first;
+    int2 grid;
+    int live, used;
+} wino_group;
+
+/* Tiles t0 .. t0 + T - 1 of N images. */
+static inline wino_group wino_group_at(int t0, int T, int N, int2 grid)
+{
+    const int live = min(T, N * grid.x * grid.y - t0);
+    const wino_group g = {wino_at(t0, grid), grid, live, (live + 7) / 8 * 8};
+
+    return g;
+}
+
+/* All channels of a work-group's tiles, transformed, to v[36][T][C16], `step` floats a point;
+ * act: activated. */
+OSR_PART wino_inputs(const wino_source *source, const wino_group *group, int act,
+                     __local float *restrict v, int step)
+{
+    wino_source s = *source;
+    const wino_group g = *group;
+    const int C16 = (s.C + 15) / 16 * 16;
+
+    for (int c = 0; c < s.C; c += 16) {
+        wino_tile w = g.first;
+        for (int t = 0; t < g.used; ++t) {
+            if (c + 16 < s.C)
+                wino_hint(s.all + (c / 8 + 2) * s.l.z, s.l, c + 24 < s.C ? s.l.z : 0, w, 4, 0);
+            wino_source_at(&s, w.n, c / 16);
+            if (act)
+                wino_input_local(&s, w, 1, v + t * C16 + c, step);
+            else
+                wino_input_local(&s, w, 0, v + t * C16 + c, step);
+            if (t + 1 < g.live)
+                w = wino_next(w, g.grid);
+        }
+    }
+}
 
 /* m[t][o] = sum over c < C of v[t][c] times u[c] of 16-block o < WINO_OB, for WINO_PX tiles. */
 static inline void wino_product(__local const float *v, int vstep, __global const float *u,
@@ -288,54 +330,87 @@ static inline float8 wino_mask(float8 v, int cb, int oc)
     return cb * 8 + 8 <= oc ? v : select((float8)(0.0f), v, lane < oc);
 }
 
+/* What a convolution writes to: y of HW pixels and C channels; its epilogue; stats: row g of G of
+ * the batch statistics in part. pad, transpose: of stride 2. */
+typedef struct wino_result {
+    __global float *y;
+    int4 yl;
+    int2 HW, pad;
+    int C, transpose, after;
+    __global const float *coef;
+    float slope;
+    __global float *part;
+    int stats, g, G;
+} wino_result;
+
+/* 16 channels, 8-blocks cb and cb + 1, of one pixel at p. */
+static inline void wino_store(const wino_result *s, __global float *p, int cb, float16 v)
+{
+    const int C = s->C, CB = (C + 7) / 8;
+
+    STORE8(p, wino_mask(conv_epilogue8(v.lo, s->coef, CB, cb, s->after, s->slope), cb, C));
+    if (cb + 1 < CB)
+        STORE8(p + s->yl.z,
+               wino_mask(conv_epilogue8(v.hi, s->coef, CB, cb + 1, s->after, s->slope), cb + 1,
+                         C));
+}
+
 /* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map;
  * stats: adds them to `sums`. */
-static inline void wino_output(__local const float *m, int step,
-                               __global float *y, int4 yl, wino_tile w, int2 HW, int cb,
-                               int OC, __global const float *coef, int after, float slope,
-                               int stats, wino_sums *sums)
+static inline void wino_output(__local const float *m, int step, const wino_result *s,
+                               wino_tile w, int cb, wino_sums *sums)
 {
+    const int4 l = s->yl;
     __global float *p =
-        y + (size_t)w.n * yl.w + yl.x + cb * yl.z + w.y * 4 * yl.y + w.x * 32;
-    const int h = HW.y - w.y * 4, v = HW.x - w.x * 4, both = cb * 8 + 8 < OC;
-    const int CB = (OC + 7) / 8;
+        s->y + (size_t)w.n * l.w + l.x + cb * l.z + w.y * 4 * l.y + w.x * 32;
+    const int h = s->HW.y - w.y * 4, v = s->HW.x - w.x * 4;
     float16 r[4][6];
 
-    WINO_UNROLL for (int j = 0; j < 6; ++j)
+    WINO_LOOP for (int j = 0; j < 6; ++j)
     {
         float16 d[6];
         WINO_UNROLL for (int i = 0; i < 6; ++i) d[i] =
             *(__local const float16 *)(m + (i * 6 + j) * step);
         WINO_AT(r[0][j], r[1][j], r[2][j], r[3][j], d[0], d[1], d[2], d[3], d[4], d[5]);
     }
-    WINO_UNROLL for (int i = 0; i < 4; ++i)
+    WINO_LOOP for (int i = 0; i < 4; ++i)
     {
         float16 o[4];
         WINO_AT(o[0], o[1], o[2], o[3], r[i][0], r[i][1], r[i][2], r[i][3], r[i][4], r[i][5]);
-        if (stats && i == 0 && sums->count == 0.0f)
+        if (s->stats && i == 0 && sums->count == 0.0f)
             sums->pivot = o[0];
         WINO_UNROLL for (int j = 0; j < 4; ++j)
         {
             if (i < h && j < v) {
-                if (stats)
+                if (s->stats)
                     wino_add(sums, o[j]);
-                STORE8(p + i * yl.y + j * 8,
-                       wino_mask(conv_epilogue8(o[j].lo, coef, CB, cb, after, slope), cb, OC));
-                if (both)
-                    STORE8(p + yl.z + i * yl.y + j * 8,
-                           wino_mask(conv_epilogue8(o[j].hi, coef, CB, cb + 1, after, slope),
-                                     cb + 1, OC));
+                wino_store(s, p + i * l.y + j * 8, cb, o[j]);
             }
         }
     }
-    if (stats)
+    if (s->stats)
         sums->count += (float)(min(h, 4) * min(v, 4));
+}
+
+/* Writes 16-block b of all of a work-group's tiles, m [36][T][32], `step` floats a point. */
+OSR_PART wino_outputs(__local const float *restrict m, int step, const wino_result *result,
+                      const wino_group *group, int b)
+{
+    const wino_result s = *result;
+    const wino_group g = *group;
+    wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
+    wino_tile w = g.first;
+
+    for (int t = 0; t < g.live; ++t, w = wino_next(w, g.grid))
+        wino_output(m + t * 32, step, &s, w, b * 2, &sums);
+    if (s.stats)
+        wino_sums_put(&sums, s.part, s.g, s.G, b * 2, s.C);
 }
 
 /* m[t][32] = V U for one point and two 16-blocks of outputs, of `used` tiles; pair 0: there is only
  * the first, what the second becomes does not matter. */
-static inline void wino_products(__local const float *v, int C16, __global const float *u,
-                                 long ustep, int C, int used, int pair, __local float *m)
+OSR_PART wino_products(__local const float *restrict v, int C16, __global const float *restrict u,
+                       long ustep, int C, int used, int pair, __local float *restrict m)
 {
     for (int b = 0; b < 1 + pair; b += WINO_OB)
         for (int t = 0; t < used; t += WINO_PX)
@@ -355,51 +430,30 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
                      __global float *restrict part, int stats, int T,
                      __local float16 *restrict scratch)
 {
-    const int2 grid = (HW + 3) / 4;
-    const int t0 = (int)get_group_id(0) * T, tiles = N * grid.x * grid.y, live = min(T, tiles - t0);
-    const int used = (live + 7) / 8 * 8, C16 = (IB + 1) / 2 * 16, vk = T * C16 + 16;
+    const wino_group g = wino_group_at((int)get_group_id(0) * T, T, N, (HW + 3) / 4);
+    const wino_source s = {x, 0, before, xl, HW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
+    const wino_result r = {y, yl, HW, 0, OC, 0, after, coef, slope, part, stats,
+                           (int)get_group_id(0), (int)get_num_groups(0)};
+    const int C16 = (IB + 1) / 2 * 16, vk = T * C16 + 16;
     const int mk = T * 32 + 16, o16 = (OC + 15) / 16, og = (int)get_group_id(1);
     const int ng = (int)get_num_groups(1), pairs = (o16 + 1) / 2;
     const long ustep = (long)36 * IB * 128;
     __local float *v = (__local float *)scratch, *m = v + 36 * vk;
-    const wino_tile first = wino_at(t0, grid);
-    wino_source s = {x, 0, before, xl, HW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
 
-    for (int c = 0; c < IB; c += 2) {
-        wino_tile w = first;
-        for (int t = 0; t < used; ++t) {
-            if (c + 2 < IB)
-                wino_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, 4, 0);
-            wino_source_at(&s, w.n, c / 2);
-            if (cstep >= 0)
-                wino_input_local(&s, w, 1, v + t * C16 + c * 8, vk);
-            else
-                wino_input_local(&s, w, 0, v + t * C16 + c * 8, vk);
-            if (t + 1 < live)
-                w = wino_next(w, grid);
-        }
-    }
+    wino_inputs(&s, &g, cstep >= 0, v, vk);
     for (int o = pairs * og / ng * 2; o < min(pairs * (og + 1) / ng * 2, o16); o += 2) {
-        wino_tile w = first;
+        wino_tile w = g.first;
         for (int k = 0; k < 36; ++k) {
-            if (k < live) {
+            if (k < g.live) {
                 for (int b = o; b < min(o + 2, o16); ++b)
                     wino_hint(y + b * 2 * yl.z, yl, b * 16 + 8 < OC ? yl.z : 0, w, 4, 1);
-                w = wino_next(w, grid);
+                w = wino_next(w, g.grid);
             }
             wino_products(v + k * vk, C16, u + uoff + o * ustep + (long)k * IB * 128, ustep, IB * 8,
-                          used, o + 1 < o16, m + k * mk);
+                          g.used, o + 1 < o16, m + k * mk);
         }
-        for (int b = o; b < min(o + 2, o16); ++b) {
-            __local const float *mb = m + (b - o) * 16;
-            wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
-            w = first;
-            for (int t = 0; t < live; ++t, w = wino_next(w, grid))
-                wino_output(mb + t * 32, mk, y, yl, w, HW, b * 2, OC, coef, after, slope, stats,
-                            &sums);
-            if (stats)
-                wino_sums_put(&sums, part, (int)get_group_id(0), (int)get_num_groups(0), b * 2, OC);
-        }
+        for (int b = o; b < min(o + 2, o16); ++b)
+            wino_outputs(m + (b - o) * 16, mk, &r, &g, b);
     }
 }
 
@@ -490,31 +544,34 @@ static inline void wino2_input(const wino_source *s, wino_tile w, int2 pad, int 
     }
 }
 
-/* What wino2_output writes to: y of HW pixels and C channels; the epilogue of a convolution. */
-typedef struct wino2_result {
-    __global float *y;
-    int4 yl;
-    int2 HW, pad;
-    int C, transpose, after;
-    __global const float *coef;
-    float slope;
-    int stats;
-} wino2_result;
-
-static inline void wino2_store(const wino2_result *s, __global float *p, int cb, float16 v)
+/* wino_inputs of stride 2: v[81][T][C16]; transpose: of its input gradient. */
+OSR_PART wino2_inputs(const wino_source *source, const wino_group *group, int2 pad, int transpose,
+                      __local float *restrict v, int step)
 {
-    const int C = s->C, CB = (C + 7) / 8;
+    wino_source s = *source;
+    const wino_group g = *group;
+    const int C16 = (s.C + 15) / 16 * 16;
 
-    STORE8(p, wino_mask(conv_epilogue8(v.lo, s->coef, CB, cb, s->after, s->slope), cb, C));
-    if (cb + 1 < CB)
-        STORE8(p + s->yl.z,
-               wino_mask(conv_epilogue8(v.hi, s->coef, CB, cb + 1, s->after, s->slope), cb + 1,
-                          C));
+    for (int c = 0; c < s.C; c += 16) {
+        wino_tile w = g.first;
+        for (int t = 0; t < g.used; ++t) {
+            if (c + 16 < s.C)
+                wino_hint(s.all + (c / 8 + 2) * s.l.z, s.l, c + 24 < s.C ? s.l.z : 0, w,
+                          transpose ? 4 : 8, 0);
+            wino_source_at(&s, w.n, c / 16);
+            if (transpose)
+                wino2_input(&s, w, pad, 1, v + t * C16 + c, step);
+            else
+                wino2_input(&s, w, pad, 0, v + t * C16 + c, step);
+            if (t + 1 < g.live)
+                w = wino_next(w, g.grid);
+        }
+    }
 }
 
 /* Writes 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map: 4x4, or
  * (transposed) 8x8, of which the even points make the rows and columns 2i + pad. */
-static inline void wino2_output(__local const float *m, int step, const wino2_result *s,
+static inline void wino2_output(__local const float *m, int step, const wino_result *s,
                                 wino_tile w, int cb, wino_sums *sums)
 {
     const int size = s->transpose ? 8 : 4, h = s->HW.y - w.y * size, v = s->HW.x - w.x * size;
@@ -550,9 +607,9 @@ static inline void wino2_output(__local const float *m, int step, const wino2_re
             WINO_UNROLL for (int j = 0; j < 4; ++j)
             {
                 if (2 * j + pad.x < v)
-                    wino2_store(s, p + y * l.y + (2 * j + pad.x) * 8, cb, e[j]);
+                    wino_store(s, p + y * l.y + (2 * j + pad.x) * 8, cb, e[j]);
                 if (2 * j + 1 - pad.x < v)
-                    wino2_store(s, p + y * l.y + (2 * j + 1 - pad.x) * 8, cb, r[i][5 + j]);
+                    wino_store(s, p + y * l.y + (2 * j + 1 - pad.x) * 8, cb, r[i][5 + j]);
             }
         } else {
             if (sums->count == 0.0f)
@@ -562,11 +619,26 @@ static inline void wino2_output(__local const float *m, int step, const wino2_re
                     const float16 o = e[j] + r[i][5 + j];
                     if (s->stats)
                         wino_add(sums, o);
-                    wino2_store(s, p + y * l.y + j * 8, cb, o);
+                    wino_store(s, p + y * l.y + j * 8, cb, o);
                 }
             sums->count += (float)min(v, 4);
         }
     }
+}
+
+/* wino_outputs of stride 2: m [81][T][32]. */
+OSR_PART wino2_outputs(__local const float *restrict m, int step, const wino_result *result,
+                       const wino_group *group, int b)
+{
+    const wino_result s = *result;
+    const wino_group g = *group;
+    wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
+    wino_tile w = g.first;
+
+    for (int t = 0; t < g.live; ++t, w = wino_next(w, g.grid))
+        wino2_output(m + t * 32, step, &s, w, b * 2, &sums);
+    if (s.stats)
+        wino_sums_put(&sums, s.part, s.g, s.G, b * 2, s.C);
 }
 
 /* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx, nothing
@@ -580,52 +652,32 @@ OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const 
                       __global float *restrict part, int stats, int T,
                       __local float16 *restrict scratch)
 {
-    const int size = transpose ? 8 : 4, isize = transpose ? 4 : 8;
-    const int2 grid = (YHW + size - 1) / size;
-    const int t0 = (int)get_group_id(0) * T, live = min(T, N * grid.x * grid.y - t0);
-    const int used = (live + 7) / 8 * 8, C16 = (IB + 1) / 2 * 16, vk = T * C16 + 16;
+    const int size = transpose ? 8 : 4;
+    const wino_group g = wino_group_at((int)get_group_id(0) * T, T, N, (YHW + size - 1) / size);
+    const wino_source s = {x, 0, before, xl, XHW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
+    const wino_result r = {y, yl, YHW, pad, OC, transpose, after, coef, slope, part, stats,
+                           (int)get_group_id(0), (int)get_num_groups(0)};
+    const int C16 = (IB + 1) / 2 * 16, vk = T * C16 + 16;
     const int mk = T * 32 + 16, o16 = (OC + 15) / 16, og = (int)get_group_id(1);
     const int ng = (int)get_num_groups(1), pairs = (o16 + 1) / 2;
     const long ustep = (long)36 * IB * 128;
-    const wino2_result r = {y, yl, YHW, pad, OC, transpose, after, coef, slope, stats};
     __local float *v = (__local float *)scratch, *m = v + 81 * vk;
-    const wino_tile first = wino_at(t0, grid);
-    wino_source s = {x, 0, before, xl, XHW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
 
-    for (int c = 0; c < IB; c += 2) {
-        wino_tile w = first;
-        for (int t = 0; t < used; ++t) {
-            if (c + 2 < IB)
-                wino_hint(x + (c + 2) * xl.z, xl, c + 3 < IB ? xl.z : 0, w, isize, 0);
-            wino_source_at(&s, w.n, c / 2);
-            if (transpose)
-                wino2_input(&s, w, pad, 1, v + t * C16 + c * 8, vk);
-            else
-                wino2_input(&s, w, pad, 0, v + t * C16 + c * 8, vk);
-            if (t + 1 < live)
-                w = wino_next(w, grid);
-        }
-    }
+    wino2_inputs(&s, &g, pad, transpose, v, vk);
     for (int o = pairs * og / ng * 2; o < min(pairs * (og + 1) / ng * 2, o16); o += 2) {
-        wino_tile w = first;
+        wino_tile w = g.first;
         for (int k = 0; k < 81; ++k) {
-            if (k < live) {
+            if (k < g.live) {
                 for (int b = o; b < min(o + 2, o16); ++b)
                     wino_hint(y + b * 2 * yl.z, yl, b * 16 + 8 < OC ? yl.z : 0, w, size, 1);
-                w = wino_next(w, grid);
+                w = wino_next(w, g.grid);
             }
             wino_products(v + k * vk, C16,
                           u + uoff + o * ustep + (long)WINO2_FILTER(k) * IB * 128, ustep, IB * 8,
-                          used, o + 1 < o16, m + k * mk);
+                          g.used, o + 1 < o16, m + k * mk);
         }
-        for (int b = o; b < min(o + 2, o16); ++b) {
-            wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
-            w = first;
-            for (int t = 0; t < live; ++t, w = wino_next(w, grid))
-                wino2_output(m + t * 32 + (b - o) * 16, mk, &r, w, b * 2, &sums);
-            if (stats)
-                wino_sums_put(&sums, part, (int)get_group_id(0), (int)get_num_groups(0), b * 2, OC);
-        }
+        for (int b = o; b < min(o + 2, o16); ++b)
+            wino2_outputs(m + (b - o) * 16, mk, &r, &g, b);
     }
 }
 
