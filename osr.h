@@ -2208,16 +2208,16 @@ OSR_API const char *osr_version(void)
 
 /* == context and devices == -------------------------------------------------------------------- */
 
-/* Programs: the convolutions and products, the rest, augmentation, the peak. Few, because a driver
- * takes a good tenth of a second to begin each; COMMON is part of all. */
-enum { OSR__PROGRAM_HEAVY, OSR__PROGRAM_REST, OSR__PROGRAM_AUGMENT, OSR__PROGRAM_PEAK,
-       OSR__PROGRAM_COUNT, OSR__PROGRAM_COMMON = OSR__PROGRAM_COUNT };
+/* Programs: what a training step needs, augmentation, the peak. Few, because a driver takes a good
+ * tenth of a second to begin each; COMMON is part of all. */
+enum { OSR__PROGRAM_STEP, OSR__PROGRAM_AUGMENT, OSR__PROGRAM_PEAK, OSR__PROGRAM_COUNT,
+       OSR__PROGRAM_COMMON = OSR__PROGRAM_COUNT };
 
 /* One row a kernel file: its program, and whether the families differ. */
 #define OSR__FILES(X)                                                                              \
-    X(common, COMMON, 0) X(conv, HEAVY, 1) X(matmul, HEAVY, 1) X(winograd, HEAVY, 1)               \
-    X(norm, REST, 0) X(element, REST, 0) X(layout, REST, 0) X(pool, REST, 0) X(rows, REST, 0)      \
-    X(loss, REST, 0) X(optimiser, REST, 0) X(jacobian, REST, 0) X(peak, PEAK, 0)                   \
+    X(common, COMMON, 0) X(conv, STEP, 1) X(matmul, STEP, 1) X(winograd, STEP, 1)                  \
+    X(norm, STEP, 0) X(element, STEP, 0) X(layout, STEP, 0) X(pool, STEP, 0) X(rows, STEP, 0)      \
+    X(loss, STEP, 0) X(optimiser, STEP, 0) X(jacobian, STEP, 0) X(peak, PEAK, 0)                   \
     X(augment, AUGMENT, 0)
 
 typedef enum osr__file {
@@ -3292,8 +3292,8 @@ static int osr__choices_add(osr_ctx *ctx, const char *text)
     return 0;
 }
 
-/* The file's first line is a comment with the key of the convolutions' program and device, and the
- * hash of the lines below. */
+/* The file's first line is a comment with the key of the program and device, and the hash of the
+ * lines below. */
 #define OSR__TUNING_HEAD 49 /* bytes of it */
 
 static void osr__tuning_head(osr_ctx *ctx, const char *lines, char head[OSR__TUNING_HEAD + 1])
@@ -3302,7 +3302,7 @@ static void osr__tuning_head(osr_ctx *ctx, const char *lines, char head[OSR__TUN
     const uint64_t sum = osr__xxh64((const unsigned char *)lines, strlen(lines));
     uint64_t key;
     size_t size = 0;
-    text = osr__program_source(ctx, OSR__PROGRAM_HEAVY, options, &key, &size);
+    text = osr__program_source(ctx, OSR__PROGRAM_STEP, options, &key, &size);
     osr__free(ctx, text, size, 1);
     snprintf(head, OSR__TUNING_HEAD + 1, "# osr tuning 1 %08lx%08lx %08lx%08lx\n",
              OSR__HALVES(key), OSR__HALVES(sum));
@@ -12226,8 +12226,8 @@ static const char *const osr__cl_common[] = {
 "\n",
 "#define OSR_KERNEL __kernel __attribute__((reqd_work_group_size(LS, 1, 1))) void\n",
 "\n",
-"/* A function that CPU drivers compile by itself. PoCL makes three copies of a kernel and of all that\n",
-" * it inlines, of which one runs; what a kernel calls is made once. Work-item functions, which PoCL\n",
+"/* A function that CPU drivers compile by itself. PoCL makes three copies of a kernel and of what it\n",
+" * inlines, of which one runs; what a kernel calls is made once. Work-item functions, which PoCL\n",
 " * knows in kernels only, would have it inlined after all: their values are arguments. Vectors of\n",
 " * 512 bits, where there are any, are kept whole as they are in a kernel. */\n",
 "#if OSR_GPU\n",
@@ -12302,7 +12302,11 @@ static const char *const osr__cl_common[] = {
 "}\n",
 "\n",
 "/* Every index i < n of a row, shared among the items of the group. */\n",
+"#if LS > 1\n",
 "#define FOR_ROW(i, n) for (int i = (int)get_local_id(0); i < (n); i += LS)\n",
+"#else\n",
+"#define FOR_ROW(i, n) ROLLED for (int i = 0; i < (n); ++i)\n",
+"#endif\n",
 "\n",
 "/* The 8 lanes of a block: at once on a CPU, one an item else. */\n",
 "#if OSR_GPU\n",
@@ -12880,16 +12884,13 @@ static const char *const osr__cl_conv_cpu[] = {
 "static inline void conv_store(__global float *y, int4 yl, const conv_points *t, int live, int cb,\n",
 "                              int OBY, int OC, conv_after e, const float16 *acc)\n",
 "{\n",
-"    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {\n",
-"        if (p < live) {\n",
-"            __global float *d = y + t->yo[p] + (long)cb * yl.z;\n",
-"            STORE8(d, conv_mask(conv_epilogue8(acc[p].lo, e.coef, OBY, cb, e.kind, e.slope), cb,\n",
-"                                OC));\n",
-"            if (cb + 1 < OBY)\n",
-"                STORE8(d + yl.z,\n",
-"                       conv_mask(conv_epilogue8(acc[p].hi, e.coef, OBY, cb + 1, e.kind, e.slope),\n",
-"                                 cb + 1, OC));\n",
-"        }\n",
+"    ROLLED for (int p = 0; p < live; ++p) {\n",
+"        __global float *d = y + t->yo[p] + (long)cb * yl.z;\n",
+"        STORE8(d, conv_mask(conv_epilogue8(acc[p].lo, e.coef, OBY, cb, e.kind, e.slope), cb, OC));\n",
+"        if (cb + 1 < OBY)\n",
+"            STORE8(d + yl.z,\n",
+"                   conv_mask(conv_epilogue8(acc[p].hi, e.coef, OBY, cb + 1, e.kind, e.slope),\n",
+"                             cb + 1, OC));\n",
 "    }\n",
 "}\n",
 "\n",
@@ -12905,7 +12906,7 @@ static const char *const osr__cl_conv_cpu[] = {
 "/* Fills t with the CONV_PX points from number m on and moves it to the point after them. */\n",
 "static inline void conv_next(conv_points *t, const conv_job *j, long m, long points)\n",
 "{\n",
-"    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {\n",
+"    ROLLED for (int p = 0; p < CONV_PX; ++p) {\n",
 "        t->xo[p] = conv_at(j->xl, t->n, j->in_step.y * t->r + j->in_off.y,\n",
 "                           j->in_step.x * t->c + j->in_off.x);\n",
 "        t->yo[p] = conv_at(j->yl, t->n, j->out_step.y * t->r + j->out_off.y,\n",
@@ -12945,7 +12946,7 @@ static const char *const osr__cl_conv_cpu[] = {
 "\n",
 "            conv_tile(x, t.xo, j->xl, w + o * wstep, o + 1 < j->o1 ? wstep : 0, j->I, j->tap_step,\n",
 "                      j->taps, acc);\n",
-"            _Pragma(\"unroll 1\") for (int b = 0; b < min(CONV_OB, j->o1 - o); ++b)\n",
+"            ROLLED for (int b = 0; b < min(CONV_OB, j->o1 - o); ++b)\n",
 "                conv_store(y, j->yl, &t, live, (o + b) * 2, j->OBY, j->OC, j->after, acc[b]);\n",
 "        }\n",
 "    }\n",
@@ -13113,10 +13114,9 @@ static const char *const osr__cl_conv_cpu[] = {
 "\n",
 "/* Adds to part, which begins at split s, all chunks of images n0 .. n1-1 for the 16-blocks o0 ..\n",
 " * o1-1 of outputs and the 8-blocks i0 .. i1-1 of inputs; each chunk is fetched once for all. */\n",
-"static inline void conv_split_grad(__global const float *x,\n",
-"                                   __global const float *dy, __global float *part,\n",
-"                                   conv_grads g, int2 OHW, int n0, int n1, int o0, int o1, int i0,\n",
-"                                   int i1)\n",
+"OSR_PART conv_split_grad(__global const float *restrict x, __global const float *restrict dy,\n",
+"                         __global float *restrict part, conv_grads g, int2 OHW, int n0, int n1,\n",
+"                         int o0, int o1, int i0, int i1)\n",
 "{\n",
 "    const int cols = min(OHW.x, WGRAD_POINTS), rows = min(OHW.y, WGRAD_POINTS / cols);\n",
 "    const int imgs = cols < OHW.x || rows < OHW.y ? 1 : WGRAD_POINTS / (cols * rows);\n",
@@ -14518,23 +14518,32 @@ static const char *const osr__cl_norm[] = {
 "    return select((float8)(0.0f), (float8)(1.0f / (1.0f - p)), u >= (float8)(p));\n",
 "}\n",
 "\n",
+"/* d = sum of (x - mean)^power of this item's pixels of a plane, power 1 or 2. */\n",
+"OSR_PART plane_power(__global const float *x, const int4 xl, int H, int W, float8 mean, int power,\n",
+"                     float8 *d)\n",
+"{\n",
+"    float8 s[SUM_PARTS];\n",
+"    clear8(s);\n",
+"    SUM_PIXELS(y, c, k, H, W, {\n",
+"        const float8 v = LOAD8(x + image_at(xl, 0, 0, y, c)) - mean;\n",
+"        s[k] += power == 1 ? v : v * v;\n",
+"    })\n",
+"    *d = add_up8(s);\n",
+"}\n",
+"\n",
 "/* Mean and sum of squared deviations of each plane and lane: two passes over a plane that the\n",
 " * cache holds. */\n",
 "OSR_KERNEL norm_plane_stats(__global const float *x, const int4 xl, __global float *part, int N,\n",
 "                            int CB, int H, int W)\n",
 "{\n",
 "    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    __global const float *plane = x + image_at(xl, n, cb, 0, 0) - xl.x;\n",
 "    __local float8 tmp[LS];\n",
-"    float8 s[SUM_PARTS], d;\n",
-"    clear8(s);\n",
-"    SUM_PIXELS(y, c, k, H, W, s[k] += LOAD8(x + image_at(xl, n, cb, y, c)))\n",
-"    const float8 mean = group_sum8(add_up8(s), tmp) / (float)(H * W);\n",
-"    clear8(s);\n",
-"    SUM_PIXELS(y, c, k, H, W, {\n",
-"        const float8 v = LOAD8(x + image_at(xl, n, cb, y, c)) - mean;\n",
-"        s[k] += v * v;\n",
-"    })\n",
-"    d = group_sum8(add_up8(s), tmp);\n",
+"    float8 d;\n",
+"    plane_power(plane, xl, H, W, (float8)(0.0f), 1, &d);\n",
+"    const float8 mean = group_sum8(d, tmp) / (float)(H * W);\n",
+"    plane_power(plane, xl, H, W, mean, 2, &d);\n",
+"    d = group_sum8(d, tmp);\n",
 "    if (get_local_id(0) == 0) {\n",
 "        STORE8(part + ((size_t)n * CB + cb) * 8, mean);\n",
 "        STORE8(part + ((size_t)(N + n) * CB + cb) * 8, d);\n",
@@ -15858,16 +15867,12 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    }\n",
 "}\n",
 "\n",
-"/* Transformed filters of 16 outputs and 32 inputs; transpose swaps outputs and inputs and turns the\n",
-" * filters by 180 degrees, which is what the input gradient needs. */\n",
-"OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,\n",
-"                     int ooff, int O, int I, int transpose, int stride)\n",
+"/* Transformed filters of `no` outputs and the inputs from `first` to before `last`, of ci, the\n",
+" * weights of which lie so and si apart; transpose turns them by 180 degrees. */\n",
+"OSR_PART wino_filters(__global const float *restrict w, __global float *restrict u, int ci, int no,\n",
+"                      int so, int si, int first, int last, int transpose, int stride)\n",
 "{\n",
-"    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8 * 8;\n",
-"    const int so = transpose ? 9 : I * 9, si = transpose ? I * 9 : 9;\n",
-"    const int o0 = (int)get_group_id(0) * 16, no = min(16, co - o0);\n",
-"    const int first = (int)get_group_id(1) * 32, last = min(first + 32, i8);\n",
-"    __global float *u = out + ooff + ((size_t)o0 / 16 * 36 * i8 + first) * 16;\n",
+"    const int i8 = (ci + 7) / 8 * 8;\n",
 "    float t[8][9][16];\n",
 "    float16 b[36][8]; /* filters of 8 inputs together, so that 512 bytes are written at a time */\n",
 "\n",
@@ -15878,7 +15883,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "        ROLLED for (int o = 0; o < no; ++o)\n",
 "            ROLLED for (int i = 0; i < ni; ++i)\n",
 "            {\n",
-"                __global const float *p = w + woff + (o0 + o) * so + (i0 + i) * si;\n",
+"                __global const float *p = w + o * so + (i0 + i) * si;\n",
 "                WINO_UNROLL for (int k = 0; k < 9; ++k) t[i][k][o] = p[transpose ? 8 - k : k];\n",
 "            }\n",
 "        ROLLED for (int i = 0; i < 8; ++i)\n",
@@ -15892,6 +15897,19 @@ static const char *const osr__cl_winograd_cpu[] = {
 "            WINO_UNROLL for (int i = 0; i < 8; ++i)\n",
 "                WINO_STORE16(u + ((size_t)k * i8 + i) * 16, b[k][i]);\n",
 "    }\n",
+"}\n",
+"\n",
+"/* Transformed filters of 16 outputs and 32 inputs; transpose swaps outputs and inputs and turns the\n",
+" * filters by 180 degrees, which is what the input gradient needs. */\n",
+"OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,\n",
+"                     int ooff, int O, int I, int transpose, int stride)\n",
+"{\n",
+"    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8 * 8;\n",
+"    const int so = transpose ? 9 : I * 9, si = transpose ? I * 9 : 9;\n",
+"    const int o0 = (int)get_group_id(0) * 16, first = (int)get_group_id(1) * 32;\n",
+"\n",
+"    wino_filters(w + woff + o0 * so, out + ooff + ((size_t)o0 / 16 * 36 * i8 + first) * 16, ci,\n",
+"                 min(16, co - o0), so, si, first, min(first + 32, i8), transpose, stride);\n",
 "}\n",
 "\n",
 "/* A d A' of a 4x4 tile of dy, to out[k * step], k < 36. */\n",
@@ -16354,9 +16372,9 @@ static const char *const osr__cl_winograd_gpu[] = {
 "}\n",
 };
 static const osr__cl_file osr__cl_files[] = {
-    {"common", osr__cl_common, 198},
+    {"common", osr__cl_common, 202},
     {"augment", osr__cl_augment, 343},
-    {"conv_cpu", osr__cl_conv_cpu, 444},
+    {"conv_cpu", osr__cl_conv_cpu, 440},
     {"conv_gpu", osr__cl_conv_gpu, 360},
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 76},
@@ -16364,12 +16382,12 @@ static const osr__cl_file osr__cl_files[] = {
     {"loss", osr__cl_loss, 229},
     {"matmul_cpu", osr__cl_matmul_cpu, 216},
     {"matmul_gpu", osr__cl_matmul_gpu, 187},
-    {"norm", osr__cl_norm, 273},
+    {"norm", osr__cl_norm, 282},
     {"optimiser", osr__cl_optimiser, 45},
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
     {"rows", osr__cl_rows, 202},
-    {"winograd_cpu", osr__cl_winograd_cpu, 1054},
+    {"winograd_cpu", osr__cl_winograd_cpu, 1063},
     {"winograd_gpu", osr__cl_winograd_gpu, 154},
 };
 static const unsigned osr__cl_file_count = 17;

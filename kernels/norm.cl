@@ -24,23 +24,32 @@ static inline float8 drop_mask(int kind, float p, uint plane, uint pixel, uint s
     return select((float8)(0.0f), (float8)(1.0f / (1.0f - p)), u >= (float8)(p));
 }
 
+/* d = sum of (x - mean)^power of this item's pixels of a plane, power 1 or 2. */
+OSR_PART plane_power(__global const float *x, const int4 xl, int H, int W, float8 mean, int power,
+                     float8 *d)
+{
+    float8 s[SUM_PARTS];
+    clear8(s);
+    SUM_PIXELS(y, c, k, H, W, {
+        const float8 v = LOAD8(x + image_at(xl, 0, 0, y, c)) - mean;
+        s[k] += power == 1 ? v : v * v;
+    })
+    *d = add_up8(s);
+}
+
 /* Mean and sum of squared deviations of each plane and lane: two passes over a plane that the
  * cache holds. */
 OSR_KERNEL norm_plane_stats(__global const float *x, const int4 xl, __global float *part, int N,
                             int CB, int H, int W)
 {
     const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;
+    __global const float *plane = x + image_at(xl, n, cb, 0, 0) - xl.x;
     __local float8 tmp[LS];
-    float8 s[SUM_PARTS], d;
-    clear8(s);
-    SUM_PIXELS(y, c, k, H, W, s[k] += LOAD8(x + image_at(xl, n, cb, y, c)))
-    const float8 mean = group_sum8(add_up8(s), tmp) / (float)(H * W);
-    clear8(s);
-    SUM_PIXELS(y, c, k, H, W, {
-        const float8 v = LOAD8(x + image_at(xl, n, cb, y, c)) - mean;
-        s[k] += v * v;
-    })
-    d = group_sum8(add_up8(s), tmp);
+    float8 d;
+    plane_power(plane, xl, H, W, (float8)(0.0f), 1, &d);
+    const float8 mean = group_sum8(d, tmp) / (float)(H * W);
+    plane_power(plane, xl, H, W, mean, 2, &d);
+    d = group_sum8(d, tmp);
     if (get_local_id(0) == 0) {
         STORE8(part + ((size_t)n * CB + cb) * 8, mean);
         STORE8(part + ((size_t)(N + n) * CB + cb) * 8, d);
