@@ -2242,9 +2242,7 @@ typedef enum osr__file {
     X(map_dense, element) X(map_image, element) X(spread, element) X(fill_dense, element)          \
     X(fill_image, element) X(sum_all, element) X(column_sum, element) X(plane_sum, element)        \
     X(bias_dense, element) X(bias_image, element)                                                  \
-    X(image_from_nhwc, layout) X(image_to_nhwc, layout) X(image_turns, layout)                     \
-    X(image_to_nchw, layout)                                                                       \
-    X(image_from_nchw, layout)                                                                     \
+    X(image_from_dense, layout) X(image_to_dense, layout) X(image_turns, layout)                   \
     X(pool, pool) X(pool_dx, pool) X(global_pool, pool) X(global_pool_dx, pool)                    \
     X(softmax, rows) X(softmax_dx, rows) X(logsumexp, rows) X(logsumexp_dx, rows)                  \
     X(row_sum, rows) X(row_spread, rows) X(pick, rows) X(pick_dx, rows) X(row_correct, rows)       \
@@ -4720,6 +4718,14 @@ static void osr__arg_sizes(osr_ctx *ctx, osr_shape s)
     osr__args(ctx, "iiii", osr__blocks(s.dim[3]), s.dim[3], s.dim[1], s.dim[2]);
 }
 
+/* Where dense values of an image lie, channels first or last: steps of images, channels, rows and
+ * columns. */
+static void osr__arg_steps(osr_ctx *ctx, osr_shape s, int first)
+{
+    const int h = s.dim[1], w = s.dim[2], c = s.dim[3];
+    osr__args(ctx, "Q", h * w * c, first ? h * w : 1, first ? w : w * c, first ? 1 : c);
+}
+
 /* One work-group for each (n, cb) of an image. */
 static void osr__run_planes(osr_ctx *ctx, osr_shape s)
 {
@@ -4737,9 +4743,10 @@ static void osr__lower_input(osr_ctx *ctx, uint32_t i)
     }
     scratch = osr__scratch(ctx, n);
     osr__upload(ctx, scratch, n * sizeof(float));
-    osr__begin(ctx, OSR__K_image_from_nhwc);
+    osr__begin(ctx, OSR__K_image_from_dense);
     osr__args(ctx, "sig", scratch, 0, i);
     osr__arg_sizes(ctx, s);
+    osr__arg_steps(ctx, s, 0);
     osr__run_planes(ctx, s);
 }
 
@@ -4797,12 +4804,14 @@ static void osr__lower_from_image(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const uint32_t x = r->in[0];
-    osr__begin(ctx, r->op == OSR__OP_global_avg_pool ? OSR__K_global_pool
-                    : r->op == OSR__OP_flatten       ? OSR__K_image_to_nchw
-                                                     : OSR__K_image_to_nhwc);
+    const osr_shape s = osr__rec(ctx, x)->shape;
+    const int pool = r->op == OSR__OP_global_avg_pool;
+    osr__begin(ctx, pool ? OSR__K_global_pool : OSR__K_image_to_dense);
     osr__args(ctx, "gd", x, i);
-    osr__arg_sizes(ctx, osr__rec(ctx, x)->shape);
-    osr__run_planes(ctx, osr__rec(ctx, x)->shape);
+    osr__arg_sizes(ctx, s);
+    if (!pool)
+        osr__arg_steps(ctx, s, r->op == OSR__OP_flatten);
+    osr__run_planes(ctx, s);
 }
 
 /* An op cannot use a value that was overwritten or fused away. 1 when it can. */
@@ -6847,9 +6856,12 @@ static void osr__back_pool(osr_ctx *ctx, uint32_t i, uint32_t dy)
 static void osr__lower_to_image(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__begin(ctx, r->op == OSR__OP_flatten_dx ? OSR__K_image_from_nchw : OSR__K_global_pool_dx);
+    const int flat = r->op == OSR__OP_flatten_dx;
+    osr__begin(ctx, flat ? OSR__K_image_from_dense : OSR__K_global_pool_dx);
     osr__args(ctx, "dg", r->in[0], i);
     osr__arg_sizes(ctx, r->shape);
+    if (flat)
+        osr__arg_steps(ctx, r->shape, 1);
     osr__run_planes(ctx, r->shape);
 }
 
@@ -13168,28 +13180,36 @@ static const char *const osr__cl_conv_cpu[] = {
 "    }\n",
 "}\n",
 "\n",
-"OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float *restrict dw,\n",
-"                             int dwoff, int O, int I, int KH, int KW, int S, int accumulate)\n",
+"/* dw (+)= the sum of S parts, `split` apart, for ni inputs and no outputs of I inputs in all. */\n",
+"OSR_PART conv_reduce(__global const float *restrict part, long split, int S,\n",
+"                     __global float *restrict dw, int I, int taps, int ni, int no, int accumulate)\n",
 "{\n",
-"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1), taps = KH * KW;\n",
-"    const long block = (long)taps * 128, split = (long)((O + 15) / 16) * ((I + 7) / 8) * block;\n",
-"    __global const float *block0 = part + ((long)og * ((I + 7) / 8) + ib) * block;\n",
-"\n",
 "    for (int k = 0; k < taps; ++k)\n",
-"        for (int i = 0; i < min(8, I - ib * 8); ++i) {\n",
-"            __global const float *p = block0 + (k * 8 + i) * 16;\n",
+"        for (int i = 0; i < ni; ++i) {\n",
+"            __global const float *p = part + (k * 8 + i) * 16;\n",
 "            float sum[16];\n",
 "            float16 v = (float16)(0.0f);\n",
 "\n",
 "            ROLLED for (int s = 0; s < S; ++s)\n",
 "                v += CONV_LOAD16(p + s * split);\n",
 "            vstore16(v, 0, sum);\n",
-"            ROLLED for (int o = 0; o < min(16, O - og * 16); ++o)\n",
+"            ROLLED for (int o = 0; o < no; ++o)\n",
 "            {\n",
-"                const long at = dwoff + ((long)(og * 16 + o) * I + ib * 8 + i) * taps + k;\n",
+"                const long at = ((long)o * I + i) * taps + k;\n",
 "                dw[at] = accumulate ? dw[at] + sum[o] : sum[o];\n",
 "            }\n",
 "        }\n",
+"}\n",
+"\n",
+"OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float *restrict dw,\n",
+"                             int dwoff, int O, int I, int KH, int KW, int S, int accumulate)\n",
+"{\n",
+"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1), taps = KH * KW;\n",
+"    const long block = (long)taps * 128, split = (long)((O + 15) / 16) * ((I + 7) / 8) * block;\n",
+"\n",
+"    conv_reduce(part + ((long)og * ((I + 7) / 8) + ib) * block, split, S,\n",
+"                dw + dwoff + ((long)og * 16 * I + ib * 8) * taps, I, taps, min(8, I - ib * 8),\n",
+"                min(16, O - og * 16), accumulate);\n",
 "}\n",
 };
 static const char *const osr__cl_conv_gpu[] = {
@@ -13780,61 +13800,35 @@ static const char *const osr__cl_layout[] = {
 "#include \"common.cl\"\n",
 "#endif\n",
 "\n",
-"/* Dense [N][H][W][C] to an image. */\n",
-"OSR_KERNEL image_from_nhwc(__global const float *x, int xoff, __global float *y, const int4 yl,\n",
-"                           int CB, int C, int H, int W)\n",
+"/* Dense values to an image. step: how far apart images, channels, rows and columns lie. */\n",
+"OSR_KERNEL image_from_dense(__global const float *x, int xoff, __global float *y, const int4 yl,\n",
+"                            int CB, int C, int H, int W, const int4 step)\n",
 "{\n",
 "    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
 "    const int lanes = min(8, C - cb * 8);\n",
 "    FOR_PIXELS(r, c, H, W)\n",
 "    {\n",
-"        __global const float *p = x + xoff + (((size_t)n * H + r) * W + c) * C + cb * 8;\n",
+"        __global const float *p = x + xoff + (size_t)n * step.x + (size_t)(cb * 8) * step.y\n",
+"                                  + (size_t)r * step.z + (size_t)c * step.w;\n",
 "        __global float *q = y + image_at(yl, n, cb, r, c);\n",
 "        ROLLED for (int i = 0; i < lanes; ++i)\n",
-"            q[i] = p[i];\n",
+"            q[i] = p[(size_t)i * step.y];\n",
 "    }\n",
 "}\n",
 "\n",
-"/* An image to dense [N][H][W][C]. */\n",
-"OSR_KERNEL image_to_nhwc(__global const float *x, const int4 xl, __global float *y, int yoff,\n",
-"                         int CB, int C, int H, int W)\n",
+"/* An image to dense values. */\n",
+"OSR_KERNEL image_to_dense(__global const float *x, const int4 xl, __global float *y, int yoff,\n",
+"                          int CB, int C, int H, int W, const int4 step)\n",
 "{\n",
 "    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
 "    const int lanes = min(8, C - cb * 8);\n",
 "    FOR_PIXELS(r, c, H, W)\n",
 "    {\n",
 "        __global const float *p = x + image_at(xl, n, cb, r, c);\n",
-"        __global float *q = y + yoff + (((size_t)n * H + r) * W + c) * C + cb * 8;\n",
+"        __global float *q = y + yoff + (size_t)n * step.x + (size_t)(cb * 8) * step.y\n",
+"                            + (size_t)r * step.z + (size_t)c * step.w;\n",
 "        ROLLED for (int i = 0; i < lanes; ++i)\n",
-"            q[i] = p[i];\n",
-"    }\n",
-"}\n",
-"\n",
-"/* An image to dense [N][C][H][W], channel first: flatten. */\n",
-"OSR_KERNEL image_to_nchw(__global const float *x, const int4 xl, __global float *y, int yoff,\n",
-"                         int CB, int C, int H, int W)\n",
-"{\n",
-"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
-"    const int lanes = min(8, C - cb * 8);\n",
-"    FOR_PIXELS(r, c, H, W)\n",
-"    {\n",
-"        __global const float *p = x + image_at(xl, n, cb, r, c);\n",
-"        ROLLED for (int i = 0; i < lanes; ++i)\n",
-"            y[yoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c] = p[i];\n",
-"    }\n",
-"}\n",
-"\n",
-"/* Dense [N][C][H][W] to an image: the gradient of flatten. */\n",
-"OSR_KERNEL image_from_nchw(__global const float *x, int xoff, __global float *y, const int4 yl,\n",
-"                           int CB, int C, int H, int W)\n",
-"{\n",
-"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
-"    const int lanes = min(8, C - cb * 8);\n",
-"    FOR_PIXELS(r, c, H, W)\n",
-"    {\n",
-"        __global float *q = y + image_at(yl, n, cb, r, c);\n",
-"        ROLLED for (int i = 0; i < lanes; ++i)\n",
-"            q[i] = x[xoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c];\n",
+"            q[(size_t)i * step.y] = p[i];\n",
 "    }\n",
 "}\n",
 "\n",
@@ -14557,7 +14551,7 @@ static const char *const osr__cl_norm[] = {
 "                      __global float *rvar, int voff, __global float *coef, int R, int CB, int C,\n",
 "                      float eps, float momentum)\n",
 "{\n",
-"    const int cb = (int)get_group_id(0), c8 = CB * 8;\n",
+"    const int cb = (int)get_group_id(0), c8 = CB * 8, updated = momentum > 0.0f ? C : 0;\n",
 "    FOR_LANES(i)\n",
 "    {\n",
 "        __global const float *p = part + cb * 8 + i;\n",
@@ -14584,7 +14578,7 @@ static const char *const osr__cl_norm[] = {
 "        coef[c8 + c] = c < C ? beta[boff + c] - mean * scale : 0.0f;\n",
 "        coef[2 * c8 + c] = c < C ? mean : 0.0f;\n",
 "        coef[3 * c8 + c] = c < C ? inv : 0.0f;\n",
-"        if (c < C && momentum > 0.0f) {\n",
+"        if (c < updated) {\n",
 "            const float var = m2 / fmax(count - 1.0f, 1.0f);\n",
 "            rmean[moff + c] += momentum * (mean - rmean[moff + c]);\n",
 "            rvar[voff + c] += momentum * (var - rvar[voff + c]);\n",
@@ -14689,6 +14683,8 @@ static const char *const osr__cl_norm[] = {
 "                           int wanted, int gaccumulate, int baccumulate)\n",
 "{\n",
 "    const int cb = (int)get_group_id(0), c8 = CB * 8;\n",
+"    const int gc = (wanted & 1) != 0 ? C : 0, gadd = gaccumulate ? C : 0;\n",
+"    const int bc = (wanted & 2) != 0 ? C : 0, badd = baccumulate ? C : 0;\n",
 "    FOR_ROW(i, 8)\n",
 "    {\n",
 "        const int c = cb * 8 + i;\n",
@@ -14698,10 +14694,10 @@ static const char *const osr__cl_norm[] = {
 "            s += part[(size_t)n * c8 + c];\n",
 "            t += part[(size_t)(N + n) * c8 + c];\n",
 "        }\n",
-"        if ((wanted & 1) != 0 && c < C)\n",
-"            dgamma[goff + c] = gaccumulate ? dgamma[goff + c] + t : t;\n",
-"        if ((wanted & 2) != 0 && c < C)\n",
-"            dbeta[boff + c] = baccumulate ? dbeta[boff + c] + s : s;\n",
+"        if (c < gc)\n",
+"            dgamma[goff + c] = c < gadd ? dgamma[goff + c] + t : t;\n",
+"        if (c < bc)\n",
+"            dbeta[boff + c] = c < badd ? dbeta[boff + c] + s : s;\n",
 "        sums[c] = s / ((float)N * (float)HW);\n",
 "        sums[c8 + c] = t / ((float)N * (float)HW);\n",
 "    }\n",
@@ -16374,15 +16370,15 @@ static const char *const osr__cl_winograd_gpu[] = {
 static const osr__cl_file osr__cl_files[] = {
     {"common", osr__cl_common, 202},
     {"augment", osr__cl_augment, 343},
-    {"conv_cpu", osr__cl_conv_cpu, 440},
+    {"conv_cpu", osr__cl_conv_cpu, 448},
     {"conv_gpu", osr__cl_conv_gpu, 360},
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 76},
-    {"layout", osr__cl_layout, 79},
+    {"layout", osr__cl_layout, 53},
     {"loss", osr__cl_loss, 229},
     {"matmul_cpu", osr__cl_matmul_cpu, 216},
     {"matmul_gpu", osr__cl_matmul_gpu, 187},
-    {"norm", osr__cl_norm, 282},
+    {"norm", osr__cl_norm, 284},
     {"optimiser", osr__cl_optimiser, 45},
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},

@@ -414,26 +414,34 @@ OSR_KERNEL conv_wgrad(__global const float *restrict x, int4 xl, __global const 
     }
 }
 
-OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float *restrict dw,
-                             int dwoff, int O, int I, int KH, int KW, int S, int accumulate)
+/* dw (+)= the sum of S parts, `split` apart, for ni inputs and no outputs of I inputs in all. */
+OSR_PART conv_reduce(__global const float *restrict part, long split, int S,
+                     __global float *restrict dw, int I, int taps, int ni, int no, int accumulate)
 {
-    const int og = (int)get_group_id(0), ib = (int)get_group_id(1), taps = KH * KW;
-    const long block = (long)taps * 128, split = (long)((O + 15) / 16) * ((I + 7) / 8) * block;
-    __global const float *block0 = part + ((long)og * ((I + 7) / 8) + ib) * block;
-
     for (int k = 0; k < taps; ++k)
-        for (int i = 0; i < min(8, I - ib * 8); ++i) {
-            __global const float *p = block0 + (k * 8 + i) * 16;
+        for (int i = 0; i < ni; ++i) {
+            __global const float *p = part + (k * 8 + i) * 16;
             float sum[16];
             float16 v = (float16)(0.0f);
 
             ROLLED for (int s = 0; s < S; ++s)
                 v += CONV_LOAD16(p + s * split);
             vstore16(v, 0, sum);
-            ROLLED for (int o = 0; o < min(16, O - og * 16); ++o)
+            ROLLED for (int o = 0; o < no; ++o)
             {
-                const long at = dwoff + ((long)(og * 16 + o) * I + ib * 8 + i) * taps + k;
+                const long at = ((long)o * I + i) * taps + k;
                 dw[at] = accumulate ? dw[at] + sum[o] : sum[o];
             }
         }
+}
+
+OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float *restrict dw,
+                             int dwoff, int O, int I, int KH, int KW, int S, int accumulate)
+{
+    const int og = (int)get_group_id(0), ib = (int)get_group_id(1), taps = KH * KW;
+    const long block = (long)taps * 128, split = (long)((O + 15) / 16) * ((I + 7) / 8) * block;
+
+    conv_reduce(part + ((long)og * ((I + 7) / 8) + ib) * block, split, S,
+                dw + dwoff + ((long)og * 16 * I + ib * 8) * taps, I, taps, min(8, I - ib * 8),
+                min(16, O - og * 16), accumulate);
 }

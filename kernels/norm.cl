@@ -63,7 +63,7 @@ OSR_KERNEL norm_merge(__global const float *part, __global const float *gamma, i
                       __global float *rvar, int voff, __global float *coef, int R, int CB, int C,
                       float eps, float momentum)
 {
-    const int cb = (int)get_group_id(0), c8 = CB * 8;
+    const int cb = (int)get_group_id(0), c8 = CB * 8, updated = momentum > 0.0f ? C : 0;
     FOR_LANES(i)
     {
         __global const float *p = part + cb * 8 + i;
@@ -90,7 +90,7 @@ OSR_KERNEL norm_merge(__global const float *part, __global const float *gamma, i
         coef[c8 + c] = c < C ? beta[boff + c] - mean * scale : 0.0f;
         coef[2 * c8 + c] = c < C ? mean : 0.0f;
         coef[3 * c8 + c] = c < C ? inv : 0.0f;
-        if (c < C && momentum > 0.0f) {
+        if (c < updated) {
             const float var = m2 / fmax(count - 1.0f, 1.0f);
             rmean[moff + c] += momentum * (mean - rmean[moff + c]);
             rvar[voff + c] += momentum * (var - rvar[voff + c]);
@@ -195,6 +195,8 @@ OSR_KERNEL norm_merge_sums(__global const float *part, __global float *sums, __g
                            int wanted, int gaccumulate, int baccumulate)
 {
     const int cb = (int)get_group_id(0), c8 = CB * 8;
+    const int gc = (wanted & 1) != 0 ? C : 0, gadd = gaccumulate ? C : 0;
+    const int bc = (wanted & 2) != 0 ? C : 0, badd = baccumulate ? C : 0;
     FOR_ROW(i, 8)
     {
         const int c = cb * 8 + i;
@@ -204,10 +206,10 @@ OSR_KERNEL norm_merge_sums(__global const float *part, __global float *sums, __g
             s += part[(size_t)n * c8 + c];
             t += part[(size_t)(N + n) * c8 + c];
         }
-        if ((wanted & 1) != 0 && c < C)
-            dgamma[goff + c] = gaccumulate ? dgamma[goff + c] + t : t;
-        if ((wanted & 2) != 0 && c < C)
-            dbeta[boff + c] = baccumulate ? dbeta[boff + c] + s : s;
+        if (c < gc)
+            dgamma[goff + c] = c < gadd ? dgamma[goff + c] + t : t;
+        if (c < bc)
+            dbeta[boff + c] = c < badd ? dbeta[boff + c] + s : s;
         sums[c] = s / ((float)N * (float)HW);
         sums[c8 + c] = t / ((float)N * (float)HW);
     }
