@@ -1764,12 +1764,11 @@ OSR_API const char *osr_version(void)
 
 /* == context and devices == -------------------------------------------------------------------- */
 
-/* Programs: the convolutions and products, the same with small and large tiles, the rest,
+/* Programs: what a training step needs, its convolutions and products with small and large tiles,
  * augmentation, the peak. Few, because a driver takes a good tenth of a second to begin each, and
  * each built when it is first used; COMMON is part of all. */
-enum { OSR__PROGRAM_HEAVY, OSR__PROGRAM_SMALL, OSR__PROGRAM_LARGE, OSR__PROGRAM_REST,
-       OSR__PROGRAM_AUGMENT, OSR__PROGRAM_PEAK,
-       OSR__PROGRAM_COUNT, OSR__PROGRAM_COMMON = OSR__PROGRAM_COUNT };
+enum { OSR__PROGRAM_STEP, OSR__PROGRAM_SMALL, OSR__PROGRAM_LARGE, OSR__PROGRAM_AUGMENT,
+       OSR__PROGRAM_PEAK, OSR__PROGRAM_COUNT, OSR__PROGRAM_COMMON = OSR__PROGRAM_COUNT };
 
 /* Tiles of kernels/conv_gpu.cl and matmul_gpu.cl by osr_products (last: of what CLBlast leaves). */
 typedef struct osr__tile {
@@ -1782,9 +1781,9 @@ static const osr__tile osr__tiles[] = { { 128, 64, 128, 64, 64, 128 }, { 64, 32,
 
 /* One row a kernel file: its program, and whether the families differ. */
 #define OSR__FILES(X)                                                                              \
-    X(common, COMMON, 0) X(conv, HEAVY, 1) X(matmul, HEAVY, 1) X(winograd, HEAVY, 1)               \
-    X(norm, REST, 0) X(element, REST, 0) X(layout, REST, 0) X(pool, REST, 0) X(rows, REST, 0)      \
-    X(loss, REST, 0) X(optimiser, REST, 0) X(jacobian, REST, 0) X(peak, PEAK, 0)                   \
+    X(common, COMMON, 0) X(conv, STEP, 1) X(matmul, STEP, 1) X(winograd, STEP, 1)                  \
+    X(norm, STEP, 0) X(element, STEP, 0) X(layout, STEP, 0) X(pool, STEP, 0) X(rows, STEP, 0)      \
+    X(loss, STEP, 0) X(optimiser, STEP, 0) X(jacobian, STEP, 0) X(peak, PEAK, 0)                   \
     X(augment, AUGMENT, 0)
 
 typedef enum osr__file {
@@ -1809,9 +1808,7 @@ typedef enum osr__file {
     X(map_dense, element) X(map_image, element) X(spread, element) X(fill_dense, element)          \
     X(fill_image, element) X(sum_all, element) X(column_sum, element) X(plane_sum, element)        \
     X(bias_dense, element) X(bias_image, element)                                                  \
-    X(image_from_nhwc, layout) X(image_to_nhwc, layout) X(image_turns, layout)                     \
-    X(image_to_nchw, layout)                                                                       \
-    X(image_from_nchw, layout)                                                                     \
+    X(image_from_dense, layout) X(image_to_dense, layout) X(image_turns, layout)                   \
     X(pool, pool) X(pool_dx, pool) X(global_pool, pool) X(global_pool_dx, pool)                    \
     X(softmax, rows) X(softmax_dx, rows) X(logsumexp, rows) X(logsumexp_dx, rows)                  \
     X(row_sum, rows) X(row_spread, rows) X(pick, rows) X(pick_dx, rows) X(row_correct, rows)       \
@@ -2945,8 +2942,8 @@ static int osr__choices_add(osr_ctx *ctx, const char *text)
     return 0;
 }
 
-/* The file's first line is a comment with the key of the convolutions' program and device, and the
- * hash of the lines below. */
+/* The file's first line is a comment with the key of the program and device, and the hash of the
+ * lines below. */
 #define OSR__TUNING_HEAD 49 /* bytes of it */
 
 static void osr__tuning_head(osr_ctx *ctx, const char *lines, char head[OSR__TUNING_HEAD + 1])
@@ -2955,7 +2952,7 @@ static void osr__tuning_head(osr_ctx *ctx, const char *lines, char head[OSR__TUN
     const uint64_t sum = osr__xxh64((const unsigned char *)lines, strlen(lines));
     uint64_t key;
     size_t size = 0;
-    text = osr__program_source(ctx, OSR__PROGRAM_HEAVY, options, &key, &size);
+    text = osr__program_source(ctx, OSR__PROGRAM_STEP, options, &key, &size);
     osr__free(ctx, text, size, 1);
     snprintf(head, OSR__TUNING_HEAD + 1, "# osr tuning 1 %08lx%08lx %08lx%08lx\n",
              OSR__HALVES(key), OSR__HALVES(sum));
@@ -3090,8 +3087,11 @@ static int osr__kernel_program(osr__kernel k, int products)
         OSR__KERNELS(OSR__KERNEL_FILE)
 #undef OSR__KERNEL_FILE
     };
-    const int program = osr__files[files[k]].program;
-    return program == OSR__PROGRAM_HEAVY ? program + products : program;
+    const int file = files[k];
+    return osr__files[file].program
+           + ((file == OSR__FILE_conv || file == OSR__FILE_matmul) && products < OSR_PRODUCTS_CLBLAST
+                  ? products
+                  : 0);
 }
 
 static cl_kernel osr__kernel_create(osr_ctx *ctx, osr__kernel k, int products)
@@ -4540,7 +4540,8 @@ static void osr__lower_input(osr_ctx *ctx, uint32_t i)
     }
     scratch = osr__scratch(ctx, n);
     osr__upload(ctx, scratch, n * sizeof(float));
-    osr__call(ctx, OSR__K_image_from_nhwc, osr__planes(s), "sigS", scratch, 0, i, i);
+    osr__call(ctx, OSR__K_image_from_dense, osr__planes(s), "sigSQ", scratch, 0, i, i,
+              s.dim[1] * s.dim[2] * s.dim[3], 1, s.dim[2] * s.dim[3], s.dim[3]);
 }
 
 OSR_API osr_tensor osr_input(osr_ctx *ctx, osr_shape shape, const float *data)
@@ -4585,13 +4586,20 @@ static void osr__lower_image(osr_ctx *ctx, uint32_t i)
     const uint32_t x = r->in[0];
     const osr_shape s = osr__ref_shape(ctx, x);
     const size_t from = osr__planes(s), to = osr__planes(r->shape);
-    const int32_t *p = r->ia;
+    const int32_t *p = r->ia, *d = r->shape.dim;
     switch (r->op) {
-    case OSR__OP_read_image:
-        osr__call(ctx, OSR__K_image_to_nhwc, from, "gdS", x, i, x);
+    case OSR__OP_read_image: /* the last four of these: steps between dense values */
+        osr__call(ctx, OSR__K_image_to_dense, from, "gdSQ", x, i, x, s.dim[1] * s.dim[2] * s.dim[3],
+                  1, s.dim[2] * s.dim[3], s.dim[3]);
         break;
-    case OSR__OP_flatten: osr__call(ctx, OSR__K_image_to_nchw, from, "gdS", x, i, x); break;
-    case OSR__OP_flatten_dx: osr__call(ctx, OSR__K_image_from_nchw, to, "dgS", x, i, i); break;
+    case OSR__OP_flatten:
+        osr__call(ctx, OSR__K_image_to_dense, from, "gdSQ", x, i, x, s.dim[1] * s.dim[2] * s.dim[3],
+                  s.dim[1] * s.dim[2], s.dim[2], 1);
+        break;
+    case OSR__OP_flatten_dx:
+        osr__call(ctx, OSR__K_image_from_dense, to, "dgSQ", x, i, i, d[1] * d[2] * d[3],
+                  d[1] * d[2], d[2], 1);
+        break;
     case OSR__OP_global_avg_pool: osr__call(ctx, OSR__K_global_pool, from, "gdS", x, i, x); break;
     case OSR__OP_global_avg_pool_dx:
         osr__call(ctx, OSR__K_global_pool_dx, to, "dgS", x, i, i);
@@ -11642,8 +11650,8 @@ static const char *const osr__cl_common[] = {
 "\n",
 "#define OSR_KERNEL __kernel __attribute__((reqd_work_group_size(LS, 1, 1))) void\n",
 "\n",
-"/* A function that CPU drivers compile by itself. PoCL makes three copies of a kernel and of all that\n",
-" * it inlines, of which one runs; what a kernel calls is made once. Work-item functions, which PoCL\n",
+"/* A function that CPU drivers compile by itself. PoCL makes three copies of a kernel and of what it\n",
+" * inlines, of which one runs; what a kernel calls is made once. Work-item functions, which PoCL\n",
 " * knows in kernels only, would have it inlined after all: their values are arguments. Vectors of\n",
 " * 512 bits, where there are any, are kept whole as they are in a kernel. */\n",
 "#if OSR_GPU\n",
@@ -11718,7 +11726,11 @@ static const char *const osr__cl_common[] = {
 "}\n",
 "\n",
 "/* Every index i < n of a row, shared among the items of the group. */\n",
+"#if LS > 1\n",
 "#define FOR_ROW(i, n) for (int i = (int)get_local_id(0); i < (n); i += LS)\n",
+"#else\n",
+"#define FOR_ROW(i, n) ROLLED for (int i = 0; i < (n); ++i)\n",
+"#endif\n",
 "\n",
 "/* The 8 lanes of a block: at once on a CPU, one an item else. */\n",
 "#if OSR_GPU\n",
@@ -12296,16 +12308,13 @@ static const char *const osr__cl_conv_cpu[] = {
 "static inline void conv_store(__global float *y, int4 yl, const conv_points *t, int live, int cb,\n",
 "                              int OBY, int OC, conv_after e, const float16 *acc)\n",
 "{\n",
-"    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {\n",
-"        if (p < live) {\n",
-"            __global float *d = y + t->yo[p] + (long)cb * yl.z;\n",
-"            STORE8(d, conv_mask(conv_epilogue8(acc[p].lo, e.coef, OBY, cb, e.kind, e.slope), cb,\n",
-"                                OC));\n",
-"            if (cb + 1 < OBY)\n",
-"                STORE8(d + yl.z,\n",
-"                       conv_mask(conv_epilogue8(acc[p].hi, e.coef, OBY, cb + 1, e.kind, e.slope),\n",
-"                                 cb + 1, OC));\n",
-"        }\n",
+"    ROLLED for (int p = 0; p < live; ++p) {\n",
+"        __global float *d = y + t->yo[p] + (long)cb * yl.z;\n",
+"        STORE8(d, conv_mask(conv_epilogue8(acc[p].lo, e.coef, OBY, cb, e.kind, e.slope), cb, OC));\n",
+"        if (cb + 1 < OBY)\n",
+"            STORE8(d + yl.z,\n",
+"                   conv_mask(conv_epilogue8(acc[p].hi, e.coef, OBY, cb + 1, e.kind, e.slope),\n",
+"                             cb + 1, OC));\n",
 "    }\n",
 "}\n",
 "\n",
@@ -12321,7 +12330,7 @@ static const char *const osr__cl_conv_cpu[] = {
 "/* Fills t with the CONV_PX points from number m on and moves it to the point after them. */\n",
 "static inline void conv_next(conv_points *t, const conv_job *j, long m, long points)\n",
 "{\n",
-"    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {\n",
+"    ROLLED for (int p = 0; p < CONV_PX; ++p) {\n",
 "        t->xo[p] = conv_at(j->xl, t->n, j->in_step.y * t->r + j->in_off.y,\n",
 "                           j->in_step.x * t->c + j->in_off.x);\n",
 "        t->yo[p] = conv_at(j->yl, t->n, j->out_step.y * t->r + j->out_off.y,\n",
@@ -12361,7 +12370,7 @@ static const char *const osr__cl_conv_cpu[] = {
 "\n",
 "            conv_tile(x, t.xo, j->xl, w + o * wstep, o + 1 < j->o1 ? wstep : 0, j->I, j->tap_step,\n",
 "                      j->taps, acc);\n",
-"            _Pragma(\"unroll 1\") for (int b = 0; b < min(CONV_OB, j->o1 - o); ++b)\n",
+"            ROLLED for (int b = 0; b < min(CONV_OB, j->o1 - o); ++b)\n",
 "                conv_store(y, j->yl, &t, live, (o + b) * 2, j->OBY, j->OC, j->after, acc[b]);\n",
 "        }\n",
 "    }\n",
@@ -12529,10 +12538,9 @@ static const char *const osr__cl_conv_cpu[] = {
 "\n",
 "/* Adds to part, which begins at split s, all chunks of images n0 .. n1-1 for the 16-blocks o0 ..\n",
 " * o1-1 of outputs and the 8-blocks i0 .. i1-1 of inputs; each chunk is fetched once for all. */\n",
-"static inline void conv_split_grad(__global const float *x,\n",
-"                                   __global const float *dy, __global float *part,\n",
-"                                   conv_grads g, int2 OHW, int n0, int n1, int o0, int o1, int i0,\n",
-"                                   int i1)\n",
+"OSR_PART conv_split_grad(__global const float *restrict x, __global const float *restrict dy,\n",
+"                         __global float *restrict part, conv_grads g, int2 OHW, int n0, int n1,\n",
+"                         int o0, int o1, int i0, int i1)\n",
 "{\n",
 "    const int cols = min(OHW.x, WGRAD_POINTS), rows = min(OHW.y, WGRAD_POINTS / cols);\n",
 "    const int imgs = cols < OHW.x || rows < OHW.y ? 1 : WGRAD_POINTS / (cols * rows);\n",
@@ -12584,28 +12592,36 @@ static const char *const osr__cl_conv_cpu[] = {
 "    }\n",
 "}\n",
 "\n",
-"OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float *restrict dw,\n",
-"                             int dwoff, int O, int I, int KH, int KW, int S, int accumulate)\n",
+"/* dw (+)= the sum of S parts, `split` apart, for ni inputs and no outputs of I inputs in all. */\n",
+"OSR_PART conv_reduce(__global const float *restrict part, long split, int S,\n",
+"                     __global float *restrict dw, int I, int taps, int ni, int no, int accumulate)\n",
 "{\n",
-"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1), taps = KH * KW;\n",
-"    const long block = (long)taps * 128, split = (long)((O + 15) / 16) * ((I + 7) / 8) * block;\n",
-"    __global const float *block0 = part + ((long)og * ((I + 7) / 8) + ib) * block;\n",
-"\n",
 "    for (int k = 0; k < taps; ++k)\n",
-"        for (int i = 0; i < min(8, I - ib * 8); ++i) {\n",
-"            __global const float *p = block0 + (k * 8 + i) * 16;\n",
+"        for (int i = 0; i < ni; ++i) {\n",
+"            __global const float *p = part + (k * 8 + i) * 16;\n",
 "            float sum[16];\n",
 "            float16 v = (float16)(0.0f);\n",
 "\n",
 "            ROLLED for (int s = 0; s < S; ++s)\n",
 "                v += CONV_LOAD16(p + s * split);\n",
 "            vstore16(v, 0, sum);\n",
-"            ROLLED for (int o = 0; o < min(16, O - og * 16); ++o)\n",
+"            ROLLED for (int o = 0; o < no; ++o)\n",
 "            {\n",
-"                const long at = dwoff + ((long)(og * 16 + o) * I + ib * 8 + i) * taps + k;\n",
+"                const long at = ((long)o * I + i) * taps + k;\n",
 "                dw[at] = accumulate ? dw[at] + sum[o] : sum[o];\n",
 "            }\n",
 "        }\n",
+"}\n",
+"\n",
+"OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float *restrict dw,\n",
+"                             int dwoff, int O, int I, int KH, int KW, int S, int accumulate)\n",
+"{\n",
+"    const int og = (int)get_group_id(0), ib = (int)get_group_id(1), taps = KH * KW;\n",
+"    const long block = (long)taps * 128, split = (long)((O + 15) / 16) * ((I + 7) / 8) * block;\n",
+"\n",
+"    conv_reduce(part + ((long)og * ((I + 7) / 8) + ib) * block, split, S,\n",
+"                dw + dwoff + ((long)og * 16 * I + ib * 8) * taps, I, taps, min(8, I - ib * 8),\n",
+"                min(16, O - og * 16), accumulate);\n",
 "}\n",
 };
 static const char *const osr__cl_conv_gpu[] = {
@@ -13225,61 +13241,35 @@ static const char *const osr__cl_layout[] = {
 "#include \"common.cl\"\n",
 "#endif\n",
 "\n",
-"/* Dense [N][H][W][C] to an image. */\n",
-"OSR_KERNEL image_from_nhwc(__global const float *x, int xoff, __global float *y, const int4 yl,\n",
-"                           int CB, int C, int H, int W)\n",
+"/* Dense values to an image. step: how far apart images, channels, rows and columns lie. */\n",
+"OSR_KERNEL image_from_dense(__global const float *x, int xoff, __global float *y, const int4 yl,\n",
+"                            int CB, int C, int H, int W, const int4 step)\n",
 "{\n",
 "    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
 "    const int lanes = min(8, C - cb * 8);\n",
 "    FOR_PIXELS(r, c, H, W)\n",
 "    {\n",
-"        __global const float *p = x + xoff + (((size_t)n * H + r) * W + c) * C + cb * 8;\n",
+"        __global const float *p = x + xoff + (size_t)n * step.x + (size_t)(cb * 8) * step.y\n",
+"                                  + (size_t)r * step.z + (size_t)c * step.w;\n",
 "        __global float *q = y + image_at(yl, n, cb, r, c);\n",
 "        ROLLED for (int i = 0; i < lanes; ++i)\n",
-"            q[i] = p[i];\n",
+"            q[i] = p[(size_t)i * step.y];\n",
 "    }\n",
 "}\n",
 "\n",
-"/* An image to dense [N][H][W][C]. */\n",
-"OSR_KERNEL image_to_nhwc(__global const float *x, const int4 xl, __global float *y, int yoff,\n",
-"                         int CB, int C, int H, int W)\n",
+"/* An image to dense values. */\n",
+"OSR_KERNEL image_to_dense(__global const float *x, const int4 xl, __global float *y, int yoff,\n",
+"                          int CB, int C, int H, int W, const int4 step)\n",
 "{\n",
 "    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
 "    const int lanes = min(8, C - cb * 8);\n",
 "    FOR_PIXELS(r, c, H, W)\n",
 "    {\n",
 "        __global const float *p = x + image_at(xl, n, cb, r, c);\n",
-"        __global float *q = y + yoff + (((size_t)n * H + r) * W + c) * C + cb * 8;\n",
+"        __global float *q = y + yoff + (size_t)n * step.x + (size_t)(cb * 8) * step.y\n",
+"                            + (size_t)r * step.z + (size_t)c * step.w;\n",
 "        ROLLED for (int i = 0; i < lanes; ++i)\n",
-"            q[i] = p[i];\n",
-"    }\n",
-"}\n",
-"\n",
-"/* An image to dense [N][C][H][W], channel first: flatten. */\n",
-"OSR_KERNEL image_to_nchw(__global const float *x, const int4 xl, __global float *y, int yoff,\n",
-"                         int CB, int C, int H, int W)\n",
-"{\n",
-"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
-"    const int lanes = min(8, C - cb * 8);\n",
-"    FOR_PIXELS(r, c, H, W)\n",
-"    {\n",
-"        __global const float *p = x + image_at(xl, n, cb, r, c);\n",
-"        ROLLED for (int i = 0; i < lanes; ++i)\n",
-"            y[yoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c] = p[i];\n",
-"    }\n",
-"}\n",
-"\n",
-"/* Dense [N][C][H][W] to an image: the gradient of flatten. */\n",
-"OSR_KERNEL image_from_nchw(__global const float *x, int xoff, __global float *y, const int4 yl,\n",
-"                           int CB, int C, int H, int W)\n",
-"{\n",
-"    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
-"    const int lanes = min(8, C - cb * 8);\n",
-"    FOR_PIXELS(r, c, H, W)\n",
-"    {\n",
-"        __global float *q = y + image_at(yl, n, cb, r, c);\n",
-"        ROLLED for (int i = 0; i < lanes; ++i)\n",
-"            q[i] = x[xoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c];\n",
+"            q[(size_t)i * step.y] = p[i];\n",
 "    }\n",
 "}\n",
 "\n",
@@ -13969,23 +13959,32 @@ static const char *const osr__cl_norm[] = {
 "    return select((float8)(0.0f), (float8)(1.0f / (1.0f - p)), u >= (float8)(p));\n",
 "}\n",
 "\n",
+"/* d = sum of (x - mean)^power of this item's pixels of a plane, power 1 or 2. */\n",
+"OSR_PART plane_power(__global const float *x, const int4 xl, int H, int W, float8 mean, int power,\n",
+"                     float8 *d)\n",
+"{\n",
+"    float8 s[SUM_PARTS];\n",
+"    clear8(s);\n",
+"    SUM_PIXELS(y, c, k, H, W, {\n",
+"        const float8 v = LOAD8(x + image_at(xl, 0, 0, y, c)) - mean;\n",
+"        s[k] += power == 1 ? v : v * v;\n",
+"    })\n",
+"    *d = add_up8(s);\n",
+"}\n",
+"\n",
 "/* Mean and sum of squared deviations of each plane and lane: two passes over a plane that the\n",
 " * cache holds. */\n",
 "OSR_KERNEL norm_plane_stats(__global const float *x, const int4 xl, __global float *part, int N,\n",
 "                            int CB, int H, int W)\n",
 "{\n",
 "    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;\n",
+"    __global const float *plane = x + image_at(xl, n, cb, 0, 0) - xl.x;\n",
 "    __local float8 tmp[LS];\n",
-"    float8 s[SUM_PARTS], d;\n",
-"    clear8(s);\n",
-"    SUM_PIXELS(y, c, k, H, W, s[k] += LOAD8(x + image_at(xl, n, cb, y, c)))\n",
-"    const float8 mean = group_sum8(add_up8(s), tmp) / (float)(H * W);\n",
-"    clear8(s);\n",
-"    SUM_PIXELS(y, c, k, H, W, {\n",
-"        const float8 v = LOAD8(x + image_at(xl, n, cb, y, c)) - mean;\n",
-"        s[k] += v * v;\n",
-"    })\n",
-"    d = group_sum8(add_up8(s), tmp);\n",
+"    float8 d;\n",
+"    plane_power(plane, xl, H, W, (float8)(0.0f), 1, &d);\n",
+"    const float8 mean = group_sum8(d, tmp) / (float)(H * W);\n",
+"    plane_power(plane, xl, H, W, mean, 2, &d);\n",
+"    d = group_sum8(d, tmp);\n",
 "    if (get_local_id(0) == 0) {\n",
 "        STORE8(part + ((size_t)n * CB + cb) * 8, mean);\n",
 "        STORE8(part + ((size_t)(N + n) * CB + cb) * 8, d);\n",
@@ -13999,7 +13998,7 @@ static const char *const osr__cl_norm[] = {
 "                      __global float *rvar, int voff, __global float *coef, int R, int CB, int C,\n",
 "                      float eps, float momentum)\n",
 "{\n",
-"    const int cb = (int)get_group_id(0), c8 = CB * 8;\n",
+"    const int cb = (int)get_group_id(0), c8 = CB * 8, updated = momentum > 0.0f ? C : 0;\n",
 "    FOR_LANES(i)\n",
 "    {\n",
 "        __global const float *p = part + cb * 8 + i;\n",
@@ -14026,7 +14025,7 @@ static const char *const osr__cl_norm[] = {
 "        coef[c8 + c] = c < C ? beta[boff + c] - mean * scale : 0.0f;\n",
 "        coef[2 * c8 + c] = c < C ? mean : 0.0f;\n",
 "        coef[3 * c8 + c] = c < C ? inv : 0.0f;\n",
-"        if (c < C && momentum > 0.0f) {\n",
+"        if (c < updated) {\n",
 "            const float var = m2 / fmax(count - 1.0f, 1.0f);\n",
 "            rmean[moff + c] += momentum * (mean - rmean[moff + c]);\n",
 "            rvar[voff + c] += momentum * (var - rvar[voff + c]);\n",
@@ -14131,6 +14130,8 @@ static const char *const osr__cl_norm[] = {
 "                           int wanted, int gaccumulate, int baccumulate)\n",
 "{\n",
 "    const int cb = (int)get_group_id(0), c8 = CB * 8;\n",
+"    const int gc = (wanted & 1) != 0 ? C : 0, gadd = gaccumulate ? C : 0;\n",
+"    const int bc = (wanted & 2) != 0 ? C : 0, badd = baccumulate ? C : 0;\n",
 "    FOR_ROW(i, 8)\n",
 "    {\n",
 "        const int c = cb * 8 + i;\n",
@@ -14140,10 +14141,10 @@ static const char *const osr__cl_norm[] = {
 "            s += part[(size_t)n * c8 + c];\n",
 "            t += part[(size_t)(N + n) * c8 + c];\n",
 "        }\n",
-"        if ((wanted & 1) != 0 && c < C)\n",
-"            dgamma[goff + c] = gaccumulate ? dgamma[goff + c] + t : t;\n",
-"        if ((wanted & 2) != 0 && c < C)\n",
-"            dbeta[boff + c] = baccumulate ? dbeta[boff + c] + s : s;\n",
+"        if (c < gc)\n",
+"            dgamma[goff + c] = c < gadd ? dgamma[goff + c] + t : t;\n",
+"        if (c < bc)\n",
+"            dbeta[boff + c] = c < badd ? dbeta[boff + c] + s : s;\n",
 "        sums[c] = s / ((float)N * (float)HW);\n",
 "        sums[c8 + c] = t / ((float)N * (float)HW);\n",
 "    }\n",
@@ -15307,16 +15308,12 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    }\n",
 "}\n",
 "\n",
-"/* Transformed filters of 16 outputs and 32 inputs; transpose swaps outputs and inputs and turns the\n",
-" * filters by 180 degrees, which is what the input gradient needs. */\n",
-"OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,\n",
-"                     int ooff, int O, int I, int transpose, int stride)\n",
+"/* Transformed filters of `no` outputs and the inputs from `first` to before `last`, of ci, the\n",
+" * weights of which lie so and si apart; transpose turns them by 180 degrees. */\n",
+"OSR_PART wino_filters(__global const float *restrict w, __global float *restrict u, int ci, int no,\n",
+"                      int so, int si, int first, int last, int transpose, int stride)\n",
 "{\n",
-"    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8 * 8;\n",
-"    const int so = transpose ? 9 : I * 9, si = transpose ? I * 9 : 9;\n",
-"    const int o0 = (int)get_group_id(0) * 16, no = min(16, co - o0);\n",
-"    const int first = (int)get_group_id(1) * 32, last = min(first + 32, i8);\n",
-"    __global float *u = out + ooff + ((size_t)o0 / 16 * 36 * i8 + first) * 16;\n",
+"    const int i8 = (ci + 7) / 8 * 8;\n",
 "    float t[8][9][16];\n",
 "    float16 b[36][8]; /* filters of 8 inputs together, so that 512 bytes are written at a time */\n",
 "\n",
@@ -15327,7 +15324,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "        ROLLED for (int o = 0; o < no; ++o)\n",
 "            ROLLED for (int i = 0; i < ni; ++i)\n",
 "            {\n",
-"                __global const float *p = w + woff + (o0 + o) * so + (i0 + i) * si;\n",
+"                __global const float *p = w + o * so + (i0 + i) * si;\n",
 "                WINO_UNROLL for (int k = 0; k < 9; ++k) t[i][k][o] = p[transpose ? 8 - k : k];\n",
 "            }\n",
 "        ROLLED for (int i = 0; i < 8; ++i)\n",
@@ -15341,6 +15338,19 @@ static const char *const osr__cl_winograd_cpu[] = {
 "            WINO_UNROLL for (int i = 0; i < 8; ++i)\n",
 "                WINO_STORE16(u + ((size_t)k * i8 + i) * 16, b[k][i]);\n",
 "    }\n",
+"}\n",
+"\n",
+"/* Transformed filters of 16 outputs and 32 inputs; transpose swaps outputs and inputs and turns the\n",
+" * filters by 180 degrees, which is what the input gradient needs. */\n",
+"OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,\n",
+"                     int ooff, int O, int I, int transpose, int stride)\n",
+"{\n",
+"    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8 * 8;\n",
+"    const int so = transpose ? 9 : I * 9, si = transpose ? I * 9 : 9;\n",
+"    const int o0 = (int)get_group_id(0) * 16, first = (int)get_group_id(1) * 32;\n",
+"\n",
+"    wino_filters(w + woff + o0 * so, out + ooff + ((size_t)o0 / 16 * 36 * i8 + first) * 16, ci,\n",
+"                 min(16, co - o0), so, si, first, min(first + 32, i8), transpose, stride);\n",
 "}\n",
 "\n",
 "/* A d A' of a 4x4 tile of dy, to out[16 k], k < 36. */\n",
@@ -15736,22 +15746,22 @@ static const char *const osr__cl_winograd_gpu[] = {
 "}\n",
 };
 static const osr__cl_file osr__cl_files[] = {
-    {"common", osr__cl_common, 198},
+    {"common", osr__cl_common, 202},
     {"augment", osr__cl_augment, 343},
-    {"conv_cpu", osr__cl_conv_cpu, 444},
+    {"conv_cpu", osr__cl_conv_cpu, 448},
     {"conv_gpu", osr__cl_conv_gpu, 385},
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 80},
-    {"layout", osr__cl_layout, 79},
+    {"layout", osr__cl_layout, 53},
     {"loss", osr__cl_loss, 229},
     {"matmul_cpu", osr__cl_matmul_cpu, 216},
     {"matmul_gpu", osr__cl_matmul_gpu, 193},
-    {"norm", osr__cl_norm, 273},
+    {"norm", osr__cl_norm, 284},
     {"optimiser", osr__cl_optimiser, 45},
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
     {"rows", osr__cl_rows, 202},
-    {"winograd_cpu", osr__cl_winograd_cpu, 975},
+    {"winograd_cpu", osr__cl_winograd_cpu, 984},
     {"winograd_gpu", osr__cl_winograd_gpu, 164},
 };
 static const unsigned osr__cl_file_count = 17;

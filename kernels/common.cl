@@ -21,8 +21,8 @@
 
 #define OSR_KERNEL __kernel __attribute__((reqd_work_group_size(LS, 1, 1))) void
 
-/* A function that CPU drivers compile by itself. PoCL makes three copies of a kernel and of all that
- * it inlines, of which one runs; what a kernel calls is made once. Work-item functions, which PoCL
+/* A function that CPU drivers compile by itself. PoCL makes three copies of a kernel and of what it
+ * inlines, of which one runs; what a kernel calls is made once. Work-item functions, which PoCL
  * knows in kernels only, would have it inlined after all: their values are arguments. Vectors of
  * 512 bits, where there are any, are kept whole as they are in a kernel. */
 #if OSR_GPU
@@ -97,7 +97,11 @@ static inline float8 add_up8(const float8 *v)
 }
 
 /* Every index i < n of a row, shared among the items of the group. */
+#if LS > 1
 #define FOR_ROW(i, n) for (int i = (int)get_local_id(0); i < (n); i += LS)
+#else
+#define FOR_ROW(i, n) ROLLED for (int i = 0; i < (n); ++i)
+#endif
 
 /* The 8 lanes of a block: at once on a CPU, one an item else. */
 #if OSR_GPU

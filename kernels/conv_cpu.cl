@@ -130,16 +130,13 @@ typedef struct conv_after {
 static inline void conv_store(__global float *y, int4 yl, const conv_points *t, int live, int cb,
                               int OBY, int OC, conv_after e, const float16 *acc)
 {
-    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {
-        if (p < live) {
-            __global float *d = y + t->yo[p] + (long)cb * yl.z;
-            STORE8(d, conv_mask(conv_epilogue8(acc[p].lo, e.coef, OBY, cb, e.kind, e.slope), cb,
-                                OC));
-            if (cb + 1 < OBY)
-                STORE8(d + yl.z,
-                       conv_mask(conv_epilogue8(acc[p].hi, e.coef, OBY, cb + 1, e.kind, e.slope),
-                                 cb + 1, OC));
-        }
+    ROLLED for (int p = 0; p < live; ++p) {
+        __global float *d = y + t->yo[p] + (long)cb * yl.z;
+        STORE8(d, conv_mask(conv_epilogue8(acc[p].lo, e.coef, OBY, cb, e.kind, e.slope), cb, OC));
+        if (cb + 1 < OBY)
+            STORE8(d + yl.z,
+                   conv_mask(conv_epilogue8(acc[p].hi, e.coef, OBY, cb + 1, e.kind, e.slope),
+                             cb + 1, OC));
     }
 }
 
@@ -155,7 +152,7 @@ typedef struct conv_job {
 /* Fills t with the CONV_PX points from number m on and moves it to the point after them. */
 static inline void conv_next(conv_points *t, const conv_job *j, long m, long points)
 {
-    CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) {
+    ROLLED for (int p = 0; p < CONV_PX; ++p) {
         t->xo[p] = conv_at(j->xl, t->n, j->in_step.y * t->r + j->in_off.y,
                            j->in_step.x * t->c + j->in_off.x);
         t->yo[p] = conv_at(j->yl, t->n, j->out_step.y * t->r + j->out_off.y,
@@ -195,7 +192,7 @@ OSR_PART conv_run(__global const float *restrict x, __global const float *restri
 
             conv_tile(x, t.xo, j->xl, w + o * wstep, o + 1 < j->o1 ? wstep : 0, j->I, j->tap_step,
                       j->taps, acc);
-            _Pragma("unroll 1") for (int b = 0; b < min(CONV_OB, j->o1 - o); ++b)
+            ROLLED for (int b = 0; b < min(CONV_OB, j->o1 - o); ++b)
                 conv_store(y, j->yl, &t, live, (o + b) * 2, j->OBY, j->OC, j->after, acc[b]);
         }
     }
@@ -363,10 +360,9 @@ static inline void conv_block_grad(__global const float *x, __global const float
 
 /* Adds to part, which begins at split s, all chunks of images n0 .. n1-1 for the 16-blocks o0 ..
  * o1-1 of outputs and the 8-blocks i0 .. i1-1 of inputs; each chunk is fetched once for all. */
-static inline void conv_split_grad(__global const float *x,
-                                   __global const float *dy, __global float *part,
-                                   conv_grads g, int2 OHW, int n0, int n1, int o0, int o1, int i0,
-                                   int i1)
+OSR_PART conv_split_grad(__global const float *restrict x, __global const float *restrict dy,
+                         __global float *restrict part, conv_grads g, int2 OHW, int n0, int n1,
+                         int o0, int o1, int i0, int i1)
 {
     const int cols = min(OHW.x, WGRAD_POINTS), rows = min(OHW.y, WGRAD_POINTS / cols);
     const int imgs = cols < OHW.x || rows < OHW.y ? 1 : WGRAD_POINTS / (cols * rows);
@@ -418,26 +414,34 @@ OSR_KERNEL conv_wgrad(__global const float *restrict x, int4 xl, __global const 
     }
 }
 
-OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float *restrict dw,
-                             int dwoff, int O, int I, int KH, int KW, int S, int accumulate)
+/* dw (+)= the sum of S parts, `split` apart, for ni inputs and no outputs of I inputs in all. */
+OSR_PART conv_reduce(__global const float *restrict part, long split, int S,
+                     __global float *restrict dw, int I, int taps, int ni, int no, int accumulate)
 {
-    const int og = (int)get_group_id(0), ib = (int)get_group_id(1), taps = KH * KW;
-    const long block = (long)taps * 128, split = (long)((O + 15) / 16) * ((I + 7) / 8) * block;
-    __global const float *block0 = part + ((long)og * ((I + 7) / 8) + ib) * block;
-
     for (int k = 0; k < taps; ++k)
-        for (int i = 0; i < min(8, I - ib * 8); ++i) {
-            __global const float *p = block0 + (k * 8 + i) * 16;
+        for (int i = 0; i < ni; ++i) {
+            __global const float *p = part + (k * 8 + i) * 16;
             float sum[16];
             float16 v = (float16)(0.0f);
 
             ROLLED for (int s = 0; s < S; ++s)
                 v += CONV_LOAD16(p + s * split);
             vstore16(v, 0, sum);
-            ROLLED for (int o = 0; o < min(16, O - og * 16); ++o)
+            ROLLED for (int o = 0; o < no; ++o)
             {
-                const long at = dwoff + ((long)(og * 16 + o) * I + ib * 8 + i) * taps + k;
+                const long at = ((long)o * I + i) * taps + k;
                 dw[at] = accumulate ? dw[at] + sum[o] : sum[o];
             }
         }
+}
+
+OSR_KERNEL conv_wgrad_reduce(__global const float *restrict part, __global float *restrict dw,
+                             int dwoff, int O, int I, int KH, int KW, int S, int accumulate)
+{
+    const int og = (int)get_group_id(0), ib = (int)get_group_id(1), taps = KH * KW;
+    const long block = (long)taps * 128, split = (long)((O + 15) / 16) * ((I + 7) / 8) * block;
+
+    conv_reduce(part + ((long)og * ((I + 7) / 8) + ib) * block, split, S,
+                dw + dwoff + ((long)og * 16 * I + ib * 8) * taps, I, taps, min(8, I - ib * 8),
+                min(16, O - og * 16), accumulate);
 }

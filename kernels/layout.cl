@@ -5,61 +5,35 @@
 #include "common.cl"
 #endif
 
-/* Dense [N][H][W][C] to an image. */
-OSR_KERNEL image_from_nhwc(__global const float *x, int xoff, __global float *y, const int4 yl,
-                           int CB, int C, int H, int W)
+/* Dense values to an image. step: how far apart images, channels, rows and columns lie. */
+OSR_KERNEL image_from_dense(__global const float *x, int xoff, __global float *y, const int4 yl,
+                            int CB, int C, int H, int W, const int4 step)
 {
     const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;
     const int lanes = min(8, C - cb * 8);
     FOR_PIXELS(r, c, H, W)
     {
-        __global const float *p = x + xoff + (((size_t)n * H + r) * W + c) * C + cb * 8;
+        __global const float *p = x + xoff + (size_t)n * step.x + (size_t)(cb * 8) * step.y
+                                  + (size_t)r * step.z + (size_t)c * step.w;
         __global float *q = y + image_at(yl, n, cb, r, c);
         ROLLED for (int i = 0; i < lanes; ++i)
-            q[i] = p[i];
+            q[i] = p[(size_t)i * step.y];
     }
 }
 
-/* An image to dense [N][H][W][C]. */
-OSR_KERNEL image_to_nhwc(__global const float *x, const int4 xl, __global float *y, int yoff,
-                         int CB, int C, int H, int W)
+/* An image to dense values. */
+OSR_KERNEL image_to_dense(__global const float *x, const int4 xl, __global float *y, int yoff,
+                          int CB, int C, int H, int W, const int4 step)
 {
     const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;
     const int lanes = min(8, C - cb * 8);
     FOR_PIXELS(r, c, H, W)
     {
         __global const float *p = x + image_at(xl, n, cb, r, c);
-        __global float *q = y + yoff + (((size_t)n * H + r) * W + c) * C + cb * 8;
+        __global float *q = y + yoff + (size_t)n * step.x + (size_t)(cb * 8) * step.y
+                            + (size_t)r * step.z + (size_t)c * step.w;
         ROLLED for (int i = 0; i < lanes; ++i)
-            q[i] = p[i];
-    }
-}
-
-/* An image to dense [N][C][H][W], channel first: flatten. */
-OSR_KERNEL image_to_nchw(__global const float *x, const int4 xl, __global float *y, int yoff,
-                         int CB, int C, int H, int W)
-{
-    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;
-    const int lanes = min(8, C - cb * 8);
-    FOR_PIXELS(r, c, H, W)
-    {
-        __global const float *p = x + image_at(xl, n, cb, r, c);
-        ROLLED for (int i = 0; i < lanes; ++i)
-            y[yoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c] = p[i];
-    }
-}
-
-/* Dense [N][C][H][W] to an image: the gradient of flatten. */
-OSR_KERNEL image_from_nchw(__global const float *x, int xoff, __global float *y, const int4 yl,
-                           int CB, int C, int H, int W)
-{
-    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;
-    const int lanes = min(8, C - cb * 8);
-    FOR_PIXELS(r, c, H, W)
-    {
-        __global float *q = y + image_at(yl, n, cb, r, c);
-        ROLLED for (int i = 0; i < lanes; ++i)
-            q[i] = x[xoff + (((size_t)n * C + cb * 8 + i) * H + r) * W + c];
+            q[(size_t)i * step.y] = p[i];
     }
 }
 

@@ -24,23 +24,32 @@ static inline float8 drop_mask(int kind, float p, uint plane, uint pixel, uint s
     return select((float8)(0.0f), (float8)(1.0f / (1.0f - p)), u >= (float8)(p));
 }
 
+/* d = sum of (x - mean)^power of this item's pixels of a plane, power 1 or 2. */
+OSR_PART plane_power(__global const float *x, const int4 xl, int H, int W, float8 mean, int power,
+                     float8 *d)
+{
+    float8 s[SUM_PARTS];
+    clear8(s);
+    SUM_PIXELS(y, c, k, H, W, {
+        const float8 v = LOAD8(x + image_at(xl, 0, 0, y, c)) - mean;
+        s[k] += power == 1 ? v : v * v;
+    })
+    *d = add_up8(s);
+}
+
 /* Mean and sum of squared deviations of each plane and lane: two passes over a plane that the
  * cache holds. */
 OSR_KERNEL norm_plane_stats(__global const float *x, const int4 xl, __global float *part, int N,
                             int CB, int H, int W)
 {
     const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;
+    __global const float *plane = x + image_at(xl, n, cb, 0, 0) - xl.x;
     __local float8 tmp[LS];
-    float8 s[SUM_PARTS], d;
-    clear8(s);
-    SUM_PIXELS(y, c, k, H, W, s[k] += LOAD8(x + image_at(xl, n, cb, y, c)))
-    const float8 mean = group_sum8(add_up8(s), tmp) / (float)(H * W);
-    clear8(s);
-    SUM_PIXELS(y, c, k, H, W, {
-        const float8 v = LOAD8(x + image_at(xl, n, cb, y, c)) - mean;
-        s[k] += v * v;
-    })
-    d = group_sum8(add_up8(s), tmp);
+    float8 d;
+    plane_power(plane, xl, H, W, (float8)(0.0f), 1, &d);
+    const float8 mean = group_sum8(d, tmp) / (float)(H * W);
+    plane_power(plane, xl, H, W, mean, 2, &d);
+    d = group_sum8(d, tmp);
     if (get_local_id(0) == 0) {
         STORE8(part + ((size_t)n * CB + cb) * 8, mean);
         STORE8(part + ((size_t)(N + n) * CB + cb) * 8, d);
@@ -54,7 +63,7 @@ OSR_KERNEL norm_merge(__global const float *part, __global const float *gamma, i
                       __global float *rvar, int voff, __global float *coef, int R, int CB, int C,
                       float eps, float momentum)
 {
-    const int cb = (int)get_group_id(0), c8 = CB * 8;
+    const int cb = (int)get_group_id(0), c8 = CB * 8, updated = momentum > 0.0f ? C : 0;
     FOR_LANES(i)
     {
         __global const float *p = part + cb * 8 + i;
@@ -81,7 +90,7 @@ OSR_KERNEL norm_merge(__global const float *part, __global const float *gamma, i
         coef[c8 + c] = c < C ? beta[boff + c] - mean * scale : 0.0f;
         coef[2 * c8 + c] = c < C ? mean : 0.0f;
         coef[3 * c8 + c] = c < C ? inv : 0.0f;
-        if (c < C && momentum > 0.0f) {
+        if (c < updated) {
             const float var = m2 / fmax(count - 1.0f, 1.0f);
             rmean[moff + c] += momentum * (mean - rmean[moff + c]);
             rvar[voff + c] += momentum * (var - rvar[voff + c]);
@@ -186,6 +195,8 @@ OSR_KERNEL norm_merge_sums(__global const float *part, __global float *sums, __g
                            int wanted, int gaccumulate, int baccumulate)
 {
     const int cb = (int)get_group_id(0), c8 = CB * 8;
+    const int gc = (wanted & 1) != 0 ? C : 0, gadd = gaccumulate ? C : 0;
+    const int bc = (wanted & 2) != 0 ? C : 0, badd = baccumulate ? C : 0;
     FOR_ROW(i, 8)
     {
         const int c = cb * 8 + i;
@@ -195,10 +206,10 @@ OSR_KERNEL norm_merge_sums(__global const float *part, __global float *sums, __g
             s += part[(size_t)n * c8 + c];
             t += part[(size_t)(N + n) * c8 + c];
         }
-        if ((wanted & 1) != 0 && c < C)
-            dgamma[goff + c] = gaccumulate ? dgamma[goff + c] + t : t;
-        if ((wanted & 2) != 0 && c < C)
-            dbeta[boff + c] = baccumulate ? dbeta[boff + c] + s : s;
+        if (c < gc)
+            dgamma[goff + c] = c < gadd ? dgamma[goff + c] + t : t;
+        if (c < bc)
+            dbeta[boff + c] = c < badd ? dbeta[boff + c] + s : s;
         sums[c] = s / ((float)N * (float)HW);
         sums[c8 + c] = t / ((float)N * (float)HW);
     }

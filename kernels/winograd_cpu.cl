@@ -711,16 +711,12 @@ static inline void wino_filter(const float16 *g, int stride, float16 *u)
     }
 }
 
-/* Transformed filters of 16 outputs and 32 inputs; transpose swaps outputs and inputs and turns the
- * filters by 180 degrees, which is what the input gradient needs. */
-OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,
-                     int ooff, int O, int I, int transpose, int stride)
+/* Transformed filters of `no` outputs and the inputs from `first` to before `last`, of ci, the
+ * weights of which lie so and si apart; transpose turns them by 180 degrees. */
+OSR_PART wino_filters(__global const float *restrict w, __global float *restrict u, int ci, int no,
+                      int so, int si, int first, int last, int transpose, int stride)
 {
-    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8 * 8;
-    const int so = transpose ? 9 : I * 9, si = transpose ? I * 9 : 9;
-    const int o0 = (int)get_group_id(0) * 16, no = min(16, co - o0);
-    const int first = (int)get_group_id(1) * 32, last = min(first + 32, i8);
-    __global float *u = out + ooff + ((size_t)o0 / 16 * 36 * i8 + first) * 16;
+    const int i8 = (ci + 7) / 8 * 8;
     float t[8][9][16];
     float16 b[36][8]; /* filters of 8 inputs together, so that 512 bytes are written at a time */
 
@@ -731,7 +727,7 @@ OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float 
         ROLLED for (int o = 0; o < no; ++o)
             ROLLED for (int i = 0; i < ni; ++i)
             {
-                __global const float *p = w + woff + (o0 + o) * so + (i0 + i) * si;
+                __global const float *p = w + o * so + (i0 + i) * si;
                 WINO_UNROLL for (int k = 0; k < 9; ++k) t[i][k][o] = p[transpose ? 8 - k : k];
             }
         ROLLED for (int i = 0; i < 8; ++i)
@@ -745,6 +741,19 @@ OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float 
             WINO_UNROLL for (int i = 0; i < 8; ++i)
                 WINO_STORE16(u + ((size_t)k * i8 + i) * 16, b[k][i]);
     }
+}
+
+/* Transformed filters of 16 outputs and 32 inputs; transpose swaps outputs and inputs and turns the
+ * filters by 180 degrees, which is what the input gradient needs. */
+OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float *restrict out,
+                     int ooff, int O, int I, int transpose, int stride)
+{
+    const int co = transpose ? I : O, ci = transpose ? O : I, i8 = (ci + 7) / 8 * 8;
+    const int so = transpose ? 9 : I * 9, si = transpose ? I * 9 : 9;
+    const int o0 = (int)get_group_id(0) * 16, first = (int)get_group_id(1) * 32;
+
+    wino_filters(w + woff + o0 * so, out + ooff + ((size_t)o0 / 16 * 36 * i8 + first) * 16, ci,
+                 min(16, co - o0), so, si, first, min(first + 32, i8), transpose, stride);
 }
 
 /* A d A' of a 4x4 tile of dy, to out[16 k], k < 36. */
