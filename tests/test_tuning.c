@@ -36,18 +36,16 @@ static osr_ctx *open_context(const char *tuning, const char *cache_dir, osr_kern
     return ctx;
 }
 
-/* The text with this algorithm in each line of a pass (NULL: the other one, in all lines). */
+/* The text with this algorithm in each line of a pass. */
 static char *with_pass(const char *text, const char *pass, const char *algorithm)
 {
     char *out = calloc(1, 2 * strlen(text) + 1), wanted[24];
-    snprintf(wanted, sizeof wanted, " %s ", pass == NULL ? "" : pass);
+    snprintf(wanted, sizeof wanted, " %s ", pass);
     for (const char *at = text; *at != '\0'; at += strcspn(at, "\n") + 1) {
         char line[192], *made;
         snprintf(line, sizeof line, "%.*s", (int)strcspn(at, "\n"), at);
         made = strrchr(line, ' ') + 1;
-        if (pass == NULL)
-            strcpy(made, strcmp(made, "direct") == 0 ? "winograd" : "direct");
-        else if (strstr(line, wanted) != NULL)
+        if (strstr(line, wanted) != NULL)
             strcpy(made, algorithm);
         strcat(strcat(out, line), "\n");
     }
