@@ -2232,8 +2232,8 @@ typedef enum osr__file {
     X(conv_pack, conv) X(conv_taps, conv) X(conv_dgrad, conv) X(conv_wgrad, conv)                  \
     X(conv_wgrad_reduce, conv)                                                                     \
     X(wino_pack, winograd) X(wino_conv, winograd) X(wino2_conv, winograd)                          \
-    X(wino_wgrad_tiles, winograd) X(wino_wgrad_product, winograd) X(wino2_wgrad, winograd)         \
-    X(wino_wgrad_filter, winograd) X(wino_tiles, winograd) X(wino_output, winograd)                \
+    X(wino_wgrad, winograd) X(wino_wgrad_filter, winograd) X(wino_tiles, winograd)                 \
+    X(wino_output, winograd)                                                                       \
     X(matmul_nn, matmul) X(matmul_nt, matmul) X(matmul_tn, matmul)                                 \
     X(norm_plane_stats, norm) X(norm_merge, norm) X(norm_fixed, norm) X(norm_drop, norm)           \
     X(norm_act, norm)                                                                              \
@@ -5701,15 +5701,18 @@ static size_t osr__wino2_bytes(int in)
     return (size_t)4 * 81 * (8 * ((size_t)osr__round16(in) + 32) + 32);
 }
 
-/* Parts of the tiles whose weight gradients of stride 2 work-groups make apart: one a core; and the
- * floats that one transforms at a time: half of a core's second-level cache or less. */
-#define OSR__WINO_ROOM 69120
+/* Floats of transformed tiles that a work-group of the weight gradient keeps: what streams well from
+ * a core's share of the last cache. Parts of the tiles: one a core, of 16 tiles or more, as far as
+ * their 36 planes of sums stay within 64 MiB. */
+#define OSR__WINO_ROOM 280000
 
 static int osr__wino_splits(const osr_ctx *ctx, const osr__conv *c)
 {
-    const int most = c->n * ((c->oh + 3) / 4) * ((c->ow + 3) / 4) / 16;
-    const int wanted = osr__max(2, (int)ctx->device.compute_units);
-    return c->algorithm == OSR__WINOGRAD || most < 1 ? 1 : most < wanted ? most : wanted;
+    const size_t sums = (size_t)36 * (size_t)osr__round16(c->c) * (size_t)osr__round16(c->o);
+    const int room = (int)(((size_t)1 << 24) / sums), cores = (int)ctx->device.compute_units;
+    const int tiles = c->n * ((c->oh + 3) / 4) * ((c->ow + 3) / 4) / 16;
+    const int most = tiles < room ? tiles : room;
+    return most < 1 ? 1 : most < cores ? most : osr__max(cores, 1);
 }
 
 /* Stride 2: where tiles are mostly full (forward and input gradient 1.3 of the multiply-add peak in
@@ -6188,56 +6191,27 @@ static void osr__emit_wino_wgrad_gpu(osr_ctx *ctx, const osr__record *r, const o
     }
 }
 
-/* Products of the weight gradient by Winograd, stride 1: over chunks of tiles in fixed order. */
-static void osr__emit_wino_products(osr_ctx *ctx, const osr__record *r, const osr__conv *c,
-                                    int product)
-{
-    const int tiles = osr__wino_tiles(c), c16 = osr__round16(c->c), o16 = osr__round16(c->o);
-    int t = 65536 / (c16 + o16), t0, transformed;
-    t = t < osr__round16(tiles) ? t : osr__round16(tiles);
-    t = t > 16 ? t : 16;
-    transformed = osr__scratch(ctx, (size_t)36 * ((size_t)t * (size_t)(c16 + o16) + 32));
-    for (t0 = 0; t0 < tiles; t0 += t) {
-        const int m = tiles - t0 < t ? tiles - t0 : t;
-        osr__begin(ctx, OSR__K_wino_wgrad_tiles);
-        osr__args(ctx, "ggsiiIii", r->in[0], r->in[1], transformed, c->c, c->o, c->w, c->h, t0, m);
-        osr__arg_before(ctx, r);
-        osr__run3(ctx, (size_t)((m + 15) / 16), (size_t)(c16 + o16) / 16, 1, 1, 1);
-        osr__begin(ctx, OSR__K_wino_wgrad_product);
-        osr__args(ctx, "ssiiii", transformed, product, c->c, c->o, m, t0 > 0);
-        osr__run3(ctx, (size_t)((c->c + 31) / 32), 36, 1, 1, 1);
-        osr__count_flops(ctx, osr__conv_flops(c) * m / tiles);
-    }
-}
-
-/* Stride 2: in one launch, each work-group with scratch of its own. */
-static void osr__emit_wino2_products(osr_ctx *ctx, const osr__record *r, const osr__conv *c,
-                                     int product, int splits)
-{
-    const int at_least = 36 * (8 * (osr__round16(c->c) + osr__round16(c->o)) + 32);
-    const int room = osr__max(at_least, OSR__WINO_ROOM);
-    const int transformed = osr__scratch(ctx, (size_t)splits * 3 * (size_t)room);
-    osr__begin(ctx, OSR__K_wino2_wgrad);
-    osr__args(ctx, "ggss", r->in[0], r->in[1], transformed, product);
-    osr__args(ctx, "iiiIII", c->n, c->c, c->o, c->w, c->h, c->ow, c->oh, c->pad, c->pad);
-    osr__arg_before(ctx, r);
-    osr__arg_i(ctx, room);
-    osr__run3(ctx, (size_t)splits, 3, 1, 1, 1);
-    osr__count_flops(ctx, osr__conv_flops(c));
-}
-
+/* The weight gradient by Winograd on CPUs: parts of the tiles, and of the outputs where there are
+ * more cores than parts, in work-groups with scratch of their own for 8 or more tiles at a time. */
 static void osr__emit_wino_wgrad(osr_ctx *ctx, const osr__record *r, const osr__conv *c)
 {
-    const int c16 = osr__round16(c->c), o16 = osr__round16(c->o);
-    const int splits = osr__wino_splits(ctx, c);
-    const int product = osr__scratch(ctx, (size_t)splits * 36 * (size_t)c16 * (size_t)o16);
-    if (c->algorithm == OSR__WINOGRAD)
-        osr__emit_wino_products(ctx, r, c, product);
-    else
-        osr__emit_wino2_products(ctx, r, c, product, splits);
+    const int c16 = osr__round16(c->c) / 16, o16 = osr__round16(c->o) / 16;
+    const int splits = osr__wino_splits(ctx, c), cores = (int)ctx->device.compute_units;
+    const int wanted = (cores + splits - 1) / splits, groups = wanted < o16 ? wanted : o16;
+    const int room = osr__max(OSR__WINO_ROOM, 8 * 81 * 16 * (c16 + o16));
+    const int transformed = osr__scratch(ctx, (size_t)splits * (size_t)groups * (size_t)room);
+    const int product = osr__scratch(ctx, (size_t)splits * 36 * 256 * (size_t)(c16 * o16));
+    osr__begin(ctx, OSR__K_wino_wgrad);
+    osr__args(ctx, "ggss", r->in[0], r->in[1], transformed, product);
+    osr__args(ctx, "iiiIIIi", c->n, c->c, c->o, c->w, c->h, c->ow, c->oh, c->pad, c->pad,
+              c->stride);
+    osr__arg_before(ctx, r);
+    osr__arg_i(ctx, room);
+    osr__run3(ctx, (size_t)splits, (size_t)osr__max(groups, 1), 1, 1, 1);
+    osr__count_flops(ctx, osr__conv_flops(c));
     osr__begin(ctx, OSR__K_wino_wgrad_filter);
     osr__args(ctx, "sdiiiii", product, r->in[2], c->c, c->o, c->stride, splits, r->ia[OSR__ADD]);
-    osr__run3(ctx, (size_t)o16 / 16, (size_t)osr__blocks(c->c), 1, 1, 1);
+    osr__run3(ctx, (size_t)o16, (size_t)osr__blocks(c->c), 1, 1, 1);
 }
 
 static void osr__lower_conv2d_dw(osr_ctx *ctx, uint32_t i)
@@ -15140,19 +15114,17 @@ static const char *const osr__cl_winograd_cpu[] = {
 " * are multiples of 16 floats. Every kernel has local size 1, 1, 1.\n",
 " *\n",
 " *   U  [O16/16][36][8*ceil(C/8)][16]               transformed filters\n",
-" *   dU [S][36][C16][O16]                           their gradient, in S parts\n",
-" *   V  [36][C16/16][T][16], 16 floats after each of the 36    transformed tiles of x, in `vd`\n",
-" *   D  [36][O16/16][T][16], 16 floats after each of the 36    transformed tiles of dy, after V\n",
+" *   dU [S][36][O16/16][C16][16]                    their gradient, in S parts\n",
+" *   V  [C16/16][T][P][16]   transformed tiles of x, in `vd`: the P points (37, the last unused, or\n",
+" *   D  [O16/16][T][P][16]   81) of a tile lie together, written in one go; of dy, after V\n",
 " *\n",
 " * Launch geometry (global size), NT = N * ceil(OH/4) * ceil(OW/4), for the input gradient of stride\n",
 " * 2 N * ceil(H/8) * ceil(W/8):\n",
 " *   wino_pack                 O'16/16, ceil(I'/32), 1   O', I': after the transposition\n",
 " *   wino_conv, wino2_conv     ceil(NT / T), G, 1        G groups share the outputs; usually 1; T: a\n",
 " *                                                       multiple of 8\n",
-" *   wino_wgrad_tiles          ceil(T / 16), C16/16 + O16/16, 1     for t0 = 0, T, 2T, ... below\n",
-" *   wino_wgrad_product        ceil(C / 32), 36, 1                  NT; the last T is what is left\n",
-" *   wino2_wgrad               S, 3, 1                   S <= NT\n",
-" *   wino_wgrad_filter         O16/16, ceil(C / 8), 1    after them; stride 1: S = 1 */\n",
+" *   wino_wgrad                S, G, 1                   S <= NT; G groups share the outputs\n",
+" *   wino_wgrad_filter         O16/16, ceil(C / 8), 1    after it */\n",
 "#ifndef OSR_COMMON\n",
 "#include \"common.cl\"\n",
 "#endif\n",
@@ -15171,11 +15143,11 @@ static const char *const osr__cl_winograd_cpu[] = {
 "/* Hints to bring a line of 64 bytes into the second-level cache, to read or to write it. */\n",
 "#if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))\n",
 "#define WINO_HINT(p, write) __builtin_prefetch((const void *)(size_t)(p), write, 2)\n",
+"#define WINO_SOON(p) __builtin_prefetch((const void *)(size_t)(p), 0, 3) /* the first-level one */\n",
 "#else\n",
 "#define WINO_HINT(p, write) ((void)(p))\n",
+"#define WINO_SOON(p) ((void)(p))\n",
 "#endif\n",
-"/* Tiles between the hint to read a tile and its transformation. */\n",
-"#define WINO_AHEAD 2\n",
 "\n",
 "#define WINO_UNROLL _Pragma(\"unroll\")\n",
 "#define WINO_LOOP _Pragma(\"unroll 1\")\n",
@@ -15818,8 +15790,8 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    }\n",
 "}\n",
 "\n",
-"/* A d A' of a 4x4 tile of dy, to out[k * step], k < 36. */\n",
-"static inline void wino_dy_points(const wino_source *s, wino_tile w, __global float *out, int step)\n",
+"/* A d A' of a 4x4 tile of dy, to out[16 k], k < 36. */\n",
+"static inline void wino_dy_points(const wino_source *s, wino_tile w, __global float *out)\n",
 "{\n",
 "    float16 r[6][4];\n",
 "\n",
@@ -15833,154 +15805,49 @@ static const char *const osr__cl_winograd_cpu[] = {
 "    {\n",
 "        float16 o[6];\n",
 "        WINO_A(o[0], o[1], o[2], o[3], o[4], o[5], r[i][0], r[i][1], r[i][2], r[i][3]);\n",
-"        WINO_UNROLL for (int j = 0; j < 6; ++j) WINO_STORE16(out + (i * 6 + j) * step, o[j]);\n",
+"        WINO_UNROLL for (int j = 0; j < 6; ++j) WINO_STORE16(out + (i * 6 + j) * 16, o[j]);\n",
 "    }\n",
 "}\n",
 "\n",
-"/* Stride 1: V and D of tiles t0 .. t0 + T - 1 of x (as coef, cstep and slope say) and dy, into vd\n",
-" * of 36 * (T * (C16 + O16) + 32) floats. */\n",
-"OSR_KERNEL wino_wgrad_tiles(__global const float *restrict x, int4 xl,\n",
-"                            __global const float *restrict dy, int4 dyl,\n",
-"                            __global float *restrict vd, int C, int O, int2 HW, int t0, int T,\n",
-"                            __global const float *restrict coef, int cstep, float slope)\n",
+"/* Row a of the 81 points of stride 2, from its 5 even and 4 odd values. */\n",
+"static inline void wino2_put_row(__global float *out, int a, const float16 *even,\n",
+"                                 const float16 *odd)\n",
 "{\n",
-"    const int2 grid = (HW + 3) / 4;\n",
-"    const int c16 = (C + 15) / 16, o16 = (O + 15) / 16, group = (int)get_group_id(1);\n",
-"    const int first = (int)get_group_id(0) * 16, last = min(first + 16, T), of_x = group < c16;\n",
-"    const int block = of_x ? group : group - c16, step = (of_x ? c16 : o16) * T * 16 + 16;\n",
-"    __global float *out = vd + (of_x ? 0 : (size_t)36 * (c16 * T * 16 + 16))\n",
-"                          + (size_t)block * T * 16;\n",
-"    wino_source s = {of_x ? x : dy, 0, coef, of_x ? xl : dyl, HW, of_x ? C : O,\n",
-"                     of_x ? cstep : -1, 0, slope, 1.0f, 0.0f};\n",
-"    wino_tile w = wino_at(t0 + first, grid), ahead = w;\n",
+"    __global float *e = out + WINO2_EROW0(a) * 16, *o = out + WINO2_OROW0(a) * 16;\n",
+"    const int step = WINO2_EROW(a) * 16;\n",
 "\n",
-"    for (int t = first - WINO_AHEAD; t < last; ++t) {\n",
-"        if (t + WINO_AHEAD < last) {\n",
-"            wino_hint(s.all + block * 2 * s.l.z, s.l, block * 16 + 8 < s.C ? s.l.z : 0, ahead, 4,\n",
-"                      0);\n",
-"            ahead = wino_next(ahead, grid);\n",
-"        }\n",
-"        if (t < first)\n",
-"            continue;\n",
-"        wino_source_at(&s, w.n, block);\n",
-"        if (of_x)\n",
-"            wino_input_global(&s, w, 1, out + t * 16, step);\n",
-"        else\n",
-"            wino_dy_points(&s, w, out + t * 16, step);\n",
-"        w = wino_next(w, grid);\n",
-"    }\n",
+"    WINO_UNROLL for (int b = 0; b < 5; ++b) WINO_STORE16(e + b * step, even[b]);\n",
+"    WINO_UNROLL for (int b = 0; b < 4; ++b) WINO_STORE16(o + b * 16, odd[b]);\n",
 "}\n",
 "\n",
-"/* du [C16][O16] (+)= V' D of one filter value, lanes i0 .. i1-1, T rows. */\n",
-"static inline void wino_outer(__global const float *v, __global const float *d, int i0, int i1,\n",
-"                              int O16, int T, int add, __global float *du)\n",
+"/* The 81 points of a 9x9 tile of x, to out[16 k]. */\n",
+"static inline void wino2_x_points(const wino_source *s, wino_tile w, int2 pad,\n",
+"                                  __global float *out)\n",
 "{\n",
-"    for (int o = 0; o < O16; o += 16 * WINO_OB)\n",
-"        for (int i = i0; i < i1; i += WINO_PX) {\n",
-"            __global const float *vi = v + (size_t)(i / 16) * T * 16 + i % 16;\n",
-"            __global const float *di = d + (size_t)o * T;\n",
-"            __global float *out = du + i * O16 + o;\n",
-"            const int pair = o + 16 < O16 ? 1 : 0, dstep = pair * T * 16;\n",
-"            float16 acc[WINO_OB][WINO_PX];\n",
-"            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)\n",
-"                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k) acc[b][k] =\n",
-"                    add ? WINO_LOAD16(out + k * O16 + b * pair * 16) : (float16)(0.0f);\n",
-"            _Pragma(\"unroll 2\") for (int t = 0; t < T; ++t)\n",
-"            {\n",
-"                float16 w[WINO_OB];\n",
-"                WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)\n",
-"                    w[b] = WINO_LOAD16(di + b * dstep + t * 16);\n",
-"                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)\n",
-"                {\n",
-"                    const float16 x = (float16)(vi[t * 16 + k]);\n",
-"                    WINO_UNROLL for (int b = 0; b < WINO_OB; ++b) acc[b][k] += w[b] * x;\n",
-"                }\n",
-"            }\n",
-"            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)\n",
-"                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)\n",
-"                    WINO_STORE16(out + k * O16 + b * pair * 16, acc[b][k]);\n",
-"        }\n",
-"}\n",
+"    const int y = w.y * 8 - pad.y;\n",
+"    float16 r[9][9];\n",
 "\n",
-"/* Stride 1: dU (+)= V' D over the T tiles in vd; add 0 overwrites dU. */\n",
-"OSR_KERNEL wino_wgrad_product(__global const float *restrict vd, __global float *restrict du, int C,\n",
-"                              int O, int T, int add)\n",
-"{\n",
-"    const int k = (int)get_group_id(1), C16 = (C + 15) / 16 * 16, O16 = (O + 15) / 16 * 16;\n",
-"    const int i0 = (int)get_group_id(0) * 32;\n",
-"    __global const float *d = vd + (size_t)36 * (C16 * T + 16) + (size_t)k * (O16 * T + 16);\n",
-"\n",
-"    wino_outer(vd + (size_t)k * (C16 * T + 16), d, i0, min(i0 + 32, C16), O16, T, add,\n",
-"               du + (size_t)k * C16 * O16);\n",
-"}\n",
-"\n",
-"/* Where the transformed values of one 16-block c of one tile t go in stride 2: those of point q, of\n",
-" * np that share a filter value, numbered from `base` on, at base * plane + ((c * np + q) * T + t)\n",
-" * * 16. Even row a of a set has 9 points from 9a on, the last 4 of one filter value; the 4 odd rows\n",
-" * together have 5 values of 4 points and one of 16. */\n",
-"typedef struct wino2_target {\n",
-"    __global float *out;\n",
-"    int plane, step, c, t; /* step: 16 T */\n",
-"} wino2_target;\n",
-"\n",
-"static inline void wino2_put(const wino2_target *g, int base, int np, int q, float16 v)\n",
-"{\n",
-"    WINO_STORE16(g->out + base * g->plane + (g->c * np + q) * g->step + g->t * 16, v);\n",
-"}\n",
-"\n",
-"/* One row from its 5 even and 4 odd values. */\n",
-"static inline void wino2_put_row(const wino2_target *g, int odd, int row, const float16 *even,\n",
-"                                 const float16 *rest)\n",
-"{\n",
-"    WINO_UNROLL for (int b = 0; b < 5; ++b)\n",
-"        wino2_put(g, odd ? b * 4 : row * 9 + b, odd ? 4 : 1, odd ? row : 0, even[b]);\n",
-"    WINO_UNROLL for (int b = 0; b < 4; ++b)\n",
-"        wino2_put(g, odd ? 20 : row * 9 + 5, odd ? 16 : 4, odd ? row * 4 + b : b, rest[b]);\n",
-"}\n",
-"\n",
-"/* A 9x9 tile of x: set 0: the odd rows, 1: even rows 0, 1 and 2, 2: even rows 3 and 4. */\n",
-"static inline void wino2_x_points(const wino_source *s, wino_tile w, int2 pad, int set,\n",
-"                                  const wino2_target *g)\n",
-"{\n",
-"    const int y = w.y * 8 - pad.y, rows = set == 0 ? 4 : 4 - set;\n",
-"    float in[9];\n",
-"    float16 r[4][9];\n",
-"\n",
-"    WINO_UNROLL for (int i = 0; i < 9; ++i) in[i] = wino_inside(y + i, s->HW.y);\n",
 "    WINO_LOOP for (int j = 0; j < 9; ++j)\n",
 "    {\n",
 "        const int x = w.x * 8 - pad.x + j;\n",
 "        const float16 shift = s->shift * wino_inside(x, s->HW.x);\n",
-"        if (set == 0) {\n",
-"            WINO_UNROLL for (int i = 0; i < 4; ++i) r[i][j] =\n",
-"                wino_active(s, y + 2 * i + 1, x, shift * in[2 * i + 1]);\n",
-"        } else {\n",
-"            const float16 d1 = wino_active(s, y + 2, x, shift * in[2]);\n",
-"            const float16 d2 = wino_active(s, y + 4, x, shift * in[4]);\n",
-"            const float16 t = wino_active(s, y + 6, x, shift * in[6]) - d1;\n",
-"            if (set == 1) {\n",
-"                r[0][j] = 2.0f * (wino_active(s, y, x, shift * in[0]) - d2) + t;\n",
-"                r[1][j] = t - d1 - d2;\n",
-"                r[2][j] = 3.0f * (d1 - d2) + t;\n",
-"            } else {\n",
-"                r[0][j] = t;\n",
-"                r[1][j] = wino_active(s, y + 8, x, shift * in[8]) - d2 - 2.0f * t;\n",
-"            }\n",
-"        }\n",
+"        float16 d[9], e[5];\n",
+"        WINO_UNROLL for (int i = 0; i < 9; ++i) d[i] =\n",
+"            wino_active(s, y + i, x, shift * wino_inside(y + i, s->HW.y));\n",
+"        WINO2_B(e, d[0], d[2], d[4], d[6], d[8]);\n",
+"        WINO_UNROLL for (int i = 0; i < 5; ++i) r[i][j] = e[i];\n",
+"        WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = d[2 * i + 1];\n",
 "    }\n",
-"    WINO_LOOP for (int i = 0; i < rows; ++i)\n",
+"    WINO_LOOP for (int a = 0; a < 9; ++a)\n",
 "    {\n",
-"        const float16 rest[4] = {r[i][1], r[i][3], r[i][5], r[i][7]};\n",
+"        const float16 odd[4] = {r[a][1], r[a][3], r[a][5], r[a][7]};\n",
 "        float16 e[5];\n",
-"        WINO2_B(e, r[i][0], r[i][2], r[i][4], r[i][6], r[i][8]);\n",
-"        if (set == 0)\n",
-"            wino2_put_row(g, 1, i, e, rest);\n",
-"        else\n",
-"            wino2_put_row(g, 0, i, e, rest);\n",
+"        WINO2_B(e, r[a][0], r[a][2], r[a][4], r[a][6], r[a][8]);\n",
+"        wino2_put_row(out, a, e, odd);\n",
 "    }\n",
 "}\n",
 "\n",
-"/* The same rows of a 4x4 tile of dy. */\n",
+"/* The same of a 4x4 tile of dy. */\n",
 "#define WINO2_A(o, d0, d1, d2, d3)                                                                 \\\n",
 "    do {                                                                                           \\\n",
 "        const float16 p_ = d0 + d2, q_ = d1 + d3;                                                  \\\n",
@@ -15990,90 +15857,118 @@ static const char *const osr__cl_winograd_cpu[] = {
 "        o[3] = d0 + 4.0f * d2 + (2.0f * d1 + 8.0f * d3);                                           \\\n",
 "        o[4] = d3;                                                                                 \\\n",
 "    } while (0)\n",
-"static inline void wino2_dy_points(const wino_source *s, wino_tile w, int set,\n",
-"                                   const wino2_target *g)\n",
+"static inline void wino2_dy_points(const wino_source *s, wino_tile w, __global float *out)\n",
 "{\n",
-"    const int rows = set == 0 ? 4 : 4 - set;\n",
-"    float16 r[4][4];\n",
+"    float16 r[9][4];\n",
 "\n",
 "    WINO_UNROLL for (int j = 0; j < 4; ++j)\n",
 "    {\n",
-"        float16 d[4], o[5];\n",
-"        WINO_UNROLL for (int i = 0; i < 4; ++i) d[i] = wino_value(s, w.y * 4 + i, w.x * 4 + j);\n",
-"        WINO2_A(o, d[0], d[1], d[2], d[3]);\n",
-"        WINO_UNROLL for (int i = 0; i < 4; ++i) r[i][j] = set == 0   ? d[i]\n",
-"                                                          : set == 1 ? o[min(i, 2)]\n",
-"                                                                     : o[3 + i % 2];\n",
+"        float16 e[5];\n",
+"        WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] =\n",
+"            wino_value(s, w.y * 4 + i, w.x * 4 + j);\n",
+"        WINO2_A(e, r[5][j], r[6][j], r[7][j], r[8][j]);\n",
+"        WINO_UNROLL for (int i = 0; i < 5; ++i) r[i][j] = e[i];\n",
 "    }\n",
-"    WINO_LOOP for (int i = 0; i < rows; ++i)\n",
+"    WINO_LOOP for (int a = 0; a < 9; ++a)\n",
 "    {\n",
 "        float16 e[5];\n",
-"        WINO2_A(e, r[i][0], r[i][1], r[i][2], r[i][3]);\n",
-"        if (set == 0)\n",
-"            wino2_put_row(g, 1, i, e, r[i]);\n",
-"        else\n",
-"            wino2_put_row(g, 0, i, e, r[i]);\n",
+"        WINO2_A(e, r[a][0], r[a][1], r[a][2], r[a][3]);\n",
+"        wino2_put_row(out, a, e, r[a]);\n",
 "    }\n",
 "}\n",
 "\n",
-"/* All 16-blocks of `live` tiles from number t0 on, of x or (dy 1) dy. */\n",
-"static inline void wino2_points(wino_source *s, wino2_target *g, int t0, int live, int2 grid,\n",
-"                                int2 pad, int set, int dy)\n",
+"/* du [O/16][C][16] (+)= V' D of one filter value, the next np points of T tiles, `pitch` floats\n",
+" * apart; C, O: multiples of 16. What the next accumulators begin with is fetched early. */\n",
+"static inline void wino_outer(__global const float *v, __global const float *d, int np, int C,\n",
+"                              int O, int T, int pitch, int add, __global float *du)\n",
 "{\n",
-"    const wino_tile first = wino_at(t0, grid);\n",
-"\n",
-"    for (g->c = 0; g->c * 16 < s->C; ++g->c) {\n",
-"        const int next = g->c + 1;\n",
-"        wino_tile w = first;\n",
-"        for (g->t = 0; g->t < live; ++g->t, w = wino_next(w, grid)) {\n",
-"            if (next * 16 < s->C)\n",
-"                wino_hint(s->all + next * 2 * s->l.z, s->l, next * 16 + 8 < s->C ? s->l.z : 0, w,\n",
-"                          dy ? 4 : 8, 0);\n",
-"            wino_source_at(s, w.n, g->c);\n",
-"            if (dy)\n",
-"                wino2_dy_points(s, w, set, g);\n",
-"            else\n",
-"                wino2_x_points(s, w, pad, set, g);\n",
+"    for (int o = 0; o < O; o += 16 * WINO_OB)\n",
+"        for (int i = 0; i < C; i += WINO_PX) {\n",
+"            __global const float *vi = v + i / 16 * T * pitch + i % 16;\n",
+"            __global const float *di = d + o / 16 * T * pitch;\n",
+"            __global float *out = du + o * C + i * 16;\n",
+"            const int pair = o + 16 < O ? 1 : 0, dstep = pair * T * pitch, step = pair * C * 16;\n",
+"            float16 acc[WINO_OB][WINO_PX];\n",
+"            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)\n",
+"                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k) acc[b][k] =\n",
+"                    add ? WINO_LOAD16(out + b * step + k * 16) : (float16)(0.0f);\n",
+"            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)\n",
+"                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)\n",
+"                    WINO_SOON(out + b * step + (WINO_PX + k) * 16);\n",
+"            for (int p = 0; p < np; ++p, vi += 16, di += 16) {\n",
+"                __global const float *vt = vi, *dt = di;\n",
+"                _Pragma(\"unroll 2\") for (int t = 0; t < T; ++t, vt += pitch, dt += pitch)\n",
+"                {\n",
+"                    float16 w[WINO_OB];\n",
+"                    WINO_UNROLL for (int b = 0; b < WINO_OB; ++b) w[b] =\n",
+"                        WINO_LOAD16(dt + b * dstep);\n",
+"                    WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)\n",
+"                    {\n",
+"                        const float16 x = (float16)(vt[k]);\n",
+"                        WINO_UNROLL for (int b = 0; b < WINO_OB; ++b) acc[b][k] += w[b] * x;\n",
+"                    }\n",
+"                }\n",
+"            }\n",
+"            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)\n",
+"                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)\n",
+"                    WINO_STORE16(out + b * step + k * 16, acc[b][k]);\n",
 "        }\n",
-"    }\n",
 "}\n",
 "\n",
-"/* Stride 2: dU part s over the tiles of split s; work-group (s, set) makes the filter values whose\n",
-" * rows are in the set. vd: `room` floats for each work-group; what it transforms at a time stays in\n",
-" * a core's own cache. x as coef, cstep and slope say; XHW, YHW: sizes of x and dy. */\n",
-"OSR_KERNEL wino2_wgrad(__global const float *restrict x, int4 xl, __global const float *restrict dy,\n",
-"                       int4 dyl, __global float *restrict vd, __global float *restrict du, int N,\n",
-"                       int C, int O, int2 XHW, int2 YHW, int2 pad,\n",
-"                       __global const float *restrict coef, int cstep, float slope, int room)\n",
+"/* The points of `live` tiles from w on, 16-blocks c0 .. c1-1 of x or (dy 1) dy, to out. */\n",
+"static inline void wino_points(wino_source *s, wino_tile w, int live, int2 grid, int stride,\n",
+"                               int2 pad, int dy, int c0, int c1, int pitch, __global float *out)\n",
+"{\n",
+"    const wino_tile first = w;\n",
+"    const int size = dy ? 4 : 4 * stride;\n",
+"\n",
+"    for (int c = c0; c < c1; ++c, w = first)\n",
+"        for (int t = 0; t < live; ++t, w = wino_next(w, grid), out += pitch) {\n",
+"            if (c + 1 < c1)\n",
+"                wino_hint(s->all + (c + 1) * 2 * s->l.z, s->l, c * 16 + 24 < s->C ? s->l.z : 0, w,\n",
+"                          size, 0);\n",
+"            wino_source_at(s, w.n, c);\n",
+"            if (stride == 1 && dy)\n",
+"                wino_dy_points(s, w, out);\n",
+"            else if (stride == 1)\n",
+"                wino_input_global(s, w, 1, out, 16);\n",
+"            else if (dy)\n",
+"                wino2_dy_points(s, w, out);\n",
+"            else\n",
+"                wino2_x_points(s, w, pad, out);\n",
+"        }\n",
+"}\n",
+"\n",
+"/* dU part s over the tiles of split s, for the outputs of group og. vd: `room` floats for each\n",
+" * work-group. x as coef, cstep and slope say; XHW, YHW: sizes of x and dy. */\n",
+"OSR_KERNEL wino_wgrad(__global const float *restrict x, int4 xl, __global const float *restrict dy,\n",
+"                      int4 dyl, __global float *restrict vd, __global float *restrict du, int N,\n",
+"                      int C, int O, int2 XHW, int2 YHW, int2 pad, int stride,\n",
+"                      __global const float *restrict coef, int cstep, float slope, int room)\n",
 "{\n",
 "    const int split = (int)get_group_id(0), splits = (int)get_num_groups(0);\n",
-"    const int set = (int)get_group_id(1), C16 = (C + 15) / 16 * 16, O16 = (O + 15) / 16 * 16;\n",
-"    const int points = set == 0 ? 36 : 9 * (4 - set), rows = set == 0 ? 1 : 4 - set;\n",
+"    const int og = (int)get_group_id(1), ng = (int)get_num_groups(1);\n",
+"    const int c16 = (C + 15) / 16, o16 = (O + 15) / 16, pitch = (stride == 1 ? 37 : 81) * 16;\n",
+"    const int o0 = o16 * og / ng, on = o16 * (og + 1) / ng - o0;\n",
 "    const int2 grid = (YHW + 3) / 4;\n",
 "    const int tiles = N * grid.x * grid.y, end = (int)((long)tiles * (split + 1) / splits);\n",
-"    const int T = max((room / points - 32) / (C16 + O16), 1);\n",
-"    const int start = (int)((long)tiles * split / splits);\n",
+"    const int start = (int)((long)tiles * split / splits), T = room / pitch / (c16 + on);\n",
 "    wino_source xs = {x, 0, coef, xl, XHW, C, cstep, 0, slope, 1.0f, 0.0f};\n",
 "    wino_source ys = {dy, 0, coef, dyl, YHW, O, -1, 0, 1.0f, 1.0f, 0.0f};\n",
-"    wino2_target v = {vd + (size_t)(set * splits + split) * room, 0, 0, 0, 0}, d = v;\n",
 "\n",
-"    du += (size_t)split * 36 * C16 * O16;\n",
+"    vd += (size_t)(og * splits + split) * room;\n",
+"    du += ((size_t)split * 36 * o16 + o0) * c16 * 256;\n",
 "    for (int t0 = start, live; t0 < end; t0 += live) {\n",
+"        const wino_tile w = wino_at(t0, grid);\n",
 "        live = min(T, end - t0);\n",
-"        v.step = d.step = live * 16;\n",
-"        v.plane = C16 * live + 16;\n",
-"        d.plane = O16 * live + 16;\n",
-"        d.out = v.out + points * v.plane;\n",
-"        wino2_points(&xs, &v, t0, live, grid, pad, set, 0);\n",
-"        wino2_points(&ys, &d, t0, live, grid, pad, set, 1);\n",
-"        for (int a = 0; a < rows; ++a)\n",
-"            for (int b = 0; b < 6; ++b) {\n",
-"                const int np = (b == 5 ? 4 : 1) * (set == 0 ? 4 : 1);\n",
-"                const int base = set == 0 ? b * 4 : a * 9 + b;\n",
-"                const int row = set == 0 ? 5 : set * 3 - 3 + a;\n",
-"                wino_outer(v.out + base * v.plane, d.out + base * d.plane, 0, C16, O16, np * live,\n",
-"                           t0 > start, du + (size_t)(row * 6 + b) * C16 * O16);\n",
-"            }\n",
+"        __global float *d = vd + c16 * live * pitch;\n",
+"        wino_points(&xs, w, live, grid, stride, pad, 0, 0, c16, pitch, vd);\n",
+"        wino_points(&ys, w, live, grid, stride, pad, 1, o0, o0 + on, pitch, d);\n",
+"        for (int f = 0, k = 0, np; f < 36; ++f, k += np) {\n",
+"            np = stride == 1 || f < 25 ? 1 : f < 35 ? 4 : 16;\n",
+"            wino_outer(vd + k * 16, d + k * 16, np, c16 * 16, on * 16, live, pitch, t0 > start,\n",
+"                       du + (size_t)f * o16 * c16 * 256);\n",
+"        }\n",
 "    }\n",
 "}\n",
 "\n",
@@ -16083,7 +15978,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "                             int dwoff, int C, int O, int stride, int splits, int accumulate)\n",
 "{\n",
 "    const int ob = (int)get_group_id(0), ib = (int)get_group_id(1), lanes = min(8, C - ib * 8);\n",
-"    const int C16 = (C + 15) / 16 * 16, O16 = (O + 15) / 16 * 16;\n",
+"    const size_t C16 = (C + 15) / 16 * 16, plane = (O + 15) / 16 * C16 * 16;\n",
 "    float t[8][9][16];\n",
 "\n",
 "    ROLLED for (int i = 0; i < lanes; ++i)\n",
@@ -16091,10 +15986,10 @@ static const char *const osr__cl_winograd_cpu[] = {
 "        float16 d[36], r[3][6];\n",
 "        ROLLED for (int k = 0; k < 36; ++k)\n",
 "        {\n",
-"            __global const float *p = du + ((size_t)k * C16 + ib * 8 + i) * O16 + ob * 16;\n",
+"            const int f = stride == 1 ? k : WINO2_VALUE(k / 6, k % 6);\n",
+"            __global const float *p = du + f * plane + (ob * C16 + ib * 8 + i) * 16;\n",
 "            d[k] = WINO_LOAD16(p);\n",
-"            ROLLED for (int s = 1; s < splits; ++s)\n",
-"                d[k] += WINO_LOAD16(p + (size_t)s * 36 * C16 * O16);\n",
+"            ROLLED for (int s = 1; s < splits; ++s) d[k] += WINO_LOAD16(p + s * 36 * plane);\n",
 "        }\n",
 "        for (int j = 0; j < 6; ++j)\n",
 "            if (stride == 1)\n",
@@ -16293,7 +16188,7 @@ static const osr__cl_file osr__cl_files[] = {
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
     {"rows", osr__cl_rows, 202},
-    {"winograd_cpu", osr__cl_winograd_cpu, 1002},
+    {"winograd_cpu", osr__cl_winograd_cpu, 923},
     {"winograd_gpu", osr__cl_winograd_gpu, 154},
 };
 static const unsigned osr__cl_file_count = 17;

@@ -19,19 +19,17 @@
  * are multiples of 16 floats. Every kernel has local size 1, 1, 1.
  *
  *   U  [O16/16][36][8*ceil(C/8)][16]               transformed filters
- *   dU [S][36][C16][O16]                           their gradient, in S parts
- *   V  [36][C16/16][T][16], 16 floats after each of the 36    transformed tiles of x, in `vd`
- *   D  [36][O16/16][T][16], 16 floats after each of the 36    transformed tiles of dy, after V
+ *   dU [S][36][O16/16][C16][16]                    their gradient, in S parts
+ *   V  [C16/16][T][P][16]   transformed tiles of x, in `vd`: the P points (37, the last unused, or
+ *   D  [O16/16][T][P][16]   81) of a tile lie together, written in one go; of dy, after V
  *
  * Launch geometry (global size), NT = N * ceil(OH/4) * ceil(OW/4), for the input gradient of stride
  * 2 N * ceil(H/8) * ceil(W/8):
  *   wino_pack                 O'16/16, ceil(I'/32), 1   O', I': after the transposition
  *   wino_conv, wino2_conv     ceil(NT / T), G, 1        G groups share the outputs; usually 1; T: a
  *                                                       multiple of 8
- *   wino_wgrad_tiles          ceil(T / 16), C16/16 + O16/16, 1     for t0 = 0, T, 2T, ... below
- *   wino_wgrad_product        ceil(C / 32), 36, 1                  NT; the last T is what is left
- *   wino2_wgrad               S, 3, 1                   S <= NT
- *   wino_wgrad_filter         O16/16, ceil(C / 8), 1    after them; stride 1: S = 1 */
+ *   wino_wgrad                S, G, 1                   S <= NT; G groups share the outputs
+ *   wino_wgrad_filter         O16/16, ceil(C / 8), 1    after it */
 #ifndef OSR_COMMON
 #include "common.cl"
 #endif
@@ -50,11 +48,11 @@
 /* Hints to bring a line of 64 bytes into the second-level cache, to read or to write it. */
 #if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))
 #define WINO_HINT(p, write) __builtin_prefetch((const void *)(size_t)(p), write, 2)
+#define WINO_SOON(p) __builtin_prefetch((const void *)(size_t)(p), 0, 3) /* the first-level one */
 #else
 #define WINO_HINT(p, write) ((void)(p))
+#define WINO_SOON(p) ((void)(p))
 #endif
-/* Tiles between the hint to read a tile and its transformation. */
-#define WINO_AHEAD 2
 
 #define WINO_UNROLL _Pragma("unroll")
 #define WINO_LOOP _Pragma("unroll 1")
@@ -697,8 +695,8 @@ OSR_KERNEL wino_pack(__global const float *restrict w, int woff, __global float 
     }
 }
 
-/* A d A' of a 4x4 tile of dy, to out[k * step], k < 36. */
-static inline void wino_dy_points(const wino_source *s, wino_tile w, __global float *out, int step)
+/* A d A' of a 4x4 tile of dy, to out[16 k], k < 36. */
+static inline void wino_dy_points(const wino_source *s, wino_tile w, __global float *out)
 {
     float16 r[6][4];
 
@@ -712,154 +710,49 @@ static inline void wino_dy_points(const wino_source *s, wino_tile w, __global fl
     {
         float16 o[6];
         WINO_A(o[0], o[1], o[2], o[3], o[4], o[5], r[i][0], r[i][1], r[i][2], r[i][3]);
-        WINO_UNROLL for (int j = 0; j < 6; ++j) WINO_STORE16(out + (i * 6 + j) * step, o[j]);
+        WINO_UNROLL for (int j = 0; j < 6; ++j) WINO_STORE16(out + (i * 6 + j) * 16, o[j]);
     }
 }
 
-/* Stride 1: V and D of tiles t0 .. t0 + T - 1 of x (as coef, cstep and slope say) and dy, into vd
- * of 36 * (T * (C16 + O16) + 32) floats. */
-OSR_KERNEL wino_wgrad_tiles(__global const float *restrict x, int4 xl,
-                            __global const float *restrict dy, int4 dyl,
-                            __global float *restrict vd, int C, int O, int2 HW, int t0, int T,
-                            __global const float *restrict coef, int cstep, float slope)
+/* Row a of the 81 points of stride 2, from its 5 even and 4 odd values. */
+static inline void wino2_put_row(__global float *out, int a, const float16 *even,
+                                 const float16 *odd)
 {
-    const int2 grid = (HW + 3) / 4;
-    const int c16 = (C + 15) / 16, o16 = (O + 15) / 16, group = (int)get_group_id(1);
-    const int first = (int)get_group_id(0) * 16, last = min(first + 16, T), of_x = group < c16;
-    const int block = of_x ? group : group - c16, step = (of_x ? c16 : o16) * T * 16 + 16;
-    __global float *out = vd + (of_x ? 0 : (size_t)36 * (c16 * T * 16 + 16))
-                          + (size_t)block * T * 16;
-    wino_source s = {of_x ? x : dy, 0, coef, of_x ? xl : dyl, HW, of_x ? C : O,
-                     of_x ? cstep : -1, 0, slope, 1.0f, 0.0f};
-    wino_tile w = wino_at(t0 + first, grid), ahead = w;
+    __global float *e = out + WINO2_EROW0(a) * 16, *o = out + WINO2_OROW0(a) * 16;
+    const int step = WINO2_EROW(a) * 16;
 
-    for (int t = first - WINO_AHEAD; t < last; ++t) {
-        if (t + WINO_AHEAD < last) {
-            wino_hint(s.all + block * 2 * s.l.z, s.l, block * 16 + 8 < s.C ? s.l.z : 0, ahead, 4,
-                      0);
-            ahead = wino_next(ahead, grid);
-        }
-        if (t < first)
-            continue;
-        wino_source_at(&s, w.n, block);
-        if (of_x)
-            wino_input_global(&s, w, 1, out + t * 16, step);
-        else
-            wino_dy_points(&s, w, out + t * 16, step);
-        w = wino_next(w, grid);
-    }
+    WINO_UNROLL for (int b = 0; b < 5; ++b) WINO_STORE16(e + b * step, even[b]);
+    WINO_UNROLL for (int b = 0; b < 4; ++b) WINO_STORE16(o + b * 16, odd[b]);
 }
 
-/* du [C16][O16] (+)= V' D of one filter value, lanes i0 .. i1-1, T rows. */
-static inline void wino_outer(__global const float *v, __global const float *d, int i0, int i1,
-                              int O16, int T, int add, __global float *du)
+/* The 81 points of a 9x9 tile of x, to out[16 k]. */
+static inline void wino2_x_points(const wino_source *s, wino_tile w, int2 pad,
+                                  __global float *out)
 {
-    for (int o = 0; o < O16; o += 16 * WINO_OB)
-        for (int i = i0; i < i1; i += WINO_PX) {
-            __global const float *vi = v + (size_t)(i / 16) * T * 16 + i % 16;
-            __global const float *di = d + (size_t)o * T;
-            __global float *out = du + i * O16 + o;
-            const int pair = o + 16 < O16 ? 1 : 0, dstep = pair * T * 16;
-            float16 acc[WINO_OB][WINO_PX];
-            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)
-                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k) acc[b][k] =
-                    add ? WINO_LOAD16(out + k * O16 + b * pair * 16) : (float16)(0.0f);
-            _Pragma("unroll 2") for (int t = 0; t < T; ++t)
-            {
-                float16 w[WINO_OB];
-                WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)
-                    w[b] = WINO_LOAD16(di + b * dstep + t * 16);
-                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)
-                {
-                    const float16 x = (float16)(vi[t * 16 + k]);
-                    WINO_UNROLL for (int b = 0; b < WINO_OB; ++b) acc[b][k] += w[b] * x;
-                }
-            }
-            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)
-                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)
-                    WINO_STORE16(out + k * O16 + b * pair * 16, acc[b][k]);
-        }
-}
+    const int y = w.y * 8 - pad.y;
+    float16 r[9][9];
 
-/* Stride 1: dU (+)= V' D over the T tiles in vd; add 0 overwrites dU. */
-OSR_KERNEL wino_wgrad_product(__global const float *restrict vd, __global float *restrict du, int C,
-                              int O, int T, int add)
-{
-    const int k = (int)get_group_id(1), C16 = (C + 15) / 16 * 16, O16 = (O + 15) / 16 * 16;
-    const int i0 = (int)get_group_id(0) * 32;
-    __global const float *d = vd + (size_t)36 * (C16 * T + 16) + (size_t)k * (O16 * T + 16);
-
-    wino_outer(vd + (size_t)k * (C16 * T + 16), d, i0, min(i0 + 32, C16), O16, T, add,
-               du + (size_t)k * C16 * O16);
-}
-
-/* Where the transformed values of one 16-block c of one tile t go in stride 2: those of point q, of
- * np that share a filter value, numbered from `base` on, at base * plane + ((c * np + q) * T + t)
- * * 16. Even row a of a set has 9 points from 9a on, the last 4 of one filter value; the 4 odd rows
- * together have 5 values of 4 points and one of 16. */
-typedef struct wino2_target {
-    __global float *out;
-    int plane, step, c, t; /* step: 16 T */
-} wino2_target;
-
-static inline void wino2_put(const wino2_target *g, int base, int np, int q, float16 v)
-{
-    WINO_STORE16(g->out + base * g->plane + (g->c * np + q) * g->step + g->t * 16, v);
-}
-
-/* One row from its 5 even and 4 odd values. */
-static inline void wino2_put_row(const wino2_target *g, int odd, int row, const float16 *even,
-                                 const float16 *rest)
-{
-    WINO_UNROLL for (int b = 0; b < 5; ++b)
-        wino2_put(g, odd ? b * 4 : row * 9 + b, odd ? 4 : 1, odd ? row : 0, even[b]);
-    WINO_UNROLL for (int b = 0; b < 4; ++b)
-        wino2_put(g, odd ? 20 : row * 9 + 5, odd ? 16 : 4, odd ? row * 4 + b : b, rest[b]);
-}
-
-/* A 9x9 tile of x: set 0: the odd rows, 1: even rows 0, 1 and 2, 2: even rows 3 and 4. */
-static inline void wino2_x_points(const wino_source *s, wino_tile w, int2 pad, int set,
-                                  const wino2_target *g)
-{
-    const int y = w.y * 8 - pad.y, rows = set == 0 ? 4 : 4 - set;
-    float in[9];
-    float16 r[4][9];
-
-    WINO_UNROLL for (int i = 0; i < 9; ++i) in[i] = wino_inside(y + i, s->HW.y);
     WINO_LOOP for (int j = 0; j < 9; ++j)
     {
         const int x = w.x * 8 - pad.x + j;
         const float16 shift = s->shift * wino_inside(x, s->HW.x);
-        if (set == 0) {
-            WINO_UNROLL for (int i = 0; i < 4; ++i) r[i][j] =
-                wino_active(s, y + 2 * i + 1, x, shift * in[2 * i + 1]);
-        } else {
-            const float16 d1 = wino_active(s, y + 2, x, shift * in[2]);
-            const float16 d2 = wino_active(s, y + 4, x, shift * in[4]);
-            const float16 t = wino_active(s, y + 6, x, shift * in[6]) - d1;
-            if (set == 1) {
-                r[0][j] = 2.0f * (wino_active(s, y, x, shift * in[0]) - d2) + t;
-                r[1][j] = t - d1 - d2;
-                r[2][j] = 3.0f * (d1 - d2) + t;
-            } else {
-                r[0][j] = t;
-                r[1][j] = wino_active(s, y + 8, x, shift * in[8]) - d2 - 2.0f * t;
-            }
-        }
+        float16 d[9], e[5];
+        WINO_UNROLL for (int i = 0; i < 9; ++i) d[i] =
+            wino_active(s, y + i, x, shift * wino_inside(y + i, s->HW.y));
+        WINO2_B(e, d[0], d[2], d[4], d[6], d[8]);
+        WINO_UNROLL for (int i = 0; i < 5; ++i) r[i][j] = e[i];
+        WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = d[2 * i + 1];
     }
-    WINO_LOOP for (int i = 0; i < rows; ++i)
+    WINO_LOOP for (int a = 0; a < 9; ++a)
     {
-        const float16 rest[4] = {r[i][1], r[i][3], r[i][5], r[i][7]};
+        const float16 odd[4] = {r[a][1], r[a][3], r[a][5], r[a][7]};
         float16 e[5];
-        WINO2_B(e, r[i][0], r[i][2], r[i][4], r[i][6], r[i][8]);
-        if (set == 0)
-            wino2_put_row(g, 1, i, e, rest);
-        else
-            wino2_put_row(g, 0, i, e, rest);
+        WINO2_B(e, r[a][0], r[a][2], r[a][4], r[a][6], r[a][8]);
+        wino2_put_row(out, a, e, odd);
     }
 }
 
-/* The same rows of a 4x4 tile of dy. */
+/* The same of a 4x4 tile of dy. */
 #define WINO2_A(o, d0, d1, d2, d3)                                                                 \
     do {                                                                                           \
         const float16 p_ = d0 + d2, q_ = d1 + d3;                                                  \
@@ -869,90 +762,118 @@ static inline void wino2_x_points(const wino_source *s, wino_tile w, int2 pad, i
         o[3] = d0 + 4.0f * d2 + (2.0f * d1 + 8.0f * d3);                                           \
         o[4] = d3;                                                                                 \
     } while (0)
-static inline void wino2_dy_points(const wino_source *s, wino_tile w, int set,
-                                   const wino2_target *g)
+static inline void wino2_dy_points(const wino_source *s, wino_tile w, __global float *out)
 {
-    const int rows = set == 0 ? 4 : 4 - set;
-    float16 r[4][4];
+    float16 r[9][4];
 
     WINO_UNROLL for (int j = 0; j < 4; ++j)
     {
-        float16 d[4], o[5];
-        WINO_UNROLL for (int i = 0; i < 4; ++i) d[i] = wino_value(s, w.y * 4 + i, w.x * 4 + j);
-        WINO2_A(o, d[0], d[1], d[2], d[3]);
-        WINO_UNROLL for (int i = 0; i < 4; ++i) r[i][j] = set == 0   ? d[i]
-                                                          : set == 1 ? o[min(i, 2)]
-                                                                     : o[3 + i % 2];
+        float16 e[5];
+        WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] =
+            wino_value(s, w.y * 4 + i, w.x * 4 + j);
+        WINO2_A(e, r[5][j], r[6][j], r[7][j], r[8][j]);
+        WINO_UNROLL for (int i = 0; i < 5; ++i) r[i][j] = e[i];
     }
-    WINO_LOOP for (int i = 0; i < rows; ++i)
+    WINO_LOOP for (int a = 0; a < 9; ++a)
     {
         float16 e[5];
-        WINO2_A(e, r[i][0], r[i][1], r[i][2], r[i][3]);
-        if (set == 0)
-            wino2_put_row(g, 1, i, e, r[i]);
-        else
-            wino2_put_row(g, 0, i, e, r[i]);
+        WINO2_A(e, r[a][0], r[a][1], r[a][2], r[a][3]);
+        wino2_put_row(out, a, e, r[a]);
     }
 }
 
-/* All 16-blocks of `live` tiles from number t0 on, of x or (dy 1) dy. */
-static inline void wino2_points(wino_source *s, wino2_target *g, int t0, int live, int2 grid,
-                                int2 pad, int set, int dy)
+/* du [O/16][C][16] (+)= V' D of one filter value, the next np points of T tiles, `pitch` floats
+ * apart; C, O: multiples of 16. What the next accumulators begin with is fetched early. */
+static inline void wino_outer(__global const float *v, __global const float *d, int np, int C,
+                              int O, int T, int pitch, int add, __global float *du)
 {
-    const wino_tile first = wino_at(t0, grid);
-
-    for (g->c = 0; g->c * 16 < s->C; ++g->c) {
-        const int next = g->c + 1;
-        wino_tile w = first;
-        for (g->t = 0; g->t < live; ++g->t, w = wino_next(w, grid)) {
-            if (next * 16 < s->C)
-                wino_hint(s->all + next * 2 * s->l.z, s->l, next * 16 + 8 < s->C ? s->l.z : 0, w,
-                          dy ? 4 : 8, 0);
-            wino_source_at(s, w.n, g->c);
-            if (dy)
-                wino2_dy_points(s, w, set, g);
-            else
-                wino2_x_points(s, w, pad, set, g);
+    for (int o = 0; o < O; o += 16 * WINO_OB)
+        for (int i = 0; i < C; i += WINO_PX) {
+            __global const float *vi = v + i / 16 * T * pitch + i % 16;
+            __global const float *di = d + o / 16 * T * pitch;
+            __global float *out = du + o * C + i * 16;
+            const int pair = o + 16 < O ? 1 : 0, dstep = pair * T * pitch, step = pair * C * 16;
+            float16 acc[WINO_OB][WINO_PX];
+            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)
+                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k) acc[b][k] =
+                    add ? WINO_LOAD16(out + b * step + k * 16) : (float16)(0.0f);
+            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)
+                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)
+                    WINO_SOON(out + b * step + (WINO_PX + k) * 16);
+            for (int p = 0; p < np; ++p, vi += 16, di += 16) {
+                __global const float *vt = vi, *dt = di;
+                _Pragma("unroll 2") for (int t = 0; t < T; ++t, vt += pitch, dt += pitch)
+                {
+                    float16 w[WINO_OB];
+                    WINO_UNROLL for (int b = 0; b < WINO_OB; ++b) w[b] =
+                        WINO_LOAD16(dt + b * dstep);
+                    WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)
+                    {
+                        const float16 x = (float16)(vt[k]);
+                        WINO_UNROLL for (int b = 0; b < WINO_OB; ++b) acc[b][k] += w[b] * x;
+                    }
+                }
+            }
+            WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)
+                WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)
+                    WINO_STORE16(out + b * step + k * 16, acc[b][k]);
         }
-    }
 }
 
-/* Stride 2: dU part s over the tiles of split s; work-group (s, set) makes the filter values whose
- * rows are in the set. vd: `room` floats for each work-group; what it transforms at a time stays in
- * a core's own cache. x as coef, cstep and slope say; XHW, YHW: sizes of x and dy. */
-OSR_KERNEL wino2_wgrad(__global const float *restrict x, int4 xl, __global const float *restrict dy,
-                       int4 dyl, __global float *restrict vd, __global float *restrict du, int N,
-                       int C, int O, int2 XHW, int2 YHW, int2 pad,
-                       __global const float *restrict coef, int cstep, float slope, int room)
+/* The points of `live` tiles from w on, 16-blocks c0 .. c1-1 of x or (dy 1) dy, to out. */
+static inline void wino_points(wino_source *s, wino_tile w, int live, int2 grid, int stride,
+                               int2 pad, int dy, int c0, int c1, int pitch, __global float *out)
+{
+    const wino_tile first = w;
+    const int size = dy ? 4 : 4 * stride;
+
+    for (int c = c0; c < c1; ++c, w = first)
+        for (int t = 0; t < live; ++t, w = wino_next(w, grid), out += pitch) {
+            if (c + 1 < c1)
+                wino_hint(s->all + (c + 1) * 2 * s->l.z, s->l, c * 16 + 24 < s->C ? s->l.z : 0, w,
+                          size, 0);
+            wino_source_at(s, w.n, c);
+            if (stride == 1 && dy)
+                wino_dy_points(s, w, out);
+            else if (stride == 1)
+                wino_input_global(s, w, 1, out, 16);
+            else if (dy)
+                wino2_dy_points(s, w, out);
+            else
+                wino2_x_points(s, w, pad, out);
+        }
+}
+
+/* dU part s over the tiles of split s, for the outputs of group og. vd: `room` floats for each
+ * work-group. x as coef, cstep and slope say; XHW, YHW: sizes of x and dy. */
+OSR_KERNEL wino_wgrad(__global const float *restrict x, int4 xl, __global const float *restrict dy,
+                      int4 dyl, __global float *restrict vd, __global float *restrict du, int N,
+                      int C, int O, int2 XHW, int2 YHW, int2 pad, int stride,
+                      __global const float *restrict coef, int cstep, float slope, int room)
 {
     const int split = (int)get_group_id(0), splits = (int)get_num_groups(0);
-    const int set = (int)get_group_id(1), C16 = (C + 15) / 16 * 16, O16 = (O + 15) / 16 * 16;
-    const int points = set == 0 ? 36 : 9 * (4 - set), rows = set == 0 ? 1 : 4 - set;
+    const int og = (int)get_group_id(1), ng = (int)get_num_groups(1);
+    const int c16 = (C + 15) / 16, o16 = (O + 15) / 16, pitch = (stride == 1 ? 37 : 81) * 16;
+    const int o0 = o16 * og / ng, on = o16 * (og + 1) / ng - o0;
     const int2 grid = (YHW + 3) / 4;
     const int tiles = N * grid.x * grid.y, end = (int)((long)tiles * (split + 1) / splits);
-    const int T = max((room / points - 32) / (C16 + O16), 1);
-    const int start = (int)((long)tiles * split / splits);
+    const int start = (int)((long)tiles * split / splits), T = room / pitch / (c16 + on);
     wino_source xs = {x, 0, coef, xl, XHW, C, cstep, 0, slope, 1.0f, 0.0f};
     wino_source ys = {dy, 0, coef, dyl, YHW, O, -1, 0, 1.0f, 1.0f, 0.0f};
-    wino2_target v = {vd + (size_t)(set * splits + split) * room, 0, 0, 0, 0}, d = v;
 
-    du += (size_t)split * 36 * C16 * O16;
+    vd += (size_t)(og * splits + split) * room;
+    du += ((size_t)split * 36 * o16 + o0) * c16 * 256;
     for (int t0 = start, live; t0 < end; t0 += live) {
+        const wino_tile w = wino_at(t0, grid);
         live = min(T, end - t0);
-        v.step = d.step = live * 16;
-        v.plane = C16 * live + 16;
-        d.plane = O16 * live + 16;
-        d.out = v.out + points * v.plane;
-        wino2_points(&xs, &v, t0, live, grid, pad, set, 0);
-        wino2_points(&ys, &d, t0, live, grid, pad, set, 1);
-        for (int a = 0; a < rows; ++a)
-            for (int b = 0; b < 6; ++b) {
-                const int np = (b == 5 ? 4 : 1) * (set == 0 ? 4 : 1);
-                const int base = set == 0 ? b * 4 : a * 9 + b;
-                const int row = set == 0 ? 5 : set * 3 - 3 + a;
-                wino_outer(v.out + base * v.plane, d.out + base * d.plane, 0, C16, O16, np * live,
-                           t0 > start, du + (size_t)(row * 6 + b) * C16 * O16);
-            }
+        __global float *d = vd + c16 * live * pitch;
+        wino_points(&xs, w, live, grid, stride, pad, 0, 0, c16, pitch, vd);
+        wino_points(&ys, w, live, grid, stride, pad, 1, o0, o0 + on, pitch, d);
+        for (int f = 0, k = 0, np; f < 36; ++f, k += np) {
+            np = stride == 1 || f < 25 ? 1 : f < 35 ? 4 : 16;
+            wino_outer(vd + k * 16, d + k * 16, np, c16 * 16, on * 16, live, pitch, t0 > start,
+                       du + (size_t)f * o16 * c16 * 256);
+        }
     }
 }
 
@@ -962,7 +883,7 @@ OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *
                              int dwoff, int C, int O, int stride, int splits, int accumulate)
 {
     const int ob = (int)get_group_id(0), ib = (int)get_group_id(1), lanes = min(8, C - ib * 8);
-    const int C16 = (C + 15) / 16 * 16, O16 = (O + 15) / 16 * 16;
+    const size_t C16 = (C + 15) / 16 * 16, plane = (O + 15) / 16 * C16 * 16;
     float t[8][9][16];
 
     ROLLED for (int i = 0; i < lanes; ++i)
@@ -970,10 +891,10 @@ OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *
         float16 d[36], r[3][6];
         ROLLED for (int k = 0; k < 36; ++k)
         {
-            __global const float *p = du + ((size_t)k * C16 + ib * 8 + i) * O16 + ob * 16;
+            const int f = stride == 1 ? k : WINO2_VALUE(k / 6, k % 6);
+            __global const float *p = du + f * plane + (ob * C16 + ib * 8 + i) * 16;
             d[k] = WINO_LOAD16(p);
-            ROLLED for (int s = 1; s < splits; ++s)
-                d[k] += WINO_LOAD16(p + (size_t)s * 36 * C16 * O16);
+            ROLLED for (int s = 1; s < splits; ++s) d[k] += WINO_LOAD16(p + s * 36 * plane);
         }
         for (int j = 0; j < 6; ++j)
             if (stride == 1)
