@@ -3087,11 +3087,8 @@ static int osr__kernel_program(osr__kernel k, int products)
         OSR__KERNELS(OSR__KERNEL_FILE)
 #undef OSR__KERNEL_FILE
     };
-    const int file = files[k];
-    return osr__files[file].program
-           + ((file == OSR__FILE_conv || file == OSR__FILE_matmul) && products < OSR_PRODUCTS_CLBLAST
-                  ? products
-                  : 0);
+    const int file = files[k], tiled = file == OSR__FILE_conv || file == OSR__FILE_matmul;
+    return osr__files[file].program + (tiled && products < OSR_PRODUCTS_CLBLAST ? products : 0);
 }
 
 static cl_kernel osr__kernel_create(osr_ctx *ctx, osr__kernel k, int products)
@@ -5387,9 +5384,9 @@ static size_t osr__wino2_bytes(int in)
     return (size_t)4 * 81 * (8 * ((size_t)osr__round16(in) + 32) + 32);
 }
 
-/* Floats of transformed tiles that a work-group of the weight gradient keeps: what streams well from
- * a core's share of the last cache. Parts of the tiles: one a core, of 16 tiles or more, as far as
- * their 36 planes of sums stay within 64 MiB. */
+/* Floats of transformed tiles that a work-group of the weight gradient keeps: what streams well
+ * from a core's share of the last cache. Parts of the tiles: one a core, of 16 tiles or more, as
+ * far as their 36 planes of sums stay within 64 MiB. */
 #define OSR__WINO_ROOM 280000
 
 static int osr__wino_splits(const osr_ctx *ctx, const osr__conv *c)

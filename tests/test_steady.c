@@ -68,7 +68,7 @@ static void check_method(const osr_method_row *method, const clfault *layer)
  * (its text), with more launches, and when nothing more is needed. */
 static void check_planned(void)
 {
-    enum { ROWS = 64, COLUMNS = 1024, OPS = 200 };
+    enum { ROWS = 64, COLUMNS = 64, OPS = 3000 };
     osr_ctx *ctx = NULL;
     static float x[ROWS * COLUMNS];
     uint64_t peak = 0;
