@@ -845,8 +845,8 @@ static inline void wino2_dy_points(const wino_source *s, wino_tile w, __global f
 
 /* du [O/16][C][16] (+)= V' D of one filter value, the next np points of T tiles, `pitch` floats
  * apart; C, O: multiples of 16. What the next accumulators begin with is fetched early. */
-static inline void wino_outer(__global const float *v, __global const float *d, int np, int C,
-                              int O, int T, int pitch, int add, __global float *du)
+OSR_PART wino_outer(__global const float *v, __global const float *d, int np, int C, int O, int T,
+                    int pitch, int add, __global float *du)
 {
     for (int o = 0; o < O; o += 16 * WINO_OB)
         for (int i = 0; i < C; i += WINO_PX) {
@@ -882,8 +882,8 @@ static inline void wino_outer(__global const float *v, __global const float *d, 
 }
 
 /* The points of `live` tiles from w on, 16-blocks c0 .. c1-1 of x or (dy 1) dy, to out. */
-static inline void wino_points(wino_source *s, wino_tile w, int live, int2 grid, int stride,
-                               int2 pad, int dy, int c0, int c1, int pitch, __global float *out)
+OSR_PART wino_points(wino_source *s, wino_tile w, int live, int2 grid, int stride, int2 pad, int dy,
+                     int c0, int c1, int pitch, __global float *out)
 {
     const wino_tile first = w;
     const int size = dy ? 4 : 4 * stride;
@@ -938,12 +938,11 @@ OSR_KERNEL wino_wgrad(__global const float *restrict x, int4 xl, __global const 
     }
 }
 
-/* dw [O][C][3][3] at dwoff (+)= G' dU G, the sum of the splits in their order; accumulate 0
- * overwrites. One group for 16 outputs and 8 inputs. */
-OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *restrict dw,
-                             int dwoff, int C, int O, int stride, int splits, int accumulate)
+/* dw [O][C][3][3] (+)= G' dU G of 16 outputs, block ob, and 8 inputs, block ib. */
+OSR_PART wino_filter_grad(__global const float *restrict du, __global float *restrict dw, int C,
+                          int O, int stride, int splits, int accumulate, int ob, int ib)
 {
-    const int ob = (int)get_group_id(0), ib = (int)get_group_id(1), lanes = min(8, C - ib * 8);
+    const int lanes = min(8, C - ib * 8);
     const size_t C16 = (C + 15) / 16 * 16, plane = (O + 15) / 16 * C16 * 16;
     float t[8][9][16];
 
@@ -975,9 +974,18 @@ OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *
         }
     }
     for (int o = 0; o < min(16, O - ob * 16); ++o) {
-        __global float *p = dw + dwoff + ((size_t)(ob * 16 + o) * C + ib * 8) * 9;
+        __global float *p = dw + ((size_t)(ob * 16 + o) * C + ib * 8) * 9;
         ROLLED for (int i = 0; i < lanes; ++i)
             ROLLED for (int k = 0; k < 9; ++k, ++p)
                 *p = accumulate ? *p + t[i][k][o] : t[i][k][o];
     }
+}
+
+/* dw at dwoff from the sum of the splits in their order; accumulate 0 overwrites. One group for 16
+ * outputs and 8 inputs. */
+OSR_KERNEL wino_wgrad_filter(__global const float *restrict du, __global float *restrict dw,
+                             int dwoff, int C, int O, int stride, int splits, int accumulate)
+{
+    wino_filter_grad(du, dw + dwoff, C, O, stride, splits, accumulate, (int)get_group_id(0),
+                     (int)get_group_id(1));
 }
