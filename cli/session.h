@@ -12,8 +12,8 @@ int session_open(const struct options *o, osr_ctx **ctx);
 /* The same with desc.tuning as given, instead of what --tuned says. */
 int session_open_tuned(const struct options *o, const char *tuning, osr_ctx **ctx);
 
-/* The context for a RUN or MODEL: with the choices of convolutions in the run's tuning.txt, where it
- * was trained with --tuned yes. */
+/* The context for a RUN or MODEL: with the choices of convolutions in the run's tuning.txt, where
+ * it was trained with --tuned yes. */
 int session_open_run(const struct options *o, const char *run_or_model, osr_ctx **ctx);
 
 /* The exit code of a status. */

@@ -8,8 +8,8 @@
  *   U  [36][O16/16][C8/8][8][16]  transformed filters
  *   V  [36][P][C8/8][T][8]        transformed tiles of x; D the same of dy, M (P 1) of products
  *   dU [36][P][O16/16][C8/8][8][16]
- * For CLBlast these are plain matrices: U, dU [C8][O16], V, D, M [T][C8]. step tells the layout of V,
- * D and M: x to the next block of channels, y to the next tile.
+ * For CLBlast these are plain matrices: U, dU [C8][O16], V, D, M [T][C8]. step tells the layout of
+ * V, D and M: x to the next block of channels, y to the next tile.
  *
  * An item makes one channel of one tile or filter, 36 values in registers, neighbours in memory for
  * neighbouring items, 32 bytes a pixel at a time. Memory bounds all of it, not multiplications, so
