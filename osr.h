@@ -1814,10 +1814,9 @@ typedef enum osr__file {
     X(row_sum, rows) X(row_spread, rows) X(pick, rows) X(pick_dx, rows) X(row_correct, rows)       \
     X(normalise, rows) X(normalise_dx, rows) X(anchor_distance, rows)                              \
     X(anchor_distance_dx, rows) X(anchor_distance_da, rows)                                        \
-    X(loss_cross_entropy, loss) X(loss_cross_entropy_dx, loss) X(loss_cac, loss)                   \
-    X(loss_cac_dx, loss) X(loss_difair, loss) X(loss_difair_dx, loss) X(loss_movr, loss)           \
-    X(loss_movr_dx, loss) X(correlation_stats, loss) X(correlation_rho, loss)                      \
-    X(correlation_sum, loss) X(correlation_dw, loss)                                               \
+    X(loss_cross_entropy, loss) X(loss_cac, loss) X(loss_difair, loss) X(loss_movr, loss)          \
+    X(correlation_stats, loss) X(correlation_rho, loss) X(correlation_sum, loss)                   \
+    X(correlation_dw, loss)                                                                        \
     X(sgd, optimiser) X(adam, optimiser)                                                           \
     X(perturb, jacobian) X(difference_norm, jacobian) X(square_sum, jacobian)                      \
     X(augment_load, augment) X(augment_look, augment) X(augment_apply, augment)                    \
@@ -4441,9 +4440,11 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
 }
 /* == ops and autograd == ----------------------------------------------------------------------- */
 
-/* The rows. The first is a node that was fused into another one. */
+/* The rows. The first is a node that was fused into another one or is not needed, the second what
+ * an op that follows makes beside its value. */
 #define OSR__OPS(X)                                                                                \
     X(none, NULL, NULL, 0)                                                                         \
+    X(part, osr__lower_nothing, NULL, 1)                                                           \
     X(input, osr__lower_input, NULL, 1)                                                            \
     X(labels, osr__lower_input, NULL, 1)                                                           \
     X(read_image, osr__lower_image, NULL, 1)                                                       \
@@ -4468,7 +4469,6 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(count_correct, osr__lower_count_correct, NULL, 1)                                            \
     X(matmul, osr__lower_matmul, osr__back_matmul, 1)                                              \
     X(conv_pack, osr__lower_conv_pack, NULL, 1)                                                    \
-    X(conv_part, osr__lower_nothing, NULL, 1)                                                      \
     X(conv2d, osr__lower_conv2d, osr__back_conv2d, 1)                                              \
     X(conv2d_dx, osr__lower_conv2d_dx, NULL, 1)                                                    \
     X(conv2d_dw, osr__lower_conv2d_dw, NULL, 0)                                                    \
@@ -4499,15 +4499,15 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(first_rows, osr__lower_first_rows, osr__back_next, 1)                                        \
     X(first_rows_dx, osr__lower_first_rows, NULL, 1)                                               \
     X(loss_cross_entropy, osr__lower_loss, osr__back_loss, 1)                                      \
-    X(loss_cross_entropy_dx, osr__lower_loss_dx, NULL, 1)                                          \
+    X(loss_cross_entropy_dx, osr__lower_loss, NULL, 1)                                          \
     X(loss_cac, osr__lower_loss, osr__back_loss, 1)                                                \
-    X(loss_cac_dx, osr__lower_loss_dx, NULL, 1)                                                    \
+    X(loss_cac_dx, osr__lower_loss, NULL, 1)                                                    \
     X(loss_difair, osr__lower_loss, osr__back_loss, 1)                                             \
-    X(loss_difair_dx, osr__lower_loss_dx, NULL, 1)                                                 \
+    X(loss_difair_dx, osr__lower_loss, NULL, 1)                                                 \
     X(loss_movr, osr__lower_loss, osr__back_loss, 1)                                               \
-    X(loss_movr_dx, osr__lower_loss_dx, NULL, 1)                                                   \
+    X(loss_movr_dx, osr__lower_loss, NULL, 1)                                                   \
     X(loss_ovr, osr__lower_loss, osr__back_loss, 1)                                                \
-    X(loss_ovr_dx, osr__lower_loss_dx, NULL, 1)                                                    \
+    X(loss_ovr_dx, osr__lower_loss, NULL, 1)                                                    \
     X(loss_correlation, osr__lower_correlation, osr__back_correlation, 1)                          \
     X(loss_correlation_dw, osr__lower_correlation_dw, NULL, 0)                                     \
     X(optimiser, osr__lower_optimiser, NULL, 0)                                                    \
@@ -4667,6 +4667,12 @@ static void osr__lower_fill(osr_ctx *ctx, uint32_t i)
     else
         osr__call(ctx, OSR__K_fill_dense, osr__flat(ctx, osr_shape_count(r->shape)), "dnf", i, i,
                   r->fa[0]);
+}
+
+static void osr__lower_nothing(osr_ctx *ctx, uint32_t i)
+{
+    (void)ctx;
+    (void)i;
 }
 
 /* -- element by element -- */
@@ -4845,6 +4851,15 @@ static void osr__clear_unreached(osr_ctx *ctx)
     }
 }
 
+/* A value that is `c` everywhere. */
+static uint32_t osr__filled(osr_ctx *ctx, osr_shape s, float c)
+{
+    osr__node *node;
+    const uint32_t i = osr__append(ctx, OSR__OP_fill, s, 0, 0, 0, &node);
+    node->r.fa[0] = c;
+    return i;
+}
+
 /* The derivatives of what is worked on element by element. */
 static void osr__back_map(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
@@ -4871,7 +4886,12 @@ static void osr__back_map(osr_ctx *ctx, uint32_t i, uint32_t dy)
             osr__give_map(ctx, b, OSR__OP_affine, osr__map(ctx, OSR__OP_mul, q, i, 0.0f, 0.0f), 0,
                           -1.0f);
         break;
-    case OSR__OP_affine: osr__give_map(ctx, a, OSR__OP_affine, dy, 0, r.fa[0]); break;
+    case OSR__OP_affine:
+        if (osr__rec(ctx, dy)->op == OSR__OP_fill && osr__wants(ctx, a))
+            osr__give(ctx, a, osr__filled(ctx, r.shape, osr__rec(ctx, dy)->fa[0] * r.fa[0]));
+        else
+            osr__give_map(ctx, a, OSR__OP_affine, dy, 0, r.fa[0]);
+        break;
     case OSR__OP_exp: osr__give_map(ctx, a, OSR__OP_mul, dy, i, 0.0f); break;
     case OSR__OP_log: osr__give_map(ctx, a, OSR__OP_div, dy, a, 0.0f); break;
     default: osr__give_map(ctx, a, OSR__OP_sqrt_dx, dy, i, 0.0f); break;
@@ -4902,11 +4922,25 @@ static int osr__walk_prepare(osr_ctx *ctx, uint32_t y, uint32_t target)
     return ctx->walk[n + y] != 0;
 }
 
+/* How many nodes from `first` on read each node, into walk[]; 0 on failure. */
+static int osr__count_readers(osr_ctx *ctx, uint32_t first)
+{
+    uint32_t i;
+    int k;
+    if (!osr__grow(ctx, &ctx->walk, &ctx->walk_capacity, ctx->node_count, sizeof *ctx->walk))
+        return 0;
+    memset(ctx->walk, 0, ctx->node_count * sizeof *ctx->walk);
+    for (i = first; i < ctx->node_count; ++i)
+        for (k = 0; k < 6; ++k)
+            if (osr__rec(ctx, i)->in[k] != 0 && !osr__is_persist(osr__rec(ctx, i)->in[k]))
+                ctx->walk[osr__rec(ctx, i)->in[k]]++;
+    return 1;
+}
+
 /* Record the gradient of y, from `seed` (0: ones) back to `target` (0: to the parameters). */
 static uint32_t osr__differentiate(osr_ctx *ctx, uint32_t y, uint32_t seed, uint32_t target)
 {
     uint32_t i, result = 0;
-    osr__node *node;
     const int mark = ctx->mark;
     osr__fuse(ctx);
     if (!osr__alive(ctx, y, "gradient") || (target != 0 && !osr__alive(ctx, target, "gradient")))
@@ -4917,11 +4951,7 @@ static uint32_t osr__differentiate(osr_ctx *ctx, uint32_t y, uint32_t seed, uint
         return 0;
     }
     ctx->backward = 1;
-    if (seed == 0) {
-        seed = osr__append(ctx, OSR__OP_fill, osr__rec(ctx, y)->shape, 0, 0, 0, &node);
-        node->r.fa[0] = 1.0f;
-    }
-    ctx->walk[y] = seed;
+    ctx->walk[y] = seed != 0 ? seed : osr__filled(ctx, osr__rec(ctx, y)->shape, 1.0f);
     for (i = y; i > 0 && ctx->status == OSR_OK; --i) {
         const osr__op_row *row = osr__op(osr__rec(ctx, i)->op);
         if (i == target || ctx->walk[i] == 0 || ctx->walk[ctx->walk[0] + i] == 0)
@@ -4934,6 +4964,10 @@ static uint32_t osr__differentiate(osr_ctx *ctx, uint32_t y, uint32_t seed, uint
     }
     if (target != 0)
         result = ctx->walk[target];
+    else if (osr__count_readers(ctx, y + 1))
+        for (i = y + 1; i < ctx->node_count; ++i) /* constants that went into other ops */
+            if (osr__rec(ctx, i)->op == OSR__OP_fill && ctx->walk[i] == 0)
+                osr__rec(ctx, i)->op = OSR__OP_none;
     ctx->backward = 0;
     ctx->mark = mark;
     ctx->fused = ctx->node_count; /* gradients use what is there: nothing before may be fused */
@@ -5275,12 +5309,6 @@ static void osr__back_bias(osr_ctx *ctx, uint32_t i, uint32_t dy)
 }
 
 /* -- convolutions -- */
-
-static void osr__lower_nothing(osr_ctx *ctx, uint32_t i)
-{
-    (void)ctx;
-    (void)i;
-}
 
 /* Sizes of a convolution: x [N, H, W, C], w [O, C, KH, KW], y [N, OH, OW, O]. */
 typedef struct osr__conv {
@@ -5655,7 +5683,7 @@ static uint32_t osr__conv_part(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const uint32_t part = r->op == OSR__OP_conv2d ? r->in[OSR__PART] : 0;
-    return part != 0 && osr__rec(ctx, part)->op == OSR__OP_conv_part ? part : 0;
+    return part != 0 && osr__rec(ctx, part)->op == OSR__OP_part ? part : 0;
 }
 
 /* What a forward convolution does to its result: coefficients, kind, slope. */
@@ -6371,21 +6399,6 @@ OSR_API osr_tensor osr_dropout(osr_ctx *ctx, osr_tensor tx, float p, int channel
     return osr__handle(ctx, i);
 }
 
-/* How many nodes from `first` on read each node, into walk[]; 0 on failure. */
-static int osr__count_readers(osr_ctx *ctx, uint32_t first)
-{
-    uint32_t i;
-    int k;
-    if (!osr__grow(ctx, &ctx->walk, &ctx->walk_capacity, ctx->node_count, sizeof *ctx->walk))
-        return 0;
-    memset(ctx->walk, 0, ctx->node_count * sizeof *ctx->walk);
-    for (i = first; i < ctx->node_count; ++i)
-        for (k = 0; k < 6; ++k)
-            if (osr__rec(ctx, i)->in[k] != 0 && !osr__is_persist(osr__rec(ctx, i)->in[k]))
-                ctx->walk[osr__rec(ctx, i)->in[k]]++;
-    return 1;
-}
-
 /* Join norm_act nodes that follow each other: normalise, then activate, then drop. The first of
  * the two must have no other reader and not be kept. */
 static void osr__fuse(osr_ctx *ctx)
@@ -6451,7 +6464,7 @@ static void osr__fuse_stats(osr_ctx *ctx, uint32_t i)
     if (a->op != OSR__OP_conv2d || a->ia[OSR__ALGORITHM] == OSR__DIRECT || a->ia[OSR__AFTER] != 0)
         return;
     b->in[OSR__PART] = a->in[OSR__PART];
-    osr__rec(ctx, a->in[OSR__PART])->op = OSR__OP_conv_part;
+    osr__rec(ctx, a->in[OSR__PART])->op = OSR__OP_part;
 }
 
 /* What the CPU's kernels for Winograd can do besides. */
@@ -6586,11 +6599,11 @@ static const osr__row_op *osr__row_op_find(int op)
         { OSR__OP_softmax, OSR__K_softmax, OSR__K_softmax_dx, 0 },
         { OSR__OP_logsumexp, OSR__K_logsumexp, OSR__K_logsumexp_dx, 0 },
         { OSR__OP_normalise, OSR__K_normalise, OSR__K_normalise_dx, 0 },
-        { OSR__OP_loss_cross_entropy, OSR__K_loss_cross_entropy, OSR__K_loss_cross_entropy_dx, 1 },
-        { OSR__OP_loss_cac, OSR__K_loss_cac, OSR__K_loss_cac_dx, 1 },
-        { OSR__OP_loss_difair, OSR__K_loss_difair, OSR__K_loss_difair_dx, 2 },
-        { OSR__OP_loss_movr, OSR__K_loss_movr, OSR__K_loss_movr_dx, 3 },
-        { OSR__OP_loss_ovr, OSR__K_loss_movr, OSR__K_loss_movr_dx, 3 }, /* T = 0: logits */
+        { OSR__OP_loss_cross_entropy, OSR__K_loss_cross_entropy, OSR__K_loss_cross_entropy, 1 },
+        { OSR__OP_loss_cac, OSR__K_loss_cac, OSR__K_loss_cac, 1 },
+        { OSR__OP_loss_difair, OSR__K_loss_difair, OSR__K_loss_difair, 2 },
+        { OSR__OP_loss_movr, OSR__K_loss_movr, OSR__K_loss_movr, 3 },
+        { OSR__OP_loss_ovr, OSR__K_loss_movr, OSR__K_loss_movr, 3 }, /* T = 0: logits */
     };
     size_t i = 0;
     while (rows[i].op != op && rows[i].op + 1 != op)
@@ -7216,49 +7229,48 @@ OSR_API const osr_network_row *osr_network_find(const char *name)
 
 /* == losses == --------------------------------------------------------------------------------- */
 
-/* in = x, labels */
+/* A loss of rows, in = x, labels, the node of its gradient or 0, and its gradient by itself, in = x,
+ * labels, gradient of the loss: one kernel makes both. fa[3]: the loss's gradient, a constant. */
 static void osr__lower_loss(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
     const osr__row_op *row = osr__row_op_find(r->op);
     const osr_shape s = osr__ref_shape(ctx, r->in[0]);
-    const int mean = r->shape.rank == 0;
-    const int rows = mean ? osr__scratch(ctx, (size_t)s.dim[0]) : 0;
+    const int chain = r->op != row->op, parts = chain ? 2 : r->in[2] != 0;
+    const int rows = r->shape.rank != 1 ? osr__scratch(ctx, (size_t)s.dim[0]) : 0;
+    const float mean = 1.0f / (float)s.dim[0];
     int k;
     osr__begin(ctx, row->forward);
-    osr__args(ctx, mean ? "dms" : "dmm", r->in[0], r->in[1], mean ? (uint32_t)rows : i);
-    osr__arg_i(ctx, s.dim[1]);
+    osr__args(ctx, "dm", r->in[0], r->in[1]);
+    osr__args(ctx, r->shape.rank != 1 ? "s" : "m", r->shape.rank != 1 ? rows : (int)i);
+    osr__args(ctx, "ddi", chain ? i : r->in[parts == 1 ? 2 : 0], r->in[chain ? 2 : 0], s.dim[1]);
     for (k = 0; k < row->numbers; ++k)
         osr__arg_f(ctx, r->fa[k]);
+    osr__args(ctx, "fi", chain ? mean : mean * r->fa[3], parts);
     osr__run(ctx, (size_t)s.dim[0]);
-    if (!mean)
-        return;
-    osr__call(ctx, OSR__K_sum_all, 1, "sidif", rows, 0, i, s.dim[0], 1.0f / (float)s.dim[0]);
+    if (r->shape.rank == 0)
+        osr__call(ctx, OSR__K_sum_all, 1, "sidif", rows, 0, i, s.dim[0], mean);
 }
 
-/* in = x, labels, gradient of the loss */
-static void osr__lower_loss_dx(osr_ctx *ctx, uint32_t i)
-{
-    const osr__record *r = osr__rec(ctx, i);
-    const osr__row_op *row = osr__row_op_find(r->op);
-    int k;
-    osr__begin(ctx, row->gradient);
-    osr__args(ctx, "dmddi", r->in[0], r->in[1], r->in[2], i, r->shape.dim[1]);
-    for (k = 0; k < row->numbers; ++k)
-        osr__arg_f(ctx, r->fa[k]);
-    osr__arg_f(ctx, 1.0f / (float)r->shape.dim[0]);
-    osr__run(ctx, (size_t)r->shape.dim[0]);
-}
-
+/* The gradient is made with the loss where it has not run yet and its own gradient is known. */
 static void osr__back_loss(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
-    const osr__record r = *osr__rec(ctx, i);
-    uint32_t dx;
-    if (!osr__wants(ctx, r.in[0]))
+    osr__record *r = osr__rec(ctx, i);
+    const uint32_t x = r->in[0], slope = i - 1;
+    if (!osr__wants(ctx, x))
         return;
-    dx = osr__like(ctx, r.op + 1, r.in[0], r.in[0], r.in[1], dy);
-    memcpy(osr__rec(ctx, dx)->fa, r.fa, sizeof r.fa);
-    osr__give(ctx, r.in[0], dx);
+    if (i >= ctx->done && r->shape.rank == 0 && r->in[2] == 0
+        && osr__rec(ctx, dy)->op == OSR__OP_fill) {
+        r->in[2] = slope;
+        r->fa[3] = osr__rec(ctx, dy)->fa[0];
+        osr__rec(ctx, slope)->op = OSR__OP_part;
+        osr__rec(ctx, slope)->keep = !ctx->walk_params; /* osr_grad may hand it out */
+        osr__give(ctx, x, slope);
+    } else {
+        const uint32_t dx = osr__like(ctx, r->op + 1, x, x, r->in[1], dy);
+        memcpy(osr__rec(ctx, dx)->fa, osr__rec(ctx, i)->fa, sizeof r->fa);
+        osr__give(ctx, x, dx);
+    }
 }
 
 /* Record a loss of rows with its numbers; `valid`: they are in range. */
@@ -7273,6 +7285,7 @@ static osr_tensor osr__loss(osr_ctx *ctx, int op, osr_tensor tx, osr_tensor labe
     if (!valid)
         osr__fail(ctx, OSR_ARG, "%s: a number is out of range (%g, %g)", name, (double)a,
                   (double)b);
+    osr__like(ctx, OSR__OP_none, x, 0, 0, 0); /* room for its gradient */
     i = osr__append(ctx, op, osr_shape_make(ctx->loss_rows, osr__ref_shape(ctx, x).dim[0], 0, 0, 0),
                     x, y, 0, &node);
     node->r.fa[0] = a;
@@ -13286,14 +13299,24 @@ static const char *const osr__cl_layout[] = {
 };
 static const char *const osr__cl_loss[] = {
 "#line 1 \"kernels/loss.cl\"\n",
-"/* loss.cl - losses of rows, and their gradients\n",
+"/* loss.cl - losses of rows with their gradients\n",
 " *\n",
-" * A loss kernel writes one value a row; sum_all makes their mean. Its gradient kernel takes the\n",
-" * gradient of that mean (a scalar on the device) times scale = 1/N. One group of LS items a row.\n",
-" * dx is dense [N][K]. */\n",
+" * A loss kernel writes one value a row into rows; sum_all makes their mean. Its gradient, dense\n",
+" * [N][K], it makes beside, where `parts` asks for it: LOSS_ONLY; LOSS_AND_SLOPE, the loss and\n",
+" * dx = scale dL/dx; LOSS_AND_CHAIN, the same times dloss, a scalar on the device. One group of LS\n",
+" * items a row. */\n",
 "#ifndef OSR_COMMON\n",
 "#include \"common.cl\"\n",
 "#endif\n",
+"\n",
+"#define LOSS_ONLY 0\n",
+"#define LOSS_AND_SLOPE 1\n",
+"#define LOSS_AND_CHAIN 2\n",
+"\n",
+"static inline float slope_scale(__global const float *dloss, int dloff, float scale, int parts)\n",
+"{\n",
+"    return parts == LOSS_AND_CHAIN ? scale * dloss[dloff] : scale;\n",
+"}\n",
 "\n",
 "/* Target of class k: 1 - s for the label, s / (K - 1) otherwise. */\n",
 "static inline float smooth_target(int k, int label, int K, float s)\n",
@@ -13314,77 +13337,57 @@ static const char *const osr__cl_loss[] = {
 "}\n",
 "\n",
 "OSR_KERNEL loss_cross_entropy(__global const float *x, int xoff, __global const int *labels,\n",
-"                              __global float *rows, int K, float smoothing)\n",
+"                              __global float *rows, __global float *dx, int dxoff,\n",
+"                              __global const float *dloss, int dloff, int K, float smoothing,\n",
+"                              float scale, int parts)\n",
 "{\n",
 "    __local float tmp[LS];\n",
-"    const size_t n = get_group_id(0);\n",
-"    const float2 ms = signed_max_sum(x + xoff + n * K, K, 1.0f, tmp);\n",
+"    const size_t n = get_group_id(0), at = n * K;\n",
+"    const float2 ms = signed_max_sum(x + xoff + at, K, 1.0f, tmp);\n",
+"    const float f = slope_scale(dloss, dloff, scale, parts);\n",
 "    float s = 0.0f;\n",
 "    FOR_ROW(k, K)\n",
-"    s -= smooth_target(k, labels[n], K, smoothing) * (x[xoff + n * K + k] - ms.x - log(ms.y));\n",
+"    {\n",
+"        const float v = x[xoff + at + k] - ms.x, t = smooth_target(k, labels[n], K, smoothing);\n",
+"        s -= t * (v - log(ms.y));\n",
+"        if (parts != LOSS_ONLY)\n",
+"            dx[dxoff + at + k] = f * (exp(v) / ms.y - t);\n",
+"    }\n",
 "    s = group_sum(s, tmp);\n",
 "    if (get_local_id(0) == 0)\n",
 "        rows[n] = s;\n",
 "}\n",
 "\n",
-"OSR_KERNEL loss_cross_entropy_dx(__global const float *x, int xoff, __global const int *labels,\n",
-"                                 __global const float *dloss, int dloff, __global float *dx,\n",
-"                                 int dxoff, int K, float smoothing, float scale)\n",
-"{\n",
-"    __local float tmp[LS];\n",
-"    const size_t n = get_group_id(0);\n",
-"    const float2 ms = signed_max_sum(x + xoff + n * K, K, 1.0f, tmp);\n",
-"    const float f = scale * dloss[dloff];\n",
-"    FOR_ROW(k, K)\n",
-"    dx[dxoff + n * K + k] = f * (exp(x[xoff + n * K + k] - ms.x) / ms.y\n",
-"                                 - smooth_target(k, labels[n], K, smoothing));\n",
-"}\n",
-"\n",
 "/* ln(1 + sum_{k != y} exp(d_y - d_k)) = d_y + ln sum_k exp(-d_k) */\n",
 "OSR_KERNEL loss_cac(__global const float *d, int doff, __global const int *labels,\n",
-"                    __global float *rows, int K, float lambda)\n",
+"                    __global float *rows, __global float *dx, int dxoff,\n",
+"                    __global const float *dloss, int dloff, int K, float lambda, float scale,\n",
+"                    int parts)\n",
 "{\n",
 "    __local float tmp[LS];\n",
-"    const size_t n = get_group_id(0);\n",
-"    const float2 ms = signed_max_sum(d + doff + n * K, K, -1.0f, tmp);\n",
-"    const float dy = d[doff + n * K + labels[n]];\n",
+"    const size_t n = get_group_id(0), at = n * K;\n",
+"    const float2 ms = signed_max_sum(d + doff + at, K, -1.0f, tmp);\n",
+"    const float dy = d[doff + at + labels[n]], f = slope_scale(dloss, dloff, scale, parts);\n",
+"    if (parts != LOSS_ONLY)\n",
+"        FOR_ROW(k, K)\n",
+"        dx[dxoff + at + k] = f * ((k == labels[n] ? 1.0f + lambda : 0.0f)\n",
+"                                  - exp(-d[doff + at + k] - ms.x) / ms.y);\n",
 "    if (get_local_id(0) == 0)\n",
 "        rows[n] = (dy + ms.x) + log(ms.y) + lambda * dy;\n",
 "}\n",
 "\n",
-"OSR_KERNEL loss_cac_dx(__global const float *d, int doff, __global const int *labels,\n",
-"                       __global const float *dloss, int dloff, __global float *dx, int dxoff, int K,\n",
-"                       float lambda, float scale)\n",
-"{\n",
-"    __local float tmp[LS];\n",
-"    const size_t n = get_group_id(0);\n",
-"    const float2 ms = signed_max_sum(d + doff + n * K, K, -1.0f, tmp);\n",
-"    const float f = scale * dloss[dloff];\n",
-"    FOR_ROW(k, K)\n",
-"    dx[dxoff + n * K + k] = f * ((k == labels[n] ? 1.0f + lambda : 0.0f)\n",
-"                                 - exp(-d[doff + n * K + k] - ms.x) / ms.y);\n",
-"}\n",
-"\n",
 "OSR_KERNEL loss_difair(__global const float *d, int doff, __global const int *labels,\n",
-"                       __global float *rows, int K, float radius, float pull)\n",
+"                       __global float *rows, __global float *dx, int dxoff,\n",
+"                       __global const float *dloss, int dloff, int K, float radius, float pull,\n",
+"                       float scale, int parts)\n",
 "{\n",
-"    const size_t n = get_group_id(0);\n",
-"    const float dy = d[doff + n * K + labels[n]];\n",
+"    const size_t n = get_group_id(0), at = n * K;\n",
+"    const float dy = d[doff + at + labels[n]], f = slope_scale(dloss, dloff, scale, parts);\n",
+"    if (parts != LOSS_ONLY)\n",
+"        FOR_ROW(k, K)\n",
+"        dx[dxoff + at + k] = k == labels[n] ? f * (pull + (dy > radius ? 1.0f : 0.0f)) : 0.0f;\n",
 "    if (get_local_id(0) == 0)\n",
 "        rows[n] = pull * dy + fmax(dy - radius, 0.0f);\n",
-"}\n",
-"\n",
-"OSR_KERNEL loss_difair_dx(__global const float *d, int doff, __global const int *labels,\n",
-"                          __global const float *dloss, int dloff, __global float *dx, int dxoff,\n",
-"                          int K, float radius, float pull, float scale)\n",
-"{\n",
-"    const size_t n = get_group_id(0);\n",
-"    const float f = scale * dloss[dloff];\n",
-"    FOR_ROW(k, K)\n",
-"    {\n",
-"        const float v = d[doff + n * K + k];\n",
-"        dx[dxoff + n * K + k] = k == labels[n] ? f * (pull + (v > radius ? 1.0f : 0.0f)) : 0.0f;\n",
-"    }\n",
 "}\n",
 "\n",
 "#define COS_LIMIT (1.0f - 1e-6f)\n",
@@ -13403,37 +13406,35 @@ static const char *const osr__cl_loss[] = {
 "    return T * (v * cm - sqrt((1.0f - v) * (1.0f + v)) * sm);\n",
 "}\n",
 "\n",
+"/* d l / d c = T (cm + c sm / sqrt(1 - c^2)); 0 where c is clamped. */\n",
+"static inline float margin_slope(float c, float T, float cm, float sm)\n",
+"{\n",
+"    if (T == 0.0f)\n",
+"        return 1.0f;\n",
+"    return fabs(c) < COS_LIMIT\n",
+"               ? T * (cm + c * sm / sqrt(fmax((1.0f - c) * (1.0f + c), 1e-12f))) : 0.0f;\n",
+"}\n",
+"\n",
 "OSR_KERNEL loss_movr(__global const float *c, int coff, __global const int *labels,\n",
-"                     __global float *rows, int K, float T, float cm, float sm)\n",
+"                     __global float *rows, __global float *dx, int dxoff,\n",
+"                     __global const float *dloss, int dloff, int K, float T, float cm, float sm,\n",
+"                     float scale, int parts)\n",
 "{\n",
 "    __local float tmp[LS];\n",
-"    const size_t n = get_group_id(0);\n",
+"    const size_t n = get_group_id(0), at = n * K;\n",
+"    const float f = slope_scale(dloss, dloff, scale, parts);\n",
 "    float s = 0.0f;\n",
 "    FOR_ROW(k, K)\n",
 "    {\n",
-"        const float l = margin_logit(c[coff + n * K + k], T, cm, sm);\n",
+"        const float v = c[coff + at + k], l = margin_logit(v, T, cm, sm);\n",
 "        s += softplus(k == labels[n] ? -l : l);\n",
+"        if (parts != LOSS_ONLY)\n",
+"            dx[dxoff + at + k] = f * (1.0f / (1.0f + exp(-l)) - (k == labels[n] ? 1.0f : 0.0f))\n",
+"                                 * margin_slope(v, T, cm, sm);\n",
 "    }\n",
 "    s = group_sum(s, tmp);\n",
 "    if (get_local_id(0) == 0)\n",
 "        rows[n] = s;\n",
-"}\n",
-"\n",
-"/* d l / d c = T (cm + c sm / sqrt(1 - c^2)); 0 where c is clamped. */\n",
-"OSR_KERNEL loss_movr_dx(__global const float *c, int coff, __global const int *labels,\n",
-"                        __global const float *dloss, int dloff, __global float *dx, int dxoff,\n",
-"                        int K, float T, float cm, float sm, float scale)\n",
-"{\n",
-"    const size_t n = get_group_id(0);\n",
-"    const float f = scale * dloss[dloff];\n",
-"    FOR_ROW(k, K)\n",
-"    {\n",
-"        const float v = c[coff + n * K + k], l = margin_logit(v, T, cm, sm);\n",
-"        const float p = 1.0f / (1.0f + exp(-l));\n",
-"        const float q = k == labels[n] ? p - 1.0f : p;\n",
-"        const float slope = T * (cm + v * sm / sqrt(fmax((1.0f - v) * (1.0f + v), 1e-12f)));\n",
-"        dx[dxoff + n * K + k] = T == 0.0f ? f * q : fabs(v) < COS_LIMIT ? f * q * slope : 0.0f;\n",
-"    }\n",
 "}\n",
 "\n",
 "/* Correlation penalty of filters w[K F][M]: stats[i] = mean, stats[KF + i] = 1/std of filter i,\n",
@@ -15758,7 +15759,7 @@ static const osr__cl_file osr__cl_files[] = {
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 80},
     {"layout", osr__cl_layout, 53},
-    {"loss", osr__cl_loss, 229},
+    {"loss", osr__cl_loss, 217},
     {"matmul_cpu", osr__cl_matmul_cpu, 216},
     {"matmul_gpu", osr__cl_matmul_gpu, 193},
     {"norm", osr__cl_norm, 284},

@@ -280,6 +280,52 @@ static const char *check_unreached(struct check *c)
     return NULL;
 }
 
+/* A loss whose gradient its own launch makes against one whose gradient takes a launch of its own,
+ * since the gradient of the loss is not a constant or the loss was read before. */
+static const char *check_losses(struct check *c)
+{
+    enum { ROWS = 5, CLASSES = 3, COUNT = ROWS * CLASSES };
+    static const int32_t which[ROWS] = {2, 0, 1, 1, 2};
+    const float three = 3.0f;
+    float values[COUNT], g[4][COUNT], early;
+    osr_ctx_stats before, after;
+    int launches[4];
+    osr_tensor x = osr_param(c->ctx, matrix(ROWS, CLASSES), zero);
+    fill_random(c, 5, values, COUNT, 0.1, 0.9);
+    osr_write(c->ctx, x, values, COUNT);
+    for (int kind = 0; kind < 5; kind++) {
+        for (int way = 0; way < 4; way++) {
+            double wanted[COUNT];
+            osr_tensor y = osr_keep(c->ctx, osr_labels(c->ctx, ROWS, CLASSES, which));
+            osr_ctx_get_stats(c->ctx, &before);
+            osr_tensor loss = kind == 0   ? osr_loss_cross_entropy(c->ctx, x, y, 0.1f)
+                              : kind == 1 ? osr_loss_cac(c->ctx, x, y, 0.1f)
+                              : kind == 2 ? osr_loss_difair(c->ctx, x, y, 0.5f, 0.2f)
+                              : kind == 3 ? osr_loss_movr(c->ctx, x, y, 8.0f, 0.2f)
+                                          : osr_loss_ovr(c->ctx, x, y);
+            if (way == 1)
+                loss = osr_affine(c->ctx, loss, three, 1.0f);
+            if (way == 2)
+                loss = osr_mul(c->ctx, loss,
+                               osr_sum(c->ctx, osr_input(c->ctx, vector(1), &three)));
+            if (way == 3)
+                osr_read(c->ctx, osr_keep(c->ctx, loss), &early, 1);
+            osr_backward(c->ctx, loss);
+            osr_read(c->ctx, osr_gradient(c->ctx, x), g[way], COUNT);
+            osr_step_end(c->ctx);
+            osr_ctx_get_stats(c->ctx, &after);
+            launches[way] = (int)(after.launches - before.launches);
+            for (int i = 0; i < COUNT; i++)
+                wanted[i] = (way == 1 || way == 2 ? 3.0 : 1.0) * (double)g[0][i];
+            worse(c, relative_error(g[way], wanted, COUNT));
+        }
+        if (launches[0] >= launches[3])
+            return because(c, "loss %d: %d launches with its gradient, %d apart", kind,
+                           launches[0], launches[3]);
+    }
+    return NULL;
+}
+
 /* Two batch sizes in turn: the same bits each time, and two plans in all. */
 static const char *check_plans(struct check *c)
 {
@@ -1164,12 +1210,13 @@ const struct check_row check_table[] = {
     {"tape wide filters", "", 1e-6, check_wide_filters},
     {"tape shared value", "", 1e-6, check_shared},
     {"tape unreached", "clear", 0.0, check_unreached},
+    {"tape losses", "part", 1e-6, check_losses},
     {"tape plans", "", 0.0, check_plans},
     {"tape partial reads", "", 0.0, check_partial},
     {"tape read first", "", 0.0, check_read_first},
     {"tape inference", "", 1e-5, check_inference},
     {"tape late gradient", "", 0.0, check_late_gradient},
-    {"tape training", "conv_part norm_drop", 1e-5, check_training},
+    {"tape training", "part norm_drop", 1e-5, check_training},
     {"tape lanes", "", 1e-5, check_lanes},
     {"tape values", "", 0.0, check_values},
     {"tape masks", "", 0.0, check_masks},

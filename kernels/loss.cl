@@ -1,11 +1,21 @@
-/* loss.cl - losses of rows, and their gradients
+/* loss.cl - losses of rows with their gradients
  *
- * A loss kernel writes one value a row; sum_all makes their mean. Its gradient kernel takes the
- * gradient of that mean (a scalar on the device) times scale = 1/N. One group of LS items a row.
- * dx is dense [N][K]. */
+ * A loss kernel writes one value a row into rows; sum_all makes their mean. Its gradient, dense
+ * [N][K], it makes beside, where `parts` asks for it: LOSS_ONLY; LOSS_AND_SLOPE, the loss and
+ * dx = scale dL/dx; LOSS_AND_CHAIN, the same times dloss, a scalar on the device. One group of LS
+ * items a row. */
 #ifndef OSR_COMMON
 #include "common.cl"
 #endif
+
+#define LOSS_ONLY 0
+#define LOSS_AND_SLOPE 1
+#define LOSS_AND_CHAIN 2
+
+static inline float slope_scale(__global const float *dloss, int dloff, float scale, int parts)
+{
+    return parts == LOSS_AND_CHAIN ? scale * dloss[dloff] : scale;
+}
 
 /* Target of class k: 1 - s for the label, s / (K - 1) otherwise. */
 static inline float smooth_target(int k, int label, int K, float s)
@@ -26,77 +36,57 @@ static inline float2 signed_max_sum(__global const float *x, int K, float sign, 
 }
 
 OSR_KERNEL loss_cross_entropy(__global const float *x, int xoff, __global const int *labels,
-                              __global float *rows, int K, float smoothing)
+                              __global float *rows, __global float *dx, int dxoff,
+                              __global const float *dloss, int dloff, int K, float smoothing,
+                              float scale, int parts)
 {
     __local float tmp[LS];
-    const size_t n = get_group_id(0);
-    const float2 ms = signed_max_sum(x + xoff + n * K, K, 1.0f, tmp);
+    const size_t n = get_group_id(0), at = n * K;
+    const float2 ms = signed_max_sum(x + xoff + at, K, 1.0f, tmp);
+    const float f = slope_scale(dloss, dloff, scale, parts);
     float s = 0.0f;
     FOR_ROW(k, K)
-    s -= smooth_target(k, labels[n], K, smoothing) * (x[xoff + n * K + k] - ms.x - log(ms.y));
+    {
+        const float v = x[xoff + at + k] - ms.x, t = smooth_target(k, labels[n], K, smoothing);
+        s -= t * (v - log(ms.y));
+        if (parts != LOSS_ONLY)
+            dx[dxoff + at + k] = f * (exp(v) / ms.y - t);
+    }
     s = group_sum(s, tmp);
     if (get_local_id(0) == 0)
         rows[n] = s;
 }
 
-OSR_KERNEL loss_cross_entropy_dx(__global const float *x, int xoff, __global const int *labels,
-                                 __global const float *dloss, int dloff, __global float *dx,
-                                 int dxoff, int K, float smoothing, float scale)
-{
-    __local float tmp[LS];
-    const size_t n = get_group_id(0);
-    const float2 ms = signed_max_sum(x + xoff + n * K, K, 1.0f, tmp);
-    const float f = scale * dloss[dloff];
-    FOR_ROW(k, K)
-    dx[dxoff + n * K + k] = f * (exp(x[xoff + n * K + k] - ms.x) / ms.y
-                                 - smooth_target(k, labels[n], K, smoothing));
-}
-
 /* ln(1 + sum_{k != y} exp(d_y - d_k)) = d_y + ln sum_k exp(-d_k) */
 OSR_KERNEL loss_cac(__global const float *d, int doff, __global const int *labels,
-                    __global float *rows, int K, float lambda)
+                    __global float *rows, __global float *dx, int dxoff,
+                    __global const float *dloss, int dloff, int K, float lambda, float scale,
+                    int parts)
 {
     __local float tmp[LS];
-    const size_t n = get_group_id(0);
-    const float2 ms = signed_max_sum(d + doff + n * K, K, -1.0f, tmp);
-    const float dy = d[doff + n * K + labels[n]];
+    const size_t n = get_group_id(0), at = n * K;
+    const float2 ms = signed_max_sum(d + doff + at, K, -1.0f, tmp);
+    const float dy = d[doff + at + labels[n]], f = slope_scale(dloss, dloff, scale, parts);
+    if (parts != LOSS_ONLY)
+        FOR_ROW(k, K)
+        dx[dxoff + at + k] = f * ((k == labels[n] ? 1.0f + lambda : 0.0f)
+                                  - exp(-d[doff + at + k] - ms.x) / ms.y);
     if (get_local_id(0) == 0)
         rows[n] = (dy + ms.x) + log(ms.y) + lambda * dy;
 }
 
-OSR_KERNEL loss_cac_dx(__global const float *d, int doff, __global const int *labels,
-                       __global const float *dloss, int dloff, __global float *dx, int dxoff, int K,
-                       float lambda, float scale)
-{
-    __local float tmp[LS];
-    const size_t n = get_group_id(0);
-    const float2 ms = signed_max_sum(d + doff + n * K, K, -1.0f, tmp);
-    const float f = scale * dloss[dloff];
-    FOR_ROW(k, K)
-    dx[dxoff + n * K + k] = f * ((k == labels[n] ? 1.0f + lambda : 0.0f)
-                                 - exp(-d[doff + n * K + k] - ms.x) / ms.y);
-}
-
 OSR_KERNEL loss_difair(__global const float *d, int doff, __global const int *labels,
-                       __global float *rows, int K, float radius, float pull)
+                       __global float *rows, __global float *dx, int dxoff,
+                       __global const float *dloss, int dloff, int K, float radius, float pull,
+                       float scale, int parts)
 {
-    const size_t n = get_group_id(0);
-    const float dy = d[doff + n * K + labels[n]];
+    const size_t n = get_group_id(0), at = n * K;
+    const float dy = d[doff + at + labels[n]], f = slope_scale(dloss, dloff, scale, parts);
+    if (parts != LOSS_ONLY)
+        FOR_ROW(k, K)
+        dx[dxoff + at + k] = k == labels[n] ? f * (pull + (dy > radius ? 1.0f : 0.0f)) : 0.0f;
     if (get_local_id(0) == 0)
         rows[n] = pull * dy + fmax(dy - radius, 0.0f);
-}
-
-OSR_KERNEL loss_difair_dx(__global const float *d, int doff, __global const int *labels,
-                          __global const float *dloss, int dloff, __global float *dx, int dxoff,
-                          int K, float radius, float pull, float scale)
-{
-    const size_t n = get_group_id(0);
-    const float f = scale * dloss[dloff];
-    FOR_ROW(k, K)
-    {
-        const float v = d[doff + n * K + k];
-        dx[dxoff + n * K + k] = k == labels[n] ? f * (pull + (v > radius ? 1.0f : 0.0f)) : 0.0f;
-    }
 }
 
 #define COS_LIMIT (1.0f - 1e-6f)
@@ -115,37 +105,35 @@ static inline float margin_logit(float c, float T, float cm, float sm)
     return T * (v * cm - sqrt((1.0f - v) * (1.0f + v)) * sm);
 }
 
+/* d l / d c = T (cm + c sm / sqrt(1 - c^2)); 0 where c is clamped. */
+static inline float margin_slope(float c, float T, float cm, float sm)
+{
+    if (T == 0.0f)
+        return 1.0f;
+    return fabs(c) < COS_LIMIT
+               ? T * (cm + c * sm / sqrt(fmax((1.0f - c) * (1.0f + c), 1e-12f))) : 0.0f;
+}
+
 OSR_KERNEL loss_movr(__global const float *c, int coff, __global const int *labels,
-                     __global float *rows, int K, float T, float cm, float sm)
+                     __global float *rows, __global float *dx, int dxoff,
+                     __global const float *dloss, int dloff, int K, float T, float cm, float sm,
+                     float scale, int parts)
 {
     __local float tmp[LS];
-    const size_t n = get_group_id(0);
+    const size_t n = get_group_id(0), at = n * K;
+    const float f = slope_scale(dloss, dloff, scale, parts);
     float s = 0.0f;
     FOR_ROW(k, K)
     {
-        const float l = margin_logit(c[coff + n * K + k], T, cm, sm);
+        const float v = c[coff + at + k], l = margin_logit(v, T, cm, sm);
         s += softplus(k == labels[n] ? -l : l);
+        if (parts != LOSS_ONLY)
+            dx[dxoff + at + k] = f * (1.0f / (1.0f + exp(-l)) - (k == labels[n] ? 1.0f : 0.0f))
+                                 * margin_slope(v, T, cm, sm);
     }
     s = group_sum(s, tmp);
     if (get_local_id(0) == 0)
         rows[n] = s;
-}
-
-/* d l / d c = T (cm + c sm / sqrt(1 - c^2)); 0 where c is clamped. */
-OSR_KERNEL loss_movr_dx(__global const float *c, int coff, __global const int *labels,
-                        __global const float *dloss, int dloff, __global float *dx, int dxoff,
-                        int K, float T, float cm, float sm, float scale)
-{
-    const size_t n = get_group_id(0);
-    const float f = scale * dloss[dloff];
-    FOR_ROW(k, K)
-    {
-        const float v = c[coff + n * K + k], l = margin_logit(v, T, cm, sm);
-        const float p = 1.0f / (1.0f + exp(-l));
-        const float q = k == labels[n] ? p - 1.0f : p;
-        const float slope = T * (cm + v * sm / sqrt(fmax((1.0f - v) * (1.0f + v), 1e-12f)));
-        dx[dxoff + n * K + k] = T == 0.0f ? f * q : fabs(v) < COS_LIMIT ? f * q * slope : 0.0f;
-    }
 }
 
 /* Correlation penalty of filters w[K F][M]: stats[i] = mean, stats[KF + i] = 1/std of filter i,
