@@ -942,6 +942,8 @@ typedef struct osr_perturb_desc {
     osr_direction direction;
     int first, count; /* coordinates or directions first..first+count-1                        */
     float step;       /* h > 0                                                                 */
+    float jitter;     /* t >= 0, draw >= 1: both copies also move by t u_j, signs u_j by chance,  */
+    int draw;         /* others with another draw                                              */
     int own;          /* 0: all images have the same directions; else image n has its own, those
                          of number own + n                                                     */
     uint64_t seed;    /* of the directions                                                     */
@@ -949,12 +951,13 @@ typedef struct osr_perturb_desc {
 
 /* osr_perturb - copies of each image, moved both ways along directions
  *
- *   y[(n count + j) 2 + 0] = x[n] + h v_j,  y[(n count + j) 2 + 1] = x[n] - h v_j
+ *   y[(n count + j) 2 + 0] = x[n] + t u_j + h v_j
+ *   y[(n count + j) 2 + 1] = x[n] + t u_j - h v_j
  *
  *   x         f32 [N, H, W, C], no gradient
  *   returns   f32 [2 N count, H, W, C]
  *   source    central differences; directions by Philox 4x32-10, counter = element, direction,
- *             image */
+ *             draw, image */
 OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor x, const osr_perturb_desc *desc);
 
 /* osr_difference_norm - squared central differences, summed over directions
@@ -962,8 +965,9 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor x, const osr_perturb_des
  *   s_n = sum_j < (f[(n count + j) 2] - f[(n count + j) 2 + 1]) / (2 step_f), the same of g >
  *
  *   f         f32 [2 N count, D], the network's answer to osr_perturb; no gradient
- *   g         f itself, which makes s_n a squared norm; or the answer to another step along the
- *             same directions: what both round is not squared then, which small steps need
+ *   g         f itself, which makes s_n a squared norm; or the answer to another step or draw
+ *             along the same directions: what both round is not squared then, which small steps
+ *             need
  *   returns   f32 [N]; for COORDINATES over all coordinates sqrt(s_n) is ||J||_F, for the random
  *             kinds sqrt(s_n / count) estimates it */
 OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor f, float step_f, osr_tensor g,
@@ -1648,13 +1652,15 @@ typedef struct osr_jacobian_desc {
     osr_jacobian_of of;
     osr_direction direction;    /* FD: coordinates, or random directions                      */
     int directions;             /* FD with random directions: how many, >= 1                  */
-    float step;                 /* FD: h in the image's scale -1..1; 0: OSR_JACOBIAN_STEP      */
+    float step;                 /* FD: h in the image's scale -1..1; 0: OSR_JACOBIAN_STEP, and for
+                                   coordinates OSR_JACOBIAN_COORDINATE_STEP                    */
     int own;                    /* non-zero: each image of a call has directions of its own,
                                    which a mean over images gains from                        */
     uint64_t seed;              /* FD with random directions                                  */
 } osr_jacobian_desc;
 
 #define OSR_JACOBIAN_STEP 0.002f
+#define OSR_JACOBIAN_COORDINATE_STEP 0.0005f
 
 /* osr_model_jacobian - Frobenius norm of the Jacobian of each image, in eval mode
  *
@@ -1662,8 +1668,8 @@ typedef struct osr_jacobian_desc {
  *   EXACT  sqrt(sum_d ||df_d/dx||^2), one backward pass an output
  *   FD     central differences over every coordinate, or sqrt of the mean of ||J v||^2 over random
  *          directions v with E[v v'] = I (its square is unbiased). Over coordinates it sums the
- *          products of the differences at h and at h/2, so that small steps do not square their
- *          rounding into the sum
+ *          products of differences at two images near x (every value h/10 off, its sign by chance),
+ *          so that small steps do not square their rounding into the sum
  *
  *   images    f32 [n, H, W, C] in 0..1
  *   desc      NULL means {0}
@@ -7229,8 +7235,8 @@ OSR_API const osr_network_row *osr_network_find(const char *name)
 
 /* == losses == --------------------------------------------------------------------------------- */
 
-/* A loss of rows, in = x, labels, the node of its gradient or 0, and its gradient by itself, in = x,
- * labels, gradient of the loss: one kernel makes both. fa[3]: the loss's gradient, a constant. */
+/* A loss of rows, in = x, labels, the node of its gradient or 0; or its gradient by itself, in = x,
+ * labels, gradient of the loss. One kernel makes both. fa[3]: the loss's gradient, a constant. */
 static void osr__lower_loss(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
@@ -7508,12 +7514,12 @@ OSR_API float osr_schedule_lr(const osr_schedule *s, uint32_t step)
 
 /* == jacobian norms == ------------------------------------------------------------------------- */
 
-/* ia: direction, own, count, seed; fa: step; dyn: first */
+/* ia: direction, own, count, seed, draw; fa: step, jitter; dyn: first */
 static void osr__lower_perturb(osr_ctx *ctx, uint32_t i)
 {
     const osr__record *r = osr__rec(ctx, i);
-    osr__call(ctx, OSR__K_perturb, osr__planes(r->shape) / 2, "ggSiiiyfii", r->in[0], i, r->in[0],
-              r->ia[2], r->ia[0], r->ia[1], 0, r->fa[0], r->ia[3], r->ia[4]);
+    osr__call(ctx, OSR__K_perturb, osr__planes(r->shape) / 2, "ggSiiiyffiii", r->in[0], i, r->in[0],
+              r->ia[2], r->ia[0], r->ia[1], 0, r->fa[0], r->fa[1], r->ia[5], r->ia[3], r->ia[4]);
 }
 
 OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_desc *desc)
@@ -7526,7 +7532,8 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
         return osr__none(osr__fail(ctx, OSR_ARG, "perturb: desc is NULL"));
     if ((unsigned)desc->direction > (unsigned)OSR_RADEMACHER || desc->count < 1 || desc->first < 0
         || desc->own < 0 || desc->own > INT_MAX - s.dim[0]
-        || !(desc->step > 0.0f) || !(desc->step <= FLT_MAX)
+        || !(desc->step > 0.0f) || !(desc->step <= FLT_MAX) || !(desc->jitter >= 0.0f)
+        || !(desc->jitter <= FLT_MAX) || desc->draw < 0
         || (desc->direction == OSR_COORDINATES
             && desc->count > s.dim[1] * s.dim[2] * s.dim[3] - desc->first)
         || desc->count > INT_MAX / 2 / s.dim[0])
@@ -7540,7 +7547,9 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
     node->r.ia[2] = desc->count;
     node->r.ia[3] = (int32_t)(uint32_t)desc->seed;
     node->r.ia[4] = (int32_t)(uint32_t)(desc->seed >> 32);
+    node->r.ia[5] = desc->draw;
     node->r.fa[0] = desc->step;
+    node->r.fa[1] = desc->jitter;
     node->dyn[0].i = desc->first;
     return osr__handle(ctx, i);
 }
@@ -10078,6 +10087,7 @@ struct osr_model {
 /* Images that predict and jacobian put through the network at once. */
 #define OSR__PREDICT_BATCH 64
 #define OSR__JACOBIAN_BATCH 256
+#define OSR__JACOBIAN_JITTER 0.1f /* of the step */
 
 static osr_status osr__model_check(osr_ctx *ctx, const osr_model_desc *d)
 {
@@ -11121,31 +11131,37 @@ static void osr__jacobian_exact(osr_model *m, const float *images, int n, int d,
     }
 }
 
-/* Squared norms of n images by central differences along `all` directions, some at a time. */
+/* Squared norms of n images by central differences along `all` directions, some at a time. Over
+ * coordinates by the direct convolutions, which round least, and by two draws of the jitter. */
 static void osr__jacobian_fd(osr_model *m, const float *images, int n, int all,
                              const osr_jacobian_desc *d, int own, float step, float *part,
                              double *squares)
 {
     osr_ctx *ctx = m->ctx;
+    const int coordinates = d->direction == OSR_COORDINATES, direct = ctx->direct;
     osr_perturb_desc p;
+    p.step = step;
+    p.jitter = coordinates ? OSR__JACOBIAN_JITTER * step : 0.0f;
     p.direction = d->direction;
     p.seed = d->seed;
     p.own = own;
+    if (coordinates)
+        ctx->direct = 1;
     for (p.first = 0; p.first < all && ctx->status == OSR_OK; p.first += p.count) {
         osr_tensor x, f, g;
         p.count = osr__max(OSR__JACOBIAN_BATCH / (2 * n), 1);
         if (p.count > all - p.first)
             p.count = all - p.first;
         x = osr__model_input(m, images, n);
-        p.step = step;
+        p.draw = 1;
         f = g = osr__jacobian_output(m, osr_perturb(ctx, x, &p), d->of);
-        if (d->direction == OSR_COORDINATES) {
-            p.step = 0.5f * step;
+        p.draw = 2;
+        if (coordinates)
             g = osr__jacobian_output(m, osr_perturb(ctx, x, &p), d->of);
-        }
-        osr__jacobian_add(ctx, osr_difference_norm(ctx, f, step, g, p.step, p.count), n, part,
+        osr__jacobian_add(ctx, osr_difference_norm(ctx, f, step, g, step, p.count), n, part,
                           squares);
     }
+    ctx->direct = direct;
 }
 
 OSR_API osr_status osr_model_jacobian(osr_model *m, const float *images, int n,
@@ -11174,7 +11190,10 @@ OSR_API osr_status osr_model_jacobian(osr_model *m, const float *images, int n,
                                                                 : OSR_JACOBIAN_FD;
     if (used != NULL)
         *used = d.method;
-    step = 0.5f * (d.step > 0.0f ? d.step : OSR_JACOBIAN_STEP); /* pixels are 0..1 on the device */
+    step = d.step > 0.0f                        ? d.step
+           : d.direction == OSR_COORDINATES ? OSR_JACOBIAN_COORDINATE_STEP
+                                            : OSR_JACOBIAN_STEP;
+    step *= 0.5f; /* pixels are 0..1 on the device */
     count = (size_t)OSR__PREDICT_BATCH * ((size_t)dims + 1);
     work = (float *)osr__alloc(ctx, count, sizeof *work);
     for (at = 0; work != NULL && at < n && ctx->status == OSR_OK; at += b) {
@@ -13168,26 +13187,27 @@ static const char *const osr__cl_jacobian[] = {
 "#endif\n",
 "\n",
 "/* Entry `e` of direction `j` of an image (0: all images'): kind 0 unit vector, 1 Gaussian\n",
-" * (Box-Muller), 2 Rademacher. */\n",
-"static inline float direction(int kind, int e, int j, int image, uint2 key)\n",
+" * (Box-Muller), 2 Rademacher; draws of another number are others. */\n",
+"static inline float direction(int kind, int e, int j, int image, int draw, uint2 key)\n",
 "{\n",
 "    if (kind == 0)\n",
 "        return e == j ? 1.0f : 0.0f;\n",
-"    const uint4 r = philox((uint4)((uint)e, (uint)j, 0x6a61636fu, (uint)image), key);\n",
+"    const uint4 r = philox((uint4)((uint)e, (uint)j, 0x6a61636fu + (uint)draw, (uint)image), key);\n",
 "    if (kind == 2)\n",
 "        return (r.x & 1u) != 0u ? 1.0f : -1.0f;\n",
 "    return sqrt(-2.0f * log(uniform01(r.x))) * cospi(2.0f * uniform01(r.y));\n",
 "}\n",
 "\n",
-"/* y[(n count + j) 2 + s] = x[n] +- h v_{first+j}; an entry's number is (r W + c) C + channel.\n",
-" * own: 0, or the number of x[0], whose directions are of its own then. One group of LS items for\n",
-" * each (n, j, cb). */\n",
+"/* y[(n count + j) 2 + s] = x[n] + jitter u_{first+j} +- h v_{first+j}, u Rademacher; an entry's\n",
+" * number is (r W + c) C + channel. own: 0, or the number of x[0], whose directions are of its own\n",
+" * then. One group of LS items for each (n, j, cb). */\n",
 "OSR_KERNEL perturb(__global const float *x, const int4 xl, __global float *y, const int4 yl, int CB,\n",
 "                   int C, int H, int W, int count, int kind, int own, int first, float h,\n",
-"                   uint key0, uint key1)\n",
+"                   float jitter, int draw, uint key0, uint key1)\n",
 "{\n",
 "    const int g = (int)get_group_id(0), cb = g % CB, nj = g / CB, n = nj / count;\n",
-"    const int j = first + nj % count, lanes = min(8, C - cb * 8);\n",
+"    const int j = first + nj % count, lanes = min(8, C - cb * 8), image = own ? own + n : 0;\n",
+"    const uint2 key = (uint2)(key0, key1);\n",
 "    FOR_PIXELS(r, c, H, W)\n",
 "    {\n",
 "        __global const float *p = x + image_at(xl, n, cb, r, c);\n",
@@ -13195,9 +13215,11 @@ static const char *const osr__cl_jacobian[] = {
 "        __global float *b = y + image_at(yl, nj * 2 + 1, cb, r, c);\n",
 "        for (int i = 0; i < lanes; ++i) {\n",
 "            const int e = (r * W + c) * C + cb * 8 + i;\n",
-"            const float d = h * direction(kind, e, j, own ? own + n : 0, (uint2)(key0, key1));\n",
-"            a[i] = p[i] + d;\n",
-"            b[i] = p[i] - d;\n",
+"            const float d = h * direction(kind, e, j, image, 0, key);\n",
+"            const float v = jitter > 0.0f ? p[i] + jitter * direction(2, e, j, image, draw, key)\n",
+"                                          : p[i];\n",
+"            a[i] = v + d;\n",
+"            b[i] = v - d;\n",
 "        }\n",
 "    }\n",
 "}\n",
@@ -15757,7 +15779,7 @@ static const osr__cl_file osr__cl_files[] = {
     {"conv_cpu", osr__cl_conv_cpu, 448},
     {"conv_gpu", osr__cl_conv_gpu, 385},
     {"element", osr__cl_element, 137},
-    {"jacobian", osr__cl_jacobian, 80},
+    {"jacobian", osr__cl_jacobian, 83},
     {"layout", osr__cl_layout, 53},
     {"loss", osr__cl_loss, 217},
     {"matmul_cpu", osr__cl_matmul_cpu, 216},

@@ -255,7 +255,9 @@ static const char *method_name(const struct jacobian *x)
 
 static double step_of(const struct jacobian *x)
 {
-    return x->a.jacobian.step > 0.0f ? (double)x->a.jacobian.step : (double)OSR_JACOBIAN_STEP;
+    return (double)(x->a.jacobian.step > 0.0f                      ? x->a.jacobian.step
+                    : x->a.jacobian.direction == OSR_COORDINATES ? OSR_JACOBIAN_COORDINATE_STEP
+                                                                  : OSR_JACOBIAN_STEP);
 }
 
 static void jacobian_json(const struct jacobian *x, struct json *j)

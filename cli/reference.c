@@ -416,14 +416,14 @@ void ref_adam(double *w, const double *g, double *m, double *v, size_t count,
 }
 
 /* Entry e of direction j of image n: unit vectors, normal (Box-Muller) or +-1. */
-static double direction(const struct ref_perturb *p, int e, int j, int n)
+static double direction(const struct ref_perturb *p, int kind, int draw, int e, int j, int n)
 {
-    uint32_t counter[4] = {(uint32_t)e, (uint32_t)j, 0x6a61636fu,
+    uint32_t counter[4] = {(uint32_t)e, (uint32_t)j, 0x6a61636fu + (uint32_t)draw,
                            p->own ? (uint32_t)(p->own + n) : 0}, word[4];
-    if (p->kind == 0)
+    if (kind == 0)
         return e == j ? 1.0 : 0.0;
     philox4x32(counter, p->seed, word);
-    if (p->kind == 2)
+    if (kind == 2)
         return word[0] & 1u ? 1.0 : -1.0;
     return sqrt(-2.0 * log((double)unit_float(word[0])))
            * cos(2.0 * 3.14159265358979323846 * (double)unit_float(word[1]));
@@ -435,9 +435,11 @@ void ref_perturb(const double *x, double *y, const struct ref_perturb *p)
         for (int j = 0; j < p->count; j++)
             for (int e = 0; e < p->size; e++) {
                 int at = (n * p->count + j) * 2 * p->size + e;
-                double move = p->step * direction(p, e, p->first + j, n);
-                y[at] = x[n * p->size + e] + move;
-                y[at + p->size] = x[n * p->size + e] - move;
+                double move = p->step * direction(p, p->kind, 0, e, p->first + j, n);
+                double near = x[n * p->size + e]
+                              + p->jitter * direction(p, 2, p->draw, e, p->first + j, n);
+                y[at] = near + move;
+                y[at + p->size] = near - move;
             }
 }
 

@@ -106,7 +106,8 @@ void ref_adam(double *w, const double *g, double *m, double *v, size_t count,
 /* y [2 n count, size] from x [n, size]; kind as enum osr_direction. */
 struct ref_perturb {
     int n, size, kind, own, first, count;
-    double step;
+    double step, jitter;
+    int draw;
     uint64_t seed;
 };
 void ref_perturb(const double *x, double *y, const struct ref_perturb *p);

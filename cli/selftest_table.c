@@ -578,7 +578,7 @@ REFERENCE(correlation_reference)
 
 /* --- jacobian norms --- */
 
-/* {N, H, W, C, direction, first, count}, f: step, own */
+/* {N, H, W, C, direction, first, count}, f: step, own, jitter, draw */
 SHAPES(perturb_shapes)
 {
     in[0] = leading(c);
@@ -593,6 +593,8 @@ DEVICE(perturb_device)
     desc.count = c->d[6];
     desc.own = (int)c->f[1];
     desc.step = (float)c->f[0];
+    desc.jitter = (float)c->f[2];
+    desc.draw = (int)c->f[3];
     desc.seed = 0x123456789abcdefu;
     return osr_perturb(ctx, in[0], &desc);
 }
@@ -600,7 +602,7 @@ DEVICE(perturb_device)
 REFERENCE(perturb_reference)
 {
     struct ref_perturb p = {c->d[N], count_of(leading(c)) / c->d[N], c->d[4], (int)c->f[1],
-                            c->d[5], c->d[6], c->f[0], 0x123456789abcdefu};
+                            c->d[5], c->d[6], c->f[0], c->f[2], (int)c->f[3], 0x123456789abcdefu};
     UNUSED;
     ref_perturb(in[0], out, &p);
 }
@@ -864,6 +866,8 @@ const struct case_row case_table[] = {
     {"loss_correlation", {8, 65}, {8, 0}, 0, 0},
     {"perturb", {1, 1, 1, 1, 0, 0, 1}, {0.5}, SMALL},
     {"perturb", {2, 3, 5, 3, 0, 40, 5}, {0.01}, SMALL},
+    {"perturb", {2, 3, 5, 3, 0, 40, 5}, {0.01, 0, 0.002, 1}, SMALL},
+    {"perturb", {2, 3, 5, 3, 0, 40, 5}, {0.01, 3, 0.002, 2}, SMALL},
     {"perturb", {2, 5, 3, 20, 1, 0, 3}, {0.01}, SMALL},
     {"perturb", {3, 4, 4, 6, 2, 7, 2}, {0.1}, SMALL},
     {"perturb", {3, 4, 4, 6, 1, 7, 2}, {0.1, 5}, SMALL},

@@ -14,7 +14,7 @@ enum { CASE_SIZES = 10, CASE_INPUTS = 5, CASE_STEP = 3 }; /* CASE_STEP: step of 
 struct case_row {
     const char *ops;      /* names separated by blanks */
     int d[CASE_SIZES];    /* sizes; each op says what they mean */
-    double f[3];          /* numbers */
+    double f[4];          /* numbers */
     int small;            /* in the small set, too */
     int forward_only;     /* no gradient: the inputs lie on a kink */
 };

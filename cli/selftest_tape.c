@@ -970,7 +970,8 @@ static osr_tensor norm(osr_ctx *c, const struct fixture *f, osr_tensor gamma, fl
 
 static osr_tensor moved(osr_ctx *c, osr_tensor x, int first, int count, float step)
 {
-    osr_perturb_desc desc = {OSR_COORDINATES, 0, 0, 0.0f, 0, 0};
+    osr_perturb_desc desc;
+    memset(&desc, 0, sizeof desc);
     desc.first = first;
     desc.count = count;
     desc.step = step;

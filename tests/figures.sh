@@ -55,7 +55,7 @@ mnist-arpl)
     grid movr movr "${ten[@]}" --analyse 281 --analyse-images 200 --analyse-probes 16
     bar ten ce mls 0 0.960
     bar ten difair difair 0 0.960
-    bar ten arpl arpl 0 0.960
+    bar ten arpl mls 0 0.960
     bar movr movr movr 0 0.960
     ;;
 cifar10)
