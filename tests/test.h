@@ -57,6 +57,31 @@ static inline double test_uniform(uint64_t *state) /* [0, 1) */
     return (double)(test_random(state) >> 11) * (1.0 / 9007199254740992.0);
 }
 
+/* An allocator for osr_ctx_create: the bytes that are live, and how many requests are still granted
+ * (-1: all). */
+struct test_memory {
+    size_t live;
+    long left;
+};
+
+static inline void *test_memory_fn(void *user, void *ptr, size_t old_size, size_t new_size)
+{
+    struct test_memory *m = (struct test_memory *)user;
+    void *p;
+    if (new_size == 0) {
+        m->live -= old_size;
+        free(ptr);
+        return NULL;
+    }
+    if (m->left == 0)
+        return NULL;
+    m->left -= m->left > 0;
+    p = realloc(ptr, new_size);
+    if (p)
+        m->live += new_size - old_size;
+    return p;
+}
+
 static inline int test_skip(const char *reason)
 {
     printf("skipped: %s\n", reason);

@@ -2,7 +2,7 @@
  * processes, and no more than a warning where they cannot be written. */
 #define _XOPEN_SOURCE 700
 #include "osr.h"
-#include "test.h"
+#include "damage.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -57,23 +57,6 @@ static int only_file(const char *folder, char *path, size_t room, long *size)
         return 0;
     *size = (long)s.st_size;
     return 1;
-}
-
-/* Flips a bit at `at`, or cuts the file there. */
-static void damage(const char *path, long at, int cut)
-{
-    FILE *f = fopen(path, "rb+");
-    if (f == NULL)
-        return;
-    if (cut) {
-        CHECK(ftruncate(fileno(f), at) == 0);
-    } else {
-        fseek(f, at, SEEK_SET);
-        const int c = fgetc(f);
-        fseek(f, at, SEEK_SET);
-        fputc(c ^ 1, f);
-    }
-    fclose(f);
 }
 
 /* A process of its own: a fork of one that has used OpenCL would lack the driver's threads. */

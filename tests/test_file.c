@@ -11,31 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* An allocator that counts live bytes and can fail: `left` calls succeed, all when negative. */
-struct memory {
-    size_t live;
-    long left;
-};
-
-static void *memory_fn(void *user, void *ptr, size_t old_size, size_t new_size)
-{
-    struct memory *m = (struct memory *)user;
-    void *p;
-    if (new_size == 0) {
-        m->live -= old_size;
-        free(ptr);
-        return NULL;
-    }
-    if (m->left == 0)
-        return NULL;
-    m->left -= m->left > 0;
-    p = realloc(ptr, new_size);
-    if (p)
-        m->live += new_size - old_size;
-    return p;
-}
-
-static struct memory memory = {0, -1};
+static struct test_memory memory = {0, -1};
 static osr_ctx *ctx;
 
 /* The status of opening bytes; the file stays open only where *out is wanted. */
@@ -804,7 +780,7 @@ int main(void)
     osr_ctx_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.no_device = 1;
-    desc.allocator.fn = memory_fn;
+    desc.allocator.fn = test_memory_fn;
     desc.allocator.user = &memory;
     if (CHECK(osr_ctx_create(&desc, &ctx) == OSR_OK)) {
         test_hash();

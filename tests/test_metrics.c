@@ -12,30 +12,6 @@ static double nan_value(void)
     return strtod("nan", NULL);
 }
 
-/* An allocator that counts live bytes and can fail: `left` calls succeed, all when negative. */
-struct memory {
-    size_t live;
-    long left;
-};
-
-static void *memory_fn(void *user, void *ptr, size_t old_size, size_t new_size)
-{
-    struct memory *m = (struct memory *)user;
-    void *p;
-    if (new_size == 0) {
-        m->live -= old_size;
-        free(ptr);
-        return NULL;
-    }
-    if (m->left == 0)
-        return NULL;
-    m->left -= m->left > 0;
-    p = realloc(ptr, new_size);
-    if (p)
-        m->live += new_size - old_size;
-    return p;
-}
-
 /* Images with score >= t (at_least) or <= t, as a share of all. */
 static double share(const double *s, size_t n, double t, int at_least)
 {
@@ -389,7 +365,7 @@ static void test_many(osr_ctx *ctx)
     CHECK_NEAR(m.auroc, 0.5 + 0.5 / 50000.0, 1e-13);
 }
 
-static void test_memory(struct memory *memory, osr_ctx *ctx)
+static void test_memory(struct test_memory *memory, osr_ctx *ctx)
 {
     static const double s[3] = {1.0, 2.0, 3.0};
     static const int32_t labels[3] = {0, 1, -1};
@@ -418,12 +394,12 @@ static void test_memory(struct memory *memory, osr_ctx *ctx)
 int main(void)
 {
     uint64_t state = test_seed();
-    struct memory memory = {0, -1};
+    struct test_memory memory = {0, -1};
     osr_ctx_desc desc;
     osr_ctx *ctx = NULL;
     memset(&desc, 0, sizeof desc);
     desc.no_device = 1;
-    desc.allocator.fn = memory_fn;
+    desc.allocator.fn = test_memory_fn;
     desc.allocator.user = &memory;
     if (CHECK(osr_ctx_create(&desc, &ctx) == OSR_OK)) {
         test_random_sets(ctx, &state);

@@ -5,7 +5,7 @@
  *   test_tuning [FOLDER]   FOLDER: only keep and read choices there, as a process beside others */
 #define _XOPEN_SOURCE 700
 #include "osr.h"
-#include "test.h"
+#include "damage.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -319,23 +319,6 @@ static osr_status keep(const char *cache_dir, const char *text, char path[256])
     snprintf(path, 256, "%s", osr_ctx_tuning_file(ctx));
     osr_ctx_destroy(ctx);
     return status;
-}
-
-/* Flips a bit at `at`, or cuts the file there. */
-static void damage(const char *path, long at, int cut)
-{
-    FILE *f = fopen(path, "rb+");
-    if (!CHECK(f != NULL))
-        return;
-    if (cut) {
-        CHECK(ftruncate(fileno(f), at) == 0);
-    } else {
-        fseek(f, at, SEEK_SET);
-        const int c = fgetc(f);
-        fseek(f, at, SEEK_SET);
-        fputc(c ^ 1, f);
-    }
-    fclose(f);
 }
 
 static void file(void)
