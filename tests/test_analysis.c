@@ -493,6 +493,16 @@ static void without_unknown(void)
     }
     data_close(&data);
     OSR(3, "folder:six: no test image of an unknown class", "jacobian ce --data folder:six");
+    /* with random directions each image has its own: two of the same picture differ */
+    CHECK(shell("for d in six/test/*; do cp $d/1.png $d/2.png; done; cp -r $d six/test/zz && "
+                "mkdir six/train/zz && cp six/train/${d##*/}/1.png six/train/zz") == 0);
+    OSR(0, NULL, "jacobian ce --data folder:six --method fd --directions 3 --out twins");
+    slurp("twins/norms.csv", file);
+    const double one = norm_of(file, 0, 1), other = norm_of(file, 1, 1);
+    CHECK(one > 0.0 && other > 0.0 && fabs(one / other - 1.0) > 1e-4);
+    OSR(0, NULL, "jacobian ce --data folder:six --method exact --out twins");
+    slurp("twins/norms.csv", file);
+    CHECK_NEAR(norm_of(file, 0, 1) / norm_of(file, 1, 1), 1.0, 1e-6);
 }
 
 /* ---- osr represent ---- */
