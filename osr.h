@@ -2731,11 +2731,14 @@ static cl_program osr__cache_load(osr_ctx *ctx, const char *path, const char *op
     cl_program program = NULL;
     cl_int code = CL_SUCCESS, state = CL_SUCCESS;
     size_t n = 0;
+    long size;
     FILE *f = fopen(path, "rb");
     if (f == NULL)
         return NULL;
+    size = fseek(f, 0, SEEK_END) == 0 ? ftell(f) : -1;
+    rewind(f);
     if (fread(&head, sizeof head, 1, f) == 1 && memcmp(head.magic, "OSRBIN1", 8) == 0
-        && head.bytes > 0 && head.bytes < (uint64_t)1 << 30) {
+        && head.bytes > 0 && head.bytes + sizeof head == (uint64_t)size) {
         n = (size_t)head.bytes;
         bytes = (unsigned char *)osr__alloc(ctx, n, 1);
     }
@@ -2761,7 +2764,7 @@ static void osr__cache_save(osr_ctx *ctx, const char *path, cl_program program)
     char temporary[1200], line[1300];
     osr__cache_head head;
     unsigned char *bytes;
-    size_t n = 0, i;
+    size_t n = 0, i = 0;
     int whole = 0;
     FILE *f;
     if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof n, &n, NULL) != CL_SUCCESS
@@ -2774,10 +2777,9 @@ static void osr__cache_save(osr_ctx *ctx, const char *path, cl_program program)
     osr__make_folders(temporary);
 #ifndef _WIN32
     i = (size_t)getpid();
-#else
-    i = (size_t)bytes;
 #endif
-    snprintf(temporary, sizeof temporary, "%s.%lu.tmp", path, (unsigned long)i);
+    snprintf(temporary, sizeof temporary, "%s.%lu.%lx.tmp", path, (unsigned long)i,
+             (unsigned long)(size_t)ctx);
     memcpy(head.magic, "OSRBIN1", 8);
     head.bytes = n;
     f = fopen(temporary, "wb");
@@ -3253,7 +3255,7 @@ static osr__brief osr__ref_text(osr_ctx *ctx, uint32_t ref)
     return osr__shape_text(osr__ref_shape(ctx, ref));
 }
 
-#define OSR__OP_NONE 0 /* of a node that was fused into another one */
+#define OSR__OP_NONE 0 /* of a node that was fused into another one, or is not needed */
 
 /* The reference behind a handle, 0 where it is dead or foreign. */
 static uint32_t osr__peek(osr_ctx *ctx, osr_tensor t)
@@ -4866,6 +4868,12 @@ static uint32_t osr__filled(osr_ctx *ctx, osr_shape s, float c)
     return i;
 }
 
+/* Is `ref` such a value of this step? */
+static int osr__is_filled(osr_ctx *ctx, uint32_t ref)
+{
+    return !osr__is_persist(ref) && osr__rec(ctx, ref)->op == OSR__OP_fill;
+}
+
 /* The derivatives of what is worked on element by element. */
 static void osr__back_map(osr_ctx *ctx, uint32_t i, uint32_t dy)
 {
@@ -4893,7 +4901,7 @@ static void osr__back_map(osr_ctx *ctx, uint32_t i, uint32_t dy)
                           -1.0f);
         break;
     case OSR__OP_affine:
-        if (osr__rec(ctx, dy)->op == OSR__OP_fill && osr__wants(ctx, a))
+        if (osr__is_filled(ctx, dy) && osr__wants(ctx, a))
             osr__give(ctx, a, osr__filled(ctx, r.shape, osr__rec(ctx, dy)->fa[0] * r.fa[0]));
         else
             osr__give_map(ctx, a, OSR__OP_affine, dy, 0, r.fa[0]);
@@ -4947,6 +4955,7 @@ static int osr__count_readers(osr_ctx *ctx, uint32_t first)
 static uint32_t osr__differentiate(osr_ctx *ctx, uint32_t y, uint32_t seed, uint32_t target)
 {
     uint32_t i, result = 0;
+    const uint32_t first = (uint32_t)ctx->node_count;
     const int mark = ctx->mark;
     osr__fuse(ctx);
     if (!osr__alive(ctx, y, "gradient") || (target != 0 && !osr__alive(ctx, target, "gradient")))
@@ -4968,11 +4977,12 @@ static uint32_t osr__differentiate(osr_ctx *ctx, uint32_t y, uint32_t seed, uint
         else
             row->backward(ctx, i, ctx->walk[i]);
     }
-    if (target != 0)
-        result = ctx->walk[target];
-    else if (osr__count_readers(ctx, y + 1))
-        for (i = y + 1; i < ctx->node_count; ++i) /* constants that went into other ops */
-            if (osr__rec(ctx, i)->op == OSR__OP_fill && ctx->walk[i] == 0)
+    if (target != 0 && (result = ctx->walk[target]) == 0)
+        osr__fail(ctx, OSR_ARG, "gradient: %s does not depend on x",
+                  osr__op(osr__rec(ctx, y)->op)->name);
+    if (osr__count_readers(ctx, first))
+        for (i = first; i < ctx->node_count; ++i) /* constants that went into other ops */
+            if (osr__rec(ctx, i)->op == OSR__OP_fill && ctx->walk[i] == 0 && i != result)
                 osr__rec(ctx, i)->op = OSR__OP_none;
     ctx->backward = 0;
     ctx->mark = mark;
@@ -5432,15 +5442,20 @@ static int osr__wino_splits(const osr_ctx *ctx, const osr__conv *c)
     return most < 1 ? 1 : most < cores ? most : osr__max(cores, 1);
 }
 
-/* Stride 2: where tiles are mostly full (forward and input gradient 1.3 of the multiply-add peak in
- * direct terms against 0.9; the weight gradient stays direct). */
 static int osr__wino2_fits(const osr_ctx *ctx, const osr__conv *c)
 {
+    return ctx->family == OSR_KERNELS_CPU && c->kh == 3 && c->kw == 3 && c->stride == 2
+           && c->pad <= 1
+           && osr__wino2_bytes(osr__max(c->c, c->o)) <= (size_t)ctx->device.local_bytes / 2;
+}
+
+/* Stride 2: faster where tiles are mostly full (1.3 of the multiply-add peak in direct terms against
+ * 0.9) and there is a group of them for each of two cores. */
+static int osr__wino2_pays(const osr__conv *c)
+{
     const int full = 16 * ((c->oh + 3) / 4) * ((c->ow + 3) / 4);
-    return ctx->family == OSR_KERNELS_CPU && c->kh == 3 && c->kw == 3
-           && c->stride == 2 && c->pad <= 1 && c->c >= 32 && c->o >= 32
-           && osr__wino2_bytes(osr__max(c->c, c->o)) <= (size_t)ctx->device.local_bytes / 2
-           && 10 * c->oh * c->ow >= 7 * full && osr__wino2_groups(c, 0) >= 2;
+    return c->c >= 32 && c->o >= 32 && 10 * c->oh * c->ow >= 7 * full
+           && osr__wino2_groups(c, 0) >= 2;
 }
 
 /* From these sizes on Winograd F(4x4, 3x3) is faster. CPUs: measured on two AVX-512 cores. GPUs:
@@ -5466,8 +5481,8 @@ static int osr__conv_algorithm(const osr_ctx *ctx, const osr__conv *c, int direc
                    && (ctx->family == OSR_KERNELS_GPU
                        || osr__wino_group(ctx, osr__max(c->c, c->o), osr__wino_tiles(c)) > 0)
                ? OSR__WINOGRAD
-           : osr__wino2_fits(ctx, c) ? OSR__WINOGRAD2
-                                     : OSR__DIRECT;
+           : osr__wino2_fits(ctx, c) && (direct < 0 || osr__wino2_pays(c)) ? OSR__WINOGRAD2
+                                                                           : OSR__DIRECT;
 }
 
 /* A recorded choice that cannot be becomes one that can. */
@@ -7265,11 +7280,11 @@ static void osr__back_loss(osr_ctx *ctx, uint32_t i, uint32_t dy)
     const uint32_t x = r->in[0], slope = i - 1;
     if (!osr__wants(ctx, x))
         return;
-    if (i >= ctx->done && r->shape.rank == 0 && r->in[2] == 0
-        && osr__rec(ctx, dy)->op == OSR__OP_fill) {
+    if (i >= ctx->done && r->shape.rank == 0 && r->in[2] == 0 && osr__is_filled(ctx, dy)) {
         r->in[2] = slope;
         r->fa[3] = osr__rec(ctx, dy)->fa[0];
         osr__rec(ctx, slope)->op = OSR__OP_part;
+        osr__rec(ctx, slope)->in[0] = x; /* what it depends on */
         osr__rec(ctx, slope)->keep = !ctx->walk_params; /* osr_grad may hand it out */
         osr__give(ctx, x, slope);
     } else {
@@ -7533,13 +7548,14 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
     if ((unsigned)desc->direction > (unsigned)OSR_RADEMACHER || desc->count < 1 || desc->first < 0
         || desc->own < 0 || desc->own > INT_MAX - s.dim[0]
         || !(desc->step > 0.0f) || !(desc->step <= FLT_MAX) || !(desc->jitter >= 0.0f)
-        || !(desc->jitter <= FLT_MAX) || desc->draw < 0
+        || !(desc->jitter <= FLT_MAX) || desc->draw < (desc->jitter > 0.0f)
         || (desc->direction == OSR_COORDINATES
             && desc->count > s.dim[1] * s.dim[2] * s.dim[3] - desc->first)
         || desc->count > INT_MAX / 2 / s.dim[0])
-        return osr__none(osr__fail(ctx, OSR_ARG, "perturb: x is %s, directions %d..+%d, step %g",
-                                   osr__shape_text(s).s, desc->first, desc->count,
-                                   (double)desc->step));
+        return osr__none(osr__fail(ctx, OSR_ARG, "perturb: x is %s, directions %d..+%d, step %g, "
+                                   "jitter %g of draw %d", osr__shape_text(s).s, desc->first,
+                                   desc->count, (double)desc->step, (double)desc->jitter,
+                                   desc->draw));
     s.dim[0] *= 2 * desc->count;
     i = osr__append(ctx, OSR__OP_perturb, s, x, 0, 0, &node);
     node->r.ia[0] = (int32_t)desc->direction;

@@ -81,11 +81,12 @@ static int remove_entry(const char *path, const struct stat *s, int kind, struct
 
 int bench_start(const struct options *o, double *cold, double *warm)
 {
-    static const char *const same[] = {"device",   "kernels", "algorithm",
-                                       "products", "seed",    "batch"};
+    static const char *const same[] = {"device", "kernels", "algorithm", "products", "seed",
+                                       "batch",  "network", "size",      "tuned"};
+    enum { SAME = sizeof same / sizeof same[0] };
     char program[4096], folder[] = "/tmp/osr-bench-XXXXXX", setting[CACHES][512];
-    char argument[6][512], *arguments[12] = {program, (char *)"bench",
-                                                       (char *)"--start=once"};
+    char argument[SAME][512], *arguments[SAME + 4] = {program, (char *)"bench",
+                                                      (char *)"--start=once"};
     int count = 3;
     const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
     if (n <= 0 || mkdtemp(folder) == NULL) {
@@ -93,7 +94,7 @@ int bench_start(const struct options *o, double *cold, double *warm)
         return EXIT_IO;
     }
     program[n] = '\0';
-    for (int i = 0; i < 6; ++i) {
+    for (int i = 0; i < SAME; ++i) {
         const char *value = option_text(o, same[i]);
         if (value != NULL) {
             snprintf(argument[i], sizeof argument[i], "--%s=%s", same[i], value);

@@ -326,6 +326,44 @@ static const char *check_losses(struct check *c)
     return NULL;
 }
 
+/* What osr_grad gives out: constants, and seeds of the program's own, which later gradients must
+ * leave alone; a loss used twice. */
+static const char *check_given(struct check *c)
+{
+    enum { ROWS = 5, CLASSES = 3, COUNT = ROWS * CLASSES };
+    static const int32_t which[ROWS] = {2, 0, 1, 1, 2};
+    osr_init two = {OSR_INIT_CONSTANT, 0.0f, 0.0f};
+    float values[COUNT], slope[COUNT], twice[COUNT], again[COUNT], five[COUNT];
+    double wanted[COUNT];
+    osr_tensor p = osr_param(c->ctx, matrix(ROWS, CLASSES), zero), scale, y, x, loss, g, h, constant;
+    two.value = 2.0f;
+    scale = osr_state(c->ctx, osr_shape_make(0, 0, 0, 0, 0), two);
+    fill_random(c, 5, values, COUNT, -1.0, 1.0);
+    osr_write(c->ctx, p, values, COUNT);
+    y = osr_labels(c->ctx, ROWS, CLASSES, which);
+    x = osr_affine(c->ctx, p, 1.0f, 0.0f);
+    loss = osr_loss_cross_entropy(c->ctx, x, y, 0.0f);
+    constant = osr_grad(c->ctx, osr_affine(c->ctx, x, 5.0f, 0.0f), none, x);
+    g = osr_grad(c->ctx, loss, none, x);
+    h = osr_grad(c->ctx, loss, scale, x);
+    osr_backward(c->ctx, osr_add(c->ctx, loss, loss));
+    osr_read(c->ctx, osr_gradient(c->ctx, p), again, COUNT);
+    osr_read(c->ctx, g, slope, COUNT);
+    osr_read(c->ctx, h, twice, COUNT);
+    osr_read(c->ctx, constant, five, COUNT);
+    osr_step_end(c->ctx);
+    for (int i = 0; i < COUNT; i++)
+        wanted[i] = 2.0 * (double)slope[i];
+    worse(c, relative_error(twice, wanted, COUNT));
+    worse(c, relative_error(again, wanted, COUNT));
+    for (int i = 0; i < COUNT; i++)
+        if (five[i] != 5.0f)
+            return because(c, "a constant gradient is %g", (double)five[i]);
+    if (osr_ctx_status(c->ctx) != OSR_OK)
+        return because(c, "%.200s", osr_ctx_message(c->ctx));
+    return NULL;
+}
+
 /* Two batch sizes in turn: the same bits each time, and two plans in all. */
 static const char *check_plans(struct check *c)
 {
@@ -978,6 +1016,24 @@ static osr_tensor moved(osr_ctx *c, osr_tensor x, int first, int count, float st
     return osr_perturb(c, x, &desc);
 }
 
+static osr_tensor jittered(osr_ctx *c, osr_tensor x)
+{
+    osr_perturb_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.count = 1;
+    desc.step = desc.jitter = 0.1f;
+    return osr_perturb(c, x, &desc);
+}
+
+/* A loss of its own gradient, which would need second derivatives. */
+static osr_tensor slope_of_slope(osr_ctx *c, const struct fixture *f)
+{
+    osr_tensor x = osr_bias(c, f->m23, f->vector3);
+    osr_tensor loss = osr_loss_cross_entropy(c, x, f->labels, 0.0f), g = osr_grad(c, loss, none, x);
+    osr_backward(c, osr_add(c, loss, osr_sum(c, osr_mul(c, g, g))));
+    return none;
+}
+
 static osr_status optimise(osr_ctx *c, osr_optimiser_kind kind, float lr, osr_tensor first,
                            int count)
 {
@@ -1073,6 +1129,8 @@ static osr_tensor use_lost(osr_ctx *c, const struct fixture *f)
     X("loss_points radius", SHAPE,                                                                 \
       osr_loss_points(c, OSR_LOSS_RPL, f->m23, f->labels, f->vector3))                             \
     X("loss_correlation", SHAPE, osr_loss_correlation(c, f->filter, 3, OSR_CORRELATION_CODE))      \
+    X("perturb no draw", ARG, jittered(c, f->image))                                               \
+    X("gradient twice", UNSUPPORTED, slope_of_slope(c, f))                                         \
     X("backward", SHAPE, expect(osr_backward(c, f->m23), OSR_SHAPE))                               \
     X("backward alone", ARG, expect(osr_backward(c, f->total), OSR_ARG))                           \
     X("backward dead", HANDLE, expect(osr_backward(c, f->old), OSR_HANDLE))                        \
@@ -1212,6 +1270,7 @@ const struct check_row check_table[] = {
     {"tape shared value", "", 1e-6, check_shared},
     {"tape unreached", "clear", 0.0, check_unreached},
     {"tape losses", "part", 1e-6, check_losses},
+    {"tape given gradients", "", 1e-6, check_given},
     {"tape plans", "", 0.0, check_plans},
     {"tape partial reads", "", 0.0, check_partial},
     {"tape read first", "", 0.0, check_read_first},

@@ -86,8 +86,8 @@ int main(int argc, char **argv)
     CHECK(compute(deep)); /* used, not written again */
     CHECK(stat(path, &second) == 0 && first.st_ino == second.st_ino);
 
-    for (int i = 0; i < 4; ++i) { /* damaged: built again and replaced */
-        damage(path, i == 0 ? 0 : i == 1 ? 20 : size / 2, i == 3);
+    for (int i = 0; i < 5; ++i) { /* damaged: built again and replaced */
+        damage(path, i == 0 ? 0 : i == 1 ? 20 : i == 2 ? 11 : size / 2, i == 4); /* 11: its size */
         CHECK(compute(deep));
         CHECK(only_file(deep, again, sizeof again, &size) && size > 100);
         CHECK(strcmp(path, again) == 0);
