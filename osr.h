@@ -962,16 +962,15 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor x, const osr_perturb_des
 
 /* osr_difference_norm - squared central differences, summed over directions
  *
- *   s_n = sum_j < (f[(n count + j) 2] - f[(n count + j) 2 + 1]) / (2 step_f), the same of g >
+ *   s_n = sum_j < (f[(n count + j) 2] - f[(n count + j) 2 + 1]) / (2 step), the same of g >
  *
  *   f         f32 [2 N count, D], the network's answer to osr_perturb; no gradient
- *   g         f itself, which makes s_n a squared norm; or the answer to another step or draw
- *             along the same directions: what both round is not squared then, which small steps
- *             need
+ *   g         f itself, which makes s_n a squared norm; or the answer to another draw along the
+ *             same directions: what both round is not squared then, which small steps need
  *   returns   f32 [N]; for COORDINATES over all coordinates sqrt(s_n) is ||J||_F, for the random
  *             kinds sqrt(s_n / count) estimates it */
-OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor f, float step_f, osr_tensor g,
-                                       float step_g, int count);
+OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor f, osr_tensor g, float step,
+                                       int count);
 
 /* osr_square_sum - squared length of each image
  *
@@ -4901,7 +4900,7 @@ static void osr__back_map(osr_ctx *ctx, uint32_t i, uint32_t dy)
                           -1.0f);
         break;
     case OSR__OP_affine:
-        if (osr__is_filled(ctx, dy) && osr__wants(ctx, a))
+        if (osr__is_filled(ctx, dy))
             osr__give(ctx, a, osr__filled(ctx, r.shape, osr__rec(ctx, dy)->fa[0] * r.fa[0]));
         else
             osr__give_map(ctx, a, OSR__OP_affine, dy, 0, r.fa[0]);
@@ -5449,7 +5448,7 @@ static int osr__wino2_fits(const osr_ctx *ctx, const osr__conv *c)
            && osr__wino2_bytes(osr__max(c->c, c->o)) <= (size_t)ctx->device.local_bytes / 2;
 }
 
-/* Stride 2: faster where tiles are mostly full (1.3 of the multiply-add peak in direct terms against
+/* Stride 2: faster where tiles are mostly full (1.3 of the multiply-add peak in direct terms, not
  * 0.9) and there is a group of them for each of two cores. */
 static int osr__wino2_pays(const osr__conv *c)
 {
@@ -7553,9 +7552,8 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
             && desc->count > s.dim[1] * s.dim[2] * s.dim[3] - desc->first)
         || desc->count > INT_MAX / 2 / s.dim[0])
         return osr__none(osr__fail(ctx, OSR_ARG, "perturb: x is %s, directions %d..+%d, step %g, "
-                                   "jitter %g of draw %d", osr__shape_text(s).s, desc->first,
-                                   desc->count, (double)desc->step, (double)desc->jitter,
-                                   desc->draw));
+                                   "jitter %g, draw %d", osr__shape_text(s).s, desc->first, desc->count,
+                                   (double)desc->step, (double)desc->jitter, desc->draw));
     s.dim[0] *= 2 * desc->count;
     i = osr__append(ctx, OSR__OP_perturb, s, x, 0, 0, &node);
     node->r.ia[0] = (int32_t)desc->direction;
@@ -7577,25 +7575,23 @@ static void osr__lower_difference_norm(osr_ctx *ctx, uint32_t i)
               r->ia[0], osr__ref_shape(ctx, r->in[0]).dim[1], r->fa[0]);
 }
 
-OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, float step_f, osr_tensor tg,
-                                       float step_g, int count)
+OSR_API osr_tensor osr_difference_norm(osr_ctx *ctx, osr_tensor tf, osr_tensor tg, float step,
+                                       int count)
 {
     const uint32_t f = osr__matrix(ctx, tf, "difference_norm", "f");
     const uint32_t g = osr__matrix(ctx, tg, "difference_norm", "g");
     const osr_shape s = osr__ref_shape(ctx, f);
     osr__node *node;
     uint32_t i;
-    if (count < 1 || s.dim[0] % 2 != 0 || s.dim[0] / 2 % count != 0 || !(step_f > 0.0f)
-        || !(step_g > 0.0f) || !osr__same_shape(s, osr__ref_shape(ctx, g)))
-        return osr__none(osr__fail(ctx, OSR_SHAPE,
-                                   "difference_norm: f is %s, g %s for %d directions, steps %g, %g",
-                                   osr__shape_text(s).s,
-                                   osr__shape_text(osr__ref_shape(ctx, g)).s, count,
-                                   (double)step_f, (double)step_g));
+    if (count < 1 || s.dim[0] % 2 != 0 || s.dim[0] / 2 % count != 0 || !(step > 0.0f)
+        || !osr__same_shape(s, osr__ref_shape(ctx, g)))
+        return osr__none(osr__fail(ctx, OSR_SHAPE, "difference_norm: f is %s, g %s for %d "
+                                   "directions, step %g", osr__shape_text(s).s,
+                                   osr__ref_text(ctx, g).s, count, (double)step));
     i = osr__append(ctx, OSR__OP_difference_norm, osr_shape_make(1, s.dim[0] / 2 / count, 0, 0, 0),
                     f, g, 0, &node);
     node->r.ia[0] = count;
-    node->r.fa[0] = 0.25f / (step_f * step_g);
+    node->r.fa[0] = 0.25f / (step * step);
     return osr__handle(ctx, i);
 }
 
@@ -11174,8 +11170,7 @@ static void osr__jacobian_fd(osr_model *m, const float *images, int n, int all,
         p.draw = 2;
         if (coordinates)
             g = osr__jacobian_output(m, osr_perturb(ctx, x, &p), d->of);
-        osr__jacobian_add(ctx, osr_difference_norm(ctx, f, step, g, step, p.count), n, part,
-                          squares);
+        osr__jacobian_add(ctx, osr_difference_norm(ctx, f, g, step, p.count), n, part, squares);
     }
     ctx->direct = direct;
 }
@@ -11206,10 +11201,8 @@ OSR_API osr_status osr_model_jacobian(osr_model *m, const float *images, int n,
                                                                 : OSR_JACOBIAN_FD;
     if (used != NULL)
         *used = d.method;
-    step = d.step > 0.0f                        ? d.step
-           : d.direction == OSR_COORDINATES ? OSR_JACOBIAN_COORDINATE_STEP
-                                            : OSR_JACOBIAN_STEP;
-    step *= 0.5f; /* pixels are 0..1 on the device */
+    step = d.direction == OSR_COORDINATES ? OSR_JACOBIAN_COORDINATE_STEP : OSR_JACOBIAN_STEP;
+    step = 0.5f * (d.step > 0.0f ? d.step : step); /* pixels are 0..1 on the device */
     count = (size_t)OSR__PREDICT_BATCH * ((size_t)dims + 1);
     work = (float *)osr__alloc(ctx, count, sizeof *work);
     for (at = 0; work != NULL && at < n && ctx->status == OSR_OK; at += b) {

@@ -3,12 +3,14 @@
  *
  * Training steps in a row, then inference batches, then the device's multiply-add rate, a few of
  * each in turn, so that each runs as it would by itself and another load or a change of clock meets
- * all three; medians. Then some steps with every launch timed, for the table. --start both adds the
- * start of a process, --sweep the other sizes of batches.
+ * all three; medians. Then some steps with every launch timed, for the table. --augment adds steps
+ * with and without augmentation in turn, --start both the start of a process, --sweep the other
+ * sizes of batches.
  *
  * Operations are counted as those of a direct convolution, so that algorithms can be compared by
  * them; Winograd's needs fewer and may come out above the peak. */
 #define _XOPEN_SOURCE 700
+#include "augment.h"
 #include "bench_start.h"
 #include "exit_codes.h"
 #include "networks.h"
@@ -50,6 +52,8 @@ struct bench {
     int side, batch, steps;
     double *train, *infer, *peak; /* [steps]: seconds, seconds, GFLOP/s */
     double first_step, latency, cold, warm; /* seconds; cold and warm NaN: not measured */
+    osr_augment_desc augment;               /* of --augment, and what it adds to a step */
+    double augment_seconds, augment_share;
     uint64_t train_launches, infer_launches, train_device_bytes;
     struct pass_row *row;
     size_t row_count;
@@ -239,17 +243,23 @@ static uint64_t launches(const struct bench *b)
     return s.launches;
 }
 
-/* One training step; its seconds, with the loss read, so that the device is done. */
-static double train_step(struct bench *b)
+static osr_optimiser_desc optimiser(const struct bench *b)
 {
     const osr_recipe *r = &osr_model_get_desc(b->model)->method->recipe;
-    const uint64_t before = launches(b);
-    const double start = progress_now();
     osr_optimiser_desc sgd = {0};
-    float loss;
     sgd.lr = r->lr;
     sgd.momentum = r->momentum;
     sgd.weight_decay = r->weight_decay;
+    return sgd;
+}
+
+/* One training step; its seconds, with the loss read, so that the device is done. */
+static double train_step(struct bench *b)
+{
+    const osr_optimiser_desc sgd = optimiser(b);
+    const uint64_t before = launches(b);
+    const double start = progress_now();
+    float loss;
     osr_model_train(b->model, b->images, b->labels, b->batch, &sgd, &loss, NULL);
     b->train_launches = launches(b) - before;
     return progress_now() - start;
@@ -278,6 +288,59 @@ static void bench_latency(struct bench *b)
     b->latency = median(b->infer, b->steps);
     b->batch = batch;
     b->infer_launches = of_batch;
+}
+
+/* One training step of images that lie on the device as bytes, as osr train has them. */
+static double augmented_step(struct bench *b, osr_images *set, const uint32_t *index,
+                             const osr_augment_desc *augment)
+{
+    const osr_optimiser_desc sgd = optimiser(b);
+    const double start = progress_now();
+    float loss;
+    osr_model_train_on(b->model, osr_augment(b->ctx, set, index, b->batch, augment), b->labels,
+                       &sgd, &loss, NULL);
+    return progress_now() - start;
+}
+
+/* What --augment adds to a step: steps with and without it in turn; the medians. */
+static int bench_augment(struct bench *b)
+{
+    const size_t values = (size_t)b->batch * (size_t)b->side * (size_t)b->side * CHANNELS;
+    unsigned char *pixels = malloc(values);
+    uint32_t *index = malloc((size_t)b->batch * sizeof *index);
+    osr_augment_desc plain = {0};
+    osr_images_desc set = {0};
+    osr_images *images = NULL;
+    plain.height = plain.width = b->augment.height = b->augment.width = b->side;
+    plain.channels = b->augment.channels = CHANNELS;
+    set.pixels = pixels;
+    set.count = (size_t)b->batch;
+    set.height = set.width = b->side;
+    set.channels = CHANNELS;
+    if (pixels == NULL || index == NULL) {
+        free(pixels);
+        free(index);
+        message_error("out of memory");
+        return EXIT_MEMORY;
+    }
+    for (size_t i = 0; i < values; ++i)
+        pixels[i] = (unsigned char)(255.0f * b->images[i]);
+    for (int i = 0; i < b->batch; ++i)
+        index[i] = (uint32_t)i;
+    osr_images_create(b->ctx, &set, &images);
+    augmented_step(b, images, index, &plain); /* makes the plans */
+    augmented_step(b, images, index, &b->augment);
+    for (int i = 0; i < b->steps && osr_ctx_status(b->ctx) == OSR_OK; ++i) {
+        b->train[i] = augmented_step(b, images, index, &plain);
+        b->infer[i] = augmented_step(b, images, index, &b->augment);
+    }
+    const double without = median(b->train, b->steps);
+    b->augment_seconds = median(b->infer, b->steps) - without;
+    b->augment_share = b->augment_seconds / without;
+    osr_images_destroy(images);
+    free(pixels);
+    free(index);
+    return osr_ctx_status(b->ctx) == OSR_OK ? EXIT_OK : session_fail(b->ctx);
 }
 
 static int bench_rounds(struct bench *b, const char *what)
@@ -520,6 +583,11 @@ static int print_json(const struct bench *b, int compare)
     json_integer(&j, "infer_launches", (int64_t)b->infer_launches);
     json_real(&j, "train_gflop", b->result.flops * 1e-9);
     json_real(&j, "elementwise_share", b->result.elementwise / b->result.step);
+    if (!isnan(b->augment_share)) {
+        json_text(&j, "augment", option_text(b->o, "augment"));
+        json_real(&j, "augment_s", b->augment_seconds);
+        json_real(&j, "augment_share", b->augment_share);
+    }
     json_open(&j, "rows", '[');
     for (size_t i = 0; i < b->row_count; ++i)
         json_row(&j, b, &b->row[i]);
@@ -643,8 +711,12 @@ static int print_text(const struct bench *b, int compare)
            b->result.resident_bytes * 1e-6);
     printf("launches   %llu a training step, %llu an inference batch\n",
            (unsigned long long)b->train_launches, (unsigned long long)b->infer_launches);
-    printf("timed      %.1f ms in launches of a training step, %.1f%% elementwise\n\n",
+    printf("timed      %.1f ms in launches of a training step, %.1f%% elementwise\n",
            b->result.step * 1e3, 100.0 * b->result.elementwise / b->result.step);
+    if (!isnan(b->augment_share))
+        printf("augment    %.2f ms a step, %.1f%% of one without (%s)\n", b->augment_seconds * 1e3,
+               100.0 * b->augment_share, option_text(b->o, "augment"));
+    putchar('\n');
     code = print_rows(b);
     if (code == EXIT_OK && b->swept > 0)
         code = print_sweep(b);
@@ -723,9 +795,15 @@ static int bench_run(struct bench *b)
     enum { START_OFF, START_ONCE, START_BOTH };
     const char *earlier = option_text(b->o, "compare");
     int code = EXIT_OK;
+    char message[512];
     b->network = network_choose(b->o);
     if (b->network == NULL)
         return EXIT_USAGE;
+    code = augment_parse(option_text(b->o, "augment"), &b->augment, message, sizeof message);
+    if (code != EXIT_OK) {
+        message_error("%s", message);
+        return code;
+    }
     if (option_choice(b->o, "start") == START_ONCE)
         return bench_once(b);
     if (earlier != NULL)
@@ -743,6 +821,10 @@ static int bench_run(struct bench *b)
         return code;
     bench_latency(b);
     bench_memory(b);
+    if (strcmp(option_text(b->o, "augment"), "none") != 0)
+        code = bench_augment(b);
+    if (code != EXIT_OK)
+        return code;
     if (osr_ctx_status(b->ctx) != OSR_OK)
         return session_fail(b->ctx);
     if (option_flag(b->o, "sweep"))
@@ -762,7 +844,7 @@ int cmd_bench(struct options *o)
     b.side = (int)option_int(o, "size");
     b.batch = (int)option_int(o, "batch");
     b.steps = (int)option_int(o, "steps");
-    b.cold = b.warm = NAN;
+    b.cold = b.warm = b.augment_share = NAN;
     code = bench_run(&b);
     bench_close(&b);
     return code;

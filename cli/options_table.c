@@ -145,7 +145,7 @@ const struct option_row option_table[] = {
     {"dropout-place", 0, OPTION_CHOICE, NULL, NULL, "before|after", TRAIN, FIX,
      "drop before or after each block (vgg32)"},
     {"init", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX, "model file to start from"},
-    {"augment", 0, OPTION_TEXT, "none", NULL, NULL, TRAIN | INSPECT, FIX,
+    {"augment", 0, OPTION_TEXT, "none", NULL, NULL, TRAIN | INSPECT | BENCH, FIX,
      "random changes of the training images, by commas (crop:4,flip), done in this "
      "order" AUGMENT_LIST(AUGMENT_HELP)},
     /* training */

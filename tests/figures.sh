@@ -4,11 +4,13 @@
 # DATA as osr train --data has it. The grids, whose tables have every setting, are OUT/SET-*:
 #   mnist-short  idx:DIR     split neal, trial 0: 3 epochs of cac (three seeds), difair, movr, ce
 #   mnist-cac    idx:DIR     split neal, trials 0 and 1: CAC's recipe in 10 and 3 epochs
+#   mnist-jacobian idx:DIR   norms of the first model of mnist-cac: finite differences against exact
 #   mnist-arpl   idx:DIR     split arpl, trial 0: 10 epochs of ce, difair, arpl, movr
 #   cifar10      folder:DIR  split arpl, trial 0: 15 epochs of ce and cac, with their curves
 set -euo pipefail
 if [ $# -lt 4 ]; then
-    echo "usage: ${0##*/} OSR mnist-short|mnist-cac|mnist-arpl|cifar10 DATA OUT [OPTION...]" >&2
+    echo "usage: ${0##*/} OSR mnist-short|mnist-cac|mnist-jacobian|mnist-arpl|cifar10 DATA OUT" \
+         "[OPTION...]" >&2
     exit 2
 fi
 osr=$1 set=$2 data=$3 out=$4
@@ -34,6 +36,15 @@ bar() { # NAME METHOD SCORE LEAST_ACCURACY LEAST_AUROC: of the mean over the cel
         }' "$out/$set-$1/cells.csv" || missed=1
 }
 
+agreement() { # NAME FIELD MOST [OPTION...]: of finite differences with exact norms, relative
+    "$osr" jacobian "$out/mnist-cac-recipe/cac-trial0-seed0" --method both --json --quiet "${@:4}" |
+        sed -n "s/.*\"$2\":\([-+.0-9e]*\).*/\1/p" |
+        awk -v name="$1" -v field="$2" -v most="$3" '
+            { missed = $1 > most || $1 < -most
+              printf "%-12s %-10s %.5f (bar %s)%s\n", name, field, $1, most, missed ? "  MISSED" : "" }
+            END { exit missed || NR != 1 }' || missed=1
+}
+
 case $set in
 mnist-short)
     short=(--split neal --trials 0 --batch 128 --epochs 3)
@@ -48,6 +59,10 @@ mnist-cac)
     grid recipe cac --recipe cac --split neal --trials 0,1 --select last \
         --epochs 13 --second-stage 0.2307692308
     bar recipe cac cac 0.994 0.978
+    ;;
+mnist-jacobian)
+    agreement coordinates most 0.001 --limit 25
+    agreement directions of_means 0.02 --directions 64 --limit 100
     ;;
 mnist-arpl)
     ten=(--split arpl --trials 0 --recipe quick --epochs 10 --augment crop:4)

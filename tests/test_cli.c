@@ -210,6 +210,10 @@ static void bench(void)
 {
     EXPECT(0, "bench --steps 1 --batch 2 --start once");
     CHECK(has(out, "s to the end of the first step"));
+    EXPECT(0, "bench --steps 1 --batch 2 --augment flip,rotate:9 --json");
+    CHECK(has(out, "\"augment\":\"flip,rotate:9\"") && has(out, "\"augment_share\":"));
+    EXPECT(2, "bench --augment nosuch");
+    CHECK(has(err, "nosuch"));
     EXPECT(0, "bench --steps 1 --batch 2 --sweep --start both --json");
     CHECK(out[0] == '{' && has(out, "\"batch\":512,"));
     CHECK(figure("latency_s") > 0.0 && figure("latency_s") < figure("first_step_s"));
