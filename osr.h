@@ -7552,8 +7552,9 @@ OSR_API osr_tensor osr_perturb(osr_ctx *ctx, osr_tensor tx, const osr_perturb_de
             && desc->count > s.dim[1] * s.dim[2] * s.dim[3] - desc->first)
         || desc->count > INT_MAX / 2 / s.dim[0])
         return osr__none(osr__fail(ctx, OSR_ARG, "perturb: x is %s, directions %d..+%d, step %g, "
-                                   "jitter %g, draw %d", osr__shape_text(s).s, desc->first, desc->count,
-                                   (double)desc->step, (double)desc->jitter, desc->draw));
+                                   "jitter %g, draw %d", osr__shape_text(s).s, desc->first,
+                                   desc->count, (double)desc->step, (double)desc->jitter,
+                                   desc->draw));
     s.dim[0] *= 2 * desc->count;
     i = osr__append(ctx, OSR__OP_perturb, s, x, 0, 0, &node);
     node->r.ia[0] = (int32_t)desc->direction;

@@ -62,7 +62,7 @@ mnist-cac)
     ;;
 mnist-jacobian)
     agreement coordinates most 0.001 --limit 25
-    agreement directions of_means 0.02 --directions 64 --limit 100
+    agreement directions of_means 0.02 --directions 64 --limit 100 --of logits
     ;;
 mnist-arpl)
     ten=(--split arpl --trials 0 --recipe quick --epochs 10 --augment crop:4)
