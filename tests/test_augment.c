@@ -140,6 +140,75 @@ static void check_box_vectors(osr_ctx *ctx)
     osr_images_destroy(set);
 }
 
+/* Pixel i of a channel, as equal_level of make_augment_vectors.py. */
+static int equal_level(int kind, int i)
+{
+    const int x = i % EQUAL_WIDTH, y = i / EQUAL_WIDTH;
+    if (kind == 0)
+        return 20 + (x * x + 3 * x * y) / 64;
+    if (kind == 1)
+        return i < 1010 ? 30 + 20 * (i * i % 11) : 250;
+    return i < 254 ? 3 * (i % 50) : 200;
+}
+
+/* Channel c of image k is of kind (k + c) % 3: each kind in each channel, and in grey. */
+static void check_equalize(osr_ctx *ctx, int channels)
+{
+    enum { PIXELS = EQUAL_WIDTH * EQUAL_HEIGHT };
+    static unsigned char pictures[3 * 3 * PIXELS], want[3 * 3 * PIXELS];
+    static float out[3 * 3 * PIXELS];
+    const int bytes = PIXELS * channels;
+    osr_augment_desc d = {0};
+    osr_images *set;
+    for (int k = 0; k < 3 * bytes; k++) {
+        const int kind = (k / bytes + k % channels) % 3;
+        const int level = equal_level(kind, k % bytes / channels);
+        pictures[k] = (unsigned char)level;
+        want[k] = equalized[kind][level];
+    }
+    set = images_of(ctx, pictures, 3, EQUAL_HEIGHT, EQUAL_WIDTH, channels, 0);
+    d.pillow = only(OSR_RANDAUGMENT_EQUALIZE, 9.0f);
+    if (augment(ctx, set, 3, &d, NULL, out))
+        for (int k = 0; k < 3; k++)
+            CHECK_NEAR(distance(out + k * bytes, want + k * bytes, (size_t)bytes), 0.0, 1e-3);
+    osr_images_destroy(set);
+}
+
+/* Pillow's cut-out: the centre is put in place of the random numbers, so that the corners, the
+ * fraction of a side included, are the library's own. */
+static void check_cut_vectors(osr_ctx *ctx)
+{
+    enum { COUNT = sizeof cut_vectors / sizeof cut_vectors[0], PIXELS = CUT_WIDTH * CUT_HEIGHT };
+    unsigned char picture[PIXELS * 3], want[PIXELS * 3];
+    float out[PIXELS * 3];
+    for (int v = 0; v < COUNT; v++) {
+        const struct cut_vector *a = &cut_vectors[v];
+        const int bytes = PIXELS * a->channels;
+        osr__draws draws = osr__draws_start(ctx, 0);
+        osr_augment_desc d = {0};
+        osr_images *set;
+        for (int k = 0; k < bytes; k++) {
+            const int at = k / a->channels, x = at % CUT_WIDTH, y = at / CUT_WIDTH;
+            picture[k] = (unsigned char)(k * 37 % 101);
+            want[k] = a->rows[y] >> x & 1u ? (unsigned char)a->colour[k % a->channels] : picture[k];
+        }
+        set = images_of(ctx, picture, 1, CUT_HEIGHT, CUT_WIDTH, a->channels, v & 1);
+        d.pillow = only(OSR_RANDAUGMENT_CUTOUT, a->magnitude);
+        const osr_tensor t = osr_augment(ctx, set, NULL, 1, &d);
+        draws.used = 1; /* of four words: the op, x, y */
+        draws.words[2] = (uint32_t)(a->centre[0] / CUT_WIDTH * 4294967296.0);
+        draws.words[3] = (uint32_t)(a->centre[1] / CUT_HEIGHT * 4294967296.0);
+        osr__draw_ops(&draws, &d.pillow, 0, CUT_HEIGHT, CUT_WIDTH, a->channels,
+                      row_of(ctx, t, 0) + OSR__ROW_OPS);
+        osr_read(ctx, t, out, (size_t)bytes);
+        CHECK(osr_step_end(ctx) == OSR_OK && draws.used == 4);
+        if (!CHECK(distance(out, want, (size_t)bytes) < 1e-3))
+            fprintf(stderr, "    magnitude %g, channels %d, centre %g, %g\n", (double)a->magnitude,
+                    a->channels, a->centre[0], a->centre[1]);
+        osr_images_destroy(set);
+    }
+}
+
 /* The square of Pillow's variant: at least side + 1 pixels unless the edge is near. */
 static void check_pillow_cutout(osr_ctx *ctx)
 {
@@ -661,6 +730,9 @@ int main(void)
         osr_ctx *ctx = context(small ? OSR_KERNELS_AUTO : k ? OSR_KERNELS_GPU : OSR_KERNELS_CPU);
         check_op_vectors(ctx);
         check_box_vectors(ctx);
+        check_equalize(ctx, 1);
+        check_equalize(ctx, 3);
+        check_cut_vectors(ctx);
         check_pillow_cutout(ctx);
         check_tensorflow(ctx, 5, 3, 6.0f);
         if (!small) {

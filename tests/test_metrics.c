@@ -209,6 +209,66 @@ static void test_vectors(osr_ctx *ctx)
     osr_ctx_clear_error(ctx);
 }
 
+/* F1 of each class from its own counts, -1 the unknown; a class that does not occur has none. */
+static double brute_macro_f1(const osr_decisions *d)
+{
+    double sum = 0.0;
+    int c, present = 0;
+    for (c = -1; c < d->classes; c++) {
+        int hits = 0, false_alarms = 0, misses = 0;
+        size_t i;
+        for (i = 0; i < d->count; i++) {
+            int rejected = d->scores && d->scores[i] > d->threshold;
+            int is = d->labels[i] == c, called = (rejected ? -1 : d->predicted[i]) == c;
+            hits += is && called;
+            false_alarms += !is && called;
+            misses += is && !called;
+        }
+        if (hits + false_alarms + misses == 0)
+            continue;
+        present++;
+        sum += 2.0 * hits / (2.0 * hits + false_alarms + misses);
+    }
+    return sum / present;
+}
+
+/* Up to 40 decisions, half of them right, by `predicted` alone and by scores with ties at the
+ * threshold. In every second round only a part of the classes has members. `seen` counts images:
+ * known and rejected by a score or by `predicted`, unknown and accepted, unknown and rejected. */
+static void test_macro_f1(osr_ctx *ctx, uint64_t *state)
+{
+    static const int classes[] = {1, 2, 3, 6, 10, 60};
+    int32_t labels[MOST], predicted[MOST];
+    double scores[MOST], f1 = -1.0;
+    int seen[4] = {0, 0, 0, 0}, round, i;
+    osr_decisions d;
+    memset(&d, 0, sizeof d);
+    d.labels = labels;
+    d.predicted = predicted;
+    d.threshold = 0.5;
+    for (round = 0; round < 600; round++) {
+        uint64_t some;
+        d.classes = classes[round % 6];
+        some = (uint64_t)(round / 6 % 2 ? (d.classes + 1) / 2 : d.classes) + 1;
+        d.scores = round / 12 % 2 ? scores : NULL;
+        d.count = 1 + (size_t)(test_random(state) % MOST);
+        for (i = 0; i < (int)d.count; i++) {
+            labels[i] = (int32_t)(test_random(state) % some) - 1;
+            predicted[i] = test_random(state) % 2 ? labels[i]
+                                                  : (int32_t)(test_random(state) % some) - 1;
+            scores[i] = (double)(test_random(state) % 4) * 0.25; /* 0.5 is accepted */
+            seen[0] += d.scores && labels[i] >= 0 && scores[i] > 0.5;
+            seen[1] += labels[i] >= 0 && predicted[i] < 0;
+            seen[2] += labels[i] < 0 && predicted[i] >= 0 && !(d.scores && scores[i] > 0.5);
+            seen[3] += labels[i] < 0 && d.scores && scores[i] > 0.5;
+        }
+        CHECK(osr_metric_macro_f1(ctx, &d, &f1) == OSR_OK);
+        CHECK_NEAR(f1, brute_macro_f1(&d), 1e-12);
+    }
+    for (i = 0; i < 4; i++)
+        CHECK(seen[i] > 200);
+}
+
 /* make_score_vectors.py: by numpy, over pairs and thresholds; ties, one image a side, all equal */
 static void test_numpy(osr_ctx *ctx)
 {
@@ -404,6 +464,7 @@ int main(void)
     if (CHECK(osr_ctx_create(&desc, &ctx) == OSR_OK)) {
         test_random_sets(ctx, &state);
         test_vectors(ctx);
+        test_macro_f1(ctx, &state);
         test_numpy(ctx);
         test_openness(ctx);
         test_threshold(ctx, &state);
