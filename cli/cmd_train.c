@@ -158,7 +158,7 @@ static int check_score(const struct train *t)
     return row == NULL || lacks != NULL ? EXIT_USAGE : EXIT_OK;
 }
 
-/* Label smoothing is of cross-entropies, to which all losses behind the centre loss belong. */
+/* Label smoothing is of cross-entropies, as all losses from the centre loss on are. */
 static int check_smoothing(const struct train *t)
 {
     const osr_loss_kind loss = t->method->loss;
@@ -228,8 +228,8 @@ static int choose_classes(struct train *t, char *message, size_t size)
     if (recipe_list(t->o, &name) != EXIT_OK) /* settle has refused that */
         return snprintf(message, size, "%s", o->message), EXIT_USAGE;
     if (!option_given(o, "split-set") && split_guess_set(set) == NULL) {
-        snprintf(message, size, "%s has %d classes, not those of %s: name a list with --split-set",
-                 set->spec, set->class_count, name);
+        snprintf(message, size, "%.800s has %d classes, not those of %s: name a list with "
+                 "--split-set", set->spec, set->class_count, name);
         return EXIT_USAGE;
     }
     t->origin.trial = (long)option_int(o, "trial");
