@@ -165,6 +165,16 @@ static int write_confusion(const struct options *o, const struct results *r)
     return code;
 }
 
+/* The seed by which test images are balanced, -1 where all are taken: as --test-set says, else as
+ * the run did unless there is --data; drawn by --seed, else as the run drew them. */
+static int64_t balance(const struct options *o, const struct job *j)
+{
+    const int own = j->origin.balanced && !option_given(o, "data");
+    if (!(option_given(o, "test-set") ? option_choice(o, "test-set") == 1 : own))
+        return -1;
+    return option_given(o, "seed") || j->origin.seed < 0 ? option_int(o, "seed") : j->origin.seed;
+}
+
 static int eval(struct options *o, struct job *j)
 {
     struct results r = {0};
@@ -179,8 +189,7 @@ static int eval(struct options *o, struct job *j)
         return code;
     code = results_compute(j->model, &j->data.test, j->unknown, &j->split,
                            (int)option_int(o, "batch"), all ? NULL : row, 1,
-                           option_choice(o, "test-set") == 1 ? option_int(o, "seed") : -1,
-                           &j->origin, &r);
+                           balance(o, j), &j->origin, &r);
     if (code == EXIT_OK)
         code = results_intervals(&r, (int)option_int(o, "bootstrap"),
                                  (uint64_t)option_int(o, "seed"));

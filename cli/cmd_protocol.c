@@ -7,6 +7,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "exit_codes.h"
 #include "grid.h"
+#include "networks.h"
 #include "output.h"
 #include "progress.h"
 #include "recipes.h"
@@ -134,7 +135,10 @@ static int cell_options(struct protocol *p, const struct cell *c, struct options
 /* Every method's settings before the first cell is run: a wrong one must not show after hours. */
 static int check_methods(struct protocol *p)
 {
-    int code = EXIT_OK;
+    const osr_method_row *rows[GRID_METHODS];
+    for (int m = 0; m < p->grid.methods; m++)
+        rows[m] = osr_method_find(p->grid.method[m]);
+    int code = method_flags(p->o, rows, p->grid.methods);
     for (int m = 0; m < p->grid.methods && code == EXIT_OK; m++) {
         struct options o;
         code = options_copy(p->o, COMMAND_TRAIN, &o);

@@ -158,6 +158,17 @@ static int check_score(const struct train *t)
     return row == NULL || lacks != NULL ? EXIT_USAGE : EXIT_OK;
 }
 
+/* Label smoothing is of cross-entropies, as all losses from the centre loss on are. */
+static int check_smoothing(const struct train *t)
+{
+    const osr_loss_kind loss = t->method->loss;
+    if (!(option_real(t->o, "smoothing") > 0.0) || loss == OSR_LOSS_CE || loss >= OSR_LOSS_CENTER)
+        return EXIT_OK;
+    message_error("%s: label smoothing %s; it is for cross-entropies", t->method->name,
+                  option_text(t->o, "smoothing"));
+    return EXIT_USAGE;
+}
+
 static int choose_augmentation(struct train *t)
 {
     char message[512];
@@ -169,7 +180,10 @@ static int choose_augmentation(struct train *t)
 /* All that needs no data. */
 static int settle(struct train *t)
 {
-    int code = recipe_apply(t->o);
+    const char *list;
+    int code = recipe_list(t->o, &list);
+    if (code == EXIT_OK)
+        code = recipe_apply(t->o);
     if (code != EXIT_OK)
         return complain(t->o->message, code);
     code = check_length(t->o);
@@ -177,6 +191,8 @@ static int settle(struct train *t)
         code = choose_method(t);
     if (code == EXIT_OK)
         code = check_score(t);
+    if (code == EXIT_OK)
+        code = check_smoothing(t);
     return code == EXIT_OK ? choose_augmentation(t) : code;
 }
 
@@ -204,17 +220,16 @@ static int choose_classes(struct train *t, char *message, size_t size)
     const struct options *o = t->o;
     static const char *const families[] = {"neal", "arpl"};
     const struct data_set *set = &t->data.train;
-    if (option_given(o, "known") && option_given(o, "split"))
-        return snprintf(message, size, "--known and --split exclude each other"), EXIT_USAGE;
+    const char *name;
     if (option_given(o, "known"))
         return split_parse(option_text(o, "known"), set, &t->split, message, size);
     if (!option_given(o, "split"))
         return split_default(set, &t->split, message, size);
-    const char *name = option_text(o, "split-set");
-    if (name == NULL)
-        name = split_guess_set(set);
-    if (name == NULL) {
-        snprintf(message, size, "which published list? name it with --split-set");
+    if (recipe_list(t->o, &name) != EXIT_OK) /* settle has refused that */
+        return snprintf(message, size, "%s", o->message), EXIT_USAGE;
+    if (!option_given(o, "split-set") && split_guess_set(set) == NULL) {
+        snprintf(message, size, "%.800s has %d classes, not those of %s: name a list with "
+                 "--split-set", set->spec, set->class_count, name);
         return EXIT_USAGE;
     }
     t->origin.trial = (long)option_int(o, "trial");
@@ -246,6 +261,7 @@ static int open_data(struct train *t)
     const uint64_t seed = (uint64_t)option_int(o, "seed");
     t->origin.trial = -1;
     t->origin.seed = (long)seed;
+    t->origin.balanced = option_choice(o, "test-set") == 1;
     snprintf(t->origin.data, sizeof t->origin.data, "%s", option_text(o, "data"));
     int code = data_open(t->origin.data, seed, (int)option_int(o, "size"),
                          (int)option_int(o, "channels"), &t->data, message, sizeof message);
@@ -776,7 +792,7 @@ static int evaluate(struct train *t)
     const struct data_set *test = &t->data.test, *other = t->other.count > 0 ? &t->other : test;
     int code =
         results_compute(t->model, test, other, &t->split, t->batch, NULL, 0,
-                        option_choice(t->o, "test-set") == 1 ? t->origin.seed : -1, &t->origin, &r);
+                        t->origin.balanced ? t->origin.seed : -1, &t->origin, &r);
     if (code == EXIT_OK)
         code = results_intervals(&r, (int)option_int(t->o, "bootstrap"), (uint64_t)t->origin.seed);
     if (code == EXIT_OK)
@@ -857,6 +873,8 @@ static int train(struct train *t)
     int code = open_run(t);
     if (code == EXIT_OK)
         code = settle(t);
+    if (code == EXIT_OK && t->caller == NULL) /* a grid asks for all of its methods */
+        code = method_flags(t->o, &t->method, 1);
     if (code == EXIT_OK && option_text(t->o, "recipe") != NULL)
         message_note("recipe %s for %s data (osr help recipes); config.ini has every value",
                      option_text(t->o, "recipe"), recipe_set(t->o));

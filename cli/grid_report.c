@@ -62,7 +62,7 @@ static int data_is_jpeg(const char *spec)
 static void grid_facts(FILE *f, const struct grid *g, const struct options *o,
                        const struct published_source *p)
 {
-    const char *data = option_text(o, "data");
+    const char *data = option_text(o, "data"), *unknown = option_text(o, "unknown");
     const int cifars = strncmp(g->set, "cifar+", 6) == 0;
     const int tiny = strcmp(g->set, "tinyimagenet") == 0;
     if (g->split[0] == '\0')
@@ -71,6 +71,9 @@ static void grid_facts(FILE *f, const struct grid *g, const struct options *o,
         fprintf(f, "; class lists %s, not %s", g->split, p->family);
     else if (strcmp(p->recipe, "difair") == 0 && cifars)
         fputs("; known classes of each trial, not airplane, automobile, ship and truck in all", f);
+    if (unknown != NULL && (!cifars || strncmp(unknown, "cifar100:", 9) != 0))
+        fprintf(f, "; unknown images of %s, not %s", unknown,
+                cifars ? "cifar100" : "the set's own classes");
     if (strcmp(p->recipe, "difair") == 0 && tiny && strstr(data, ",order=wnids") == NULL)
         fputs("; classes numbered by sorted names, not as in wnids.txt", f);
     if (g->trials != p->trials)
@@ -81,13 +84,14 @@ static void grid_facts(FILE *f, const struct grid *g, const struct options *o,
         fputs("; images from JPEG files, not the original pixels", f);
 }
 
-static void remarks(FILE *f, const char *method, const struct published_source *p)
+static void remarks(FILE *f, const struct grid *g, const char *method,
+                    const struct published_source *p)
 {
     const char *before = ". Published with: ";
     for (int i = 0; i < published_remark_count; i++) {
         const struct published_remark *r = &published_remarks[i];
-        if (&published_sources[r->source] != p
-            || (r->method != NULL && strcmp(r->method, method) != 0))
+        const struct recipe_row row = {p->recipe, r->sets, r->methods, NULL, NULL, NULL};
+        if (&published_sources[r->source] != p || !recipe_fits(&row, p->recipe, g->set, method))
             continue;
         fprintf(f, "%s%s", before, r->text);
         before = "; ";
@@ -178,7 +182,7 @@ static char *note_text(const struct grid *g, const struct options *o, const stru
     fprintf(f, "%s, %s. The settings here otherwise", p->name, method);
     grid_facts(f, g, o, p);
     setting_facts(f, g, run, method, p);
-    remarks(f, method, p);
+    remarks(f, g, method, p);
     if (fclose(f) != 0) {
         free(text);
         return NULL;

@@ -37,6 +37,29 @@ const osr_method_row *method_choose(const struct options *o)
     return row;
 }
 
+int method_flags(const struct options *o, const osr_method_row *const *methods, int count)
+{
+    static const char *const keys[] = {"alpha", "lambda", "temperature", "margin", "features",
+                                       "radius", "correlation"};
+    enum { KEYS = sizeof keys / sizeof keys[0] };
+    int used[KEYS] = {0};
+    for (int m = 0; m < count; ++m) {
+        const osr_method_numbers *n = &methods[m]->numbers; /* 0: not one of this method's */
+        const int own[KEYS] = {n->alpha > 0.0f, n->lambda > 0.0f, n->temperature > 0.0f,
+                               n->temperature > 0.0f, n->features > 0, n->features > 0,
+                               n->features > 0};
+        for (int k = 0; k < KEYS; ++k)
+            used[k] |= own[k];
+    }
+    for (int k = 0; k < KEYS; ++k)
+        if (!used[k] && option_source(o, keys[k]) == SOURCE_FLAG) {
+            message_error("method %s%s has no %s: leave out --%s", methods[0]->name,
+                          count > 1 ? " (nor another of --methods)" : "", keys[k], keys[k]);
+            return EXIT_USAGE;
+        }
+    return EXIT_OK;
+}
+
 int network_variant(const struct options *o, const osr_network_row *network,
                     const osr_method_row *method, int out, int side, osr_vgg32_desc *v)
 {

@@ -12,6 +12,10 @@ const osr_network_row *network_choose(const struct options *o);
 /* The row of --method. NULL with the error printed. */
 const osr_method_row *method_choose(const struct options *o);
 
+/* Refuses an option of a method's own, given by flag, that none of these methods reads. Prints the
+ * error. An exit code. */
+int method_flags(const struct options *o, const osr_method_row *const *methods, int count);
+
 /* The method's variant of a network, with `out` values from its last layer and images of `side`
  * rows; --head and --head-bias applied. Prints the error. An exit code. */
 int network_variant(const struct options *o, const osr_network_row *network,

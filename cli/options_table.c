@@ -97,8 +97,11 @@ const struct option_row option_table[] = {
      "training images of the known classes"},
     {"std", 0, OPTION_TEXT, NULL, NULL, NULL, TRAIN, FIX,
      "what they are then divided by, by channel; unset: the standard deviation of those images"},
-    {"test-set", 0, OPTION_CHOICE, "full", NULL, "full|balanced", TRAIN | EVAL, 0,
+    {"test-set", 0, OPTION_CHOICE, "full", NULL, "full|balanced", TRAIN, 0,
      "test images: all of them, or as many known as unknown, drawn by --seed"},
+    {"test-set", 0, OPTION_CHOICE, NULL, NULL, "full|balanced", EVAL, 0,
+     "test images: all of them, or as many known as unknown, drawn by --seed (unset: as the run "
+     "drew them); unset: as the run, or, with --data, all of them"},
     {"classes", 0, OPTION_TEXT, NULL, NULL, NULL, IMPORT, 0,
      "names of the known classes by commas, @FILE with a name a line, or their number"},
     /* model */

@@ -11,11 +11,22 @@ const struct published_source published_sources[] = {
     {"Vaze et al., ICLR 2022", "arpl", "vaze", 5}};
 
 const struct published_remark published_remarks[] = {
-    {CAC, NULL, "older class lists of the same sizes"},
-    {CAC, "cac", "weights of the lowest anchor term on validation"},
-    {CAC, "ce", "weights of the best accuracy on validation"},
-    {DIFAIR, NULL, "training images shuffled 2000 at a time"},
-    {DIFAIR, "cac", "a loss that counts the true class twice, scores that depend on the batch"}};
+    {CAC, NULL, NULL, "older class lists of the same sizes, and constants of theirs to normalise"},
+    {CAC, NULL, "cac", "weights of the lowest anchor term on validation"},
+    {CAC, "cifar10|cifar+10|cifar+50|tinyimagenet", "cac",
+     "anchors that are means over flipped copies, too"},
+    {CAC, NULL, "ce", "weights of the best accuracy on validation"},
+    {DIFAIR, NULL, NULL, "training images shuffled 2000 at a time"},
+    {DIFAIR, "svhn", NULL, "standard deviations taken for variances"},
+    {DIFAIR, NULL, "difair", "sums over a batch divided by 128, if it is shorter, too"},
+    {DIFAIR, NULL, "ce|cac",
+     "TensorFlow's padding of strided layers, batch norm of epsilon 1e-3 and momentum 0.99, "
+     "convolutions that start from N(0, 0.05), the linear layer Glorot uniform"},
+    {DIFAIR, NULL, "cac",
+     "a loss that counts the true class twice, scores that depend on the batch"},
+    {VAZE, NULL, NULL,
+     "convolutions that start from N(0, 0.05), batch norm from gammas of N(1, 0.02), the linear "
+     "layer from U(+-1/sqrt(128))"}};
 
 const int published_remark_count = (int)(sizeof published_remarks / sizeof published_remarks[0]);
 

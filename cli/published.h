@@ -9,10 +9,10 @@ struct published_source {
     int trials;
 };
 
-/* What this program never does as they did. */
+/* What this program never does as they did; sets and methods as in a recipe_row. */
 struct published_remark {
     int source;
-    const char *method;  /* NULL: all of them */
+    const char *sets, *methods;
     const char *text;
 };
 

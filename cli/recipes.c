@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "data.h"
 #include "exit_codes.h"
 #include "splits.h"
 
@@ -32,23 +31,36 @@ const struct recipe *recipe_find(const char *name)
 
 const char *recipe_set(const struct options *o)
 {
-    const char *spec = option_text(o, "data"), *unknown = option_text(o, "unknown");
-    const char *named = option_text(o, "split-set"), *guess;
-    struct data_set set;
-    memset(&set, 0, sizeof set);
-    snprintf(set.spec, sizeof set.spec, "%s", spec);
-    set.class_count = strstr(spec, "tiny") != NULL ? 200 : 10;
-    guess = split_guess_set(&set);
-    if (guess == NULL)
-        return "other";
-    if (strcmp(guess, "cifar10") != 0)
-        return guess;
-    if (named != NULL && strcmp(named, "cifar+50") == 0)
-        return "cifar+50";
-    if ((named != NULL && strcmp(named, "cifar+10") == 0)
-        || (unknown != NULL && strncmp(unknown, "cifar100:", 9) == 0))
-        return "cifar+10";
-    return guess;
+    static const char *const cifars[] = {"cifar+10", "cifar+50"};
+    const char *guess = split_guess_name(option_text(o, "data"));
+    const char *named = option_text(o, "split-set");
+    if (guess == NULL || named == NULL || strcmp(named, guess) == 0)
+        return guess != NULL ? guess : "other";
+    for (int i = 0; i < 2 && strcmp(guess, "cifar10") == 0; i++)
+        if (strcmp(named, cifars[i]) == 0)
+            return cifars[i];
+    return "other"; /* lists of another set */
+}
+
+int recipe_list(struct options *o, const char **name)
+{
+    const char *unknown = option_text(o, "unknown");
+    *name = option_text(o, "split-set");
+    if (option_given(o, "known") && option_given(o, "split"))
+        return snprintf(o->message, sizeof o->message, "--known and --split exclude each other"),
+               EXIT_USAGE;
+    if (*name != NULL || !option_given(o, "split"))
+        return EXIT_OK;
+    *name = recipe_set(o);
+    if (strcmp(*name, "cifar10") == 0 && unknown != NULL && strncmp(unknown, "cifar100:", 9) == 0)
+        return snprintf(o->message, sizeof o->message,
+                        "--split with --unknown cifar100: is CIFAR+10 or CIFAR+50: name it with "
+                        "--split-set cifar+10 or cifar+50 (cifar10: all 100 classes unknown)"),
+               EXIT_USAGE;
+    if (strcmp(*name, "other") == 0)
+        return snprintf(o->message, sizeof o->message,
+                        "which published list? name it with --split-set"), EXIT_USAGE;
+    return EXIT_OK;
 }
 
 int recipe_fits(const struct recipe_row *row, const char *recipe, const char *set,

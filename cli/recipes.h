@@ -28,9 +28,14 @@ extern const int recipe_row_count;
 /* NULL for an unknown name. */
 const struct recipe *recipe_find(const char *name);
 
-/* The published set that --data, --unknown and --split-set mean, by their text alone: mnist, svhn,
- * cifar10, cifar+10, cifar+50, tinyimagenet, or "other". */
+/* The published set that --data and --split-set mean, by their text alone: mnist, svhn, cifar10,
+ * tinyimagenet, cifar+10 and cifar+50 where --split-set names them, or "other". */
 const char *recipe_set(const struct options *o);
+
+/* The set whose class lists --split takes: --split-set, else that of recipe_set, so that classes,
+ * presets and published figures are of one set. NULL without both. EXIT_USAGE, with a message in o,
+ * where it has to be named, or --known is given, too. */
+int recipe_list(struct options *o, const char **name);
 
 /* Does the row belong to this recipe, set and method? */
 int recipe_fits(const struct recipe_row *row, const char *recipe, const char *set,

@@ -141,6 +141,8 @@ int session_model(osr_ctx *ctx, const char *run_or_model, osr_model **model, str
         copy_meta(file, "run.split", origin->split, sizeof origin->split);
         origin->trial = number_meta(file, "run.trial");
         origin->seed = number_meta(file, "run.seed");
+        const char *test = osr_file_meta(file, "run.test-set");
+        origin->balanced = test != NULL && strcmp(test, "balanced") == 0;
         osr_model_read(ctx, file, model);
     }
     osr_file_close(file);
@@ -165,6 +167,8 @@ int origin_write(const struct origin *origin, osr_writer *writer)
     if (origin->unknown[0] != '\0')
         osr_writer_meta(writer, "run.unknown", origin->unknown);
     osr_writer_meta(writer, "run.split", origin->split);
+    if (origin->balanced)
+        osr_writer_meta(writer, "run.test-set", "balanced");
     snprintf(number, sizeof number, "%ld", origin->trial);
     osr_writer_meta(writer, "run.trial", number);
     snprintf(number, sizeof number, "%ld", origin->seed);

@@ -30,6 +30,7 @@ struct origin {
     char data[1024], split[96];
     char unknown[1024]; /* the set of the unknown classes, "" where they are of data */
     long trial, seed;
+    int balanced; /* test images: as many known as unknown */
 };
 
 enum { ORIGIN_TEXT = 2080 };

@@ -123,38 +123,43 @@ int split_take_unknown(struct class_split *split, const struct data_set *set, ch
     return EXIT_OK;
 }
 
-static int contains(const char *text, const char *word)
+/* Does the word stand in the n characters of text, in either case? */
+static int contains(const char *text, size_t n, const char *word)
 {
-    size_t n = strlen(word);
-    for (; *text; text++)
-        if (strncasecmp(text, word, n) == 0)
+    const size_t length = strlen(word);
+    for (; n >= length; text++, n--)
+        if (strncasecmp(text, word, length) == 0)
             return 1;
     return 0;
 }
 
-const char *split_guess_set(const struct data_set *set)
+const char *split_guess_name(const char *spec)
 {
     static const char *const words[][2] = {
         {"svhn", "svhn"}, {"tiny", "tinyimagenet"}, {"cifar100", NULL}, {"cifar-100", NULL},
         {"cifar", "cifar10"}, {"fashion", NULL}, {"emnist", NULL}, {"kmnist", NULL},
         {"mnist", "mnist"}};
     static const char *const kinds[] = {"svhn", "tinyimagenet", "cifar100", "cifar10"};
-    const char *found = NULL;
-    size_t i = 0, count = sizeof words / sizeof words[0];
+    const size_t count = sizeof words / sizeof words[0];
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
-        if (strncmp(set->spec, kinds[k], strlen(kinds[k])) == 0 &&
-            set->spec[strlen(kinds[k])] == ':') /* the path does not matter */
+        if (strncmp(spec, kinds[k], strlen(kinds[k])) == 0 &&
+            spec[strlen(kinds[k])] == ':') /* the path does not matter */
             return strcmp(kinds[k], "cifar100") == 0 ? NULL : kinds[k];
-    if (strncmp(set->spec, "glyphs", 6) == 0)
+    if (strncmp(spec, "glyphs", 6) == 0)
         return NULL;
-    while (i < count && !contains(set->spec, words[i][0]))
-        i++;
-    if (i < count)
-        found = words[i][1];
-    else if (set->class_count == 200)
-        found = "tinyimagenet";
-    else if (strncmp(set->spec, "idx:", 4) == 0)
-        found = "mnist";
+    for (size_t end = strlen(spec), from; end > 0; end = from > 0 ? from - 1 : 0) {
+        for (from = end; from > 0 && !strchr("/:", spec[from - 1]); from--)
+            continue;
+        for (size_t i = 0; i < count; i++)
+            if (contains(spec + from, end - from, words[i][0]))
+                return words[i][1];
+    }
+    return strncmp(spec, "idx:", 4) == 0 ? "mnist" : NULL;
+}
+
+const char *split_guess_set(const struct data_set *set)
+{
+    const char *found = split_guess_name(set->spec);
     if (found && set->class_count != (strcmp(found, "tinyimagenet") == 0 ? 200 : 10))
         return NULL;
     return found;

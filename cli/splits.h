@@ -32,7 +32,11 @@ int split_by_name(const char *name, struct class_split *out, char *message, size
 int split_take_unknown(struct class_split *split, const struct data_set *set, char *message,
                        size_t size);
 
-/* The published set that data most likely is, by its name, kind and number of classes; or NULL. */
+/* The published set that data most likely is, or NULL: by the kind in its spec, else by the last
+ * part of the path that names one, files of idx: without a name being those of MNIST. */
+const char *split_guess_name(const char *spec);
+
+/* The same, or NULL where the set has another number of classes. */
 const char *split_guess_set(const struct data_set *set);
 
 /* The user's known classes: numbers, ranges "0-5" and names of classes, by commas. Labels in the

@@ -51,6 +51,15 @@ static void refusals(void)
     SAYS("crop");
     EXPECT(2, "train --epochs 2 --iterations 9 --out none");
     SAYS("exclude each other");
+    EXPECT(2, "protocol --methods ce --data cifar10:x --unknown cifar100:y --split arpl "
+              "--out none");
+    SAYS("--split-set cifar+10 or cifar+50");
+    EXPECT(2, "protocol --methods ce,cac --smoothing 0.1 --out none");
+    SAYS("cac: label smoothing 0.1");
+    EXPECT(2, "protocol --methods ce,cac --margin 0.1 --out none");
+    SAYS("method ce (nor another of --methods) has no margin: leave out --margin");
+    EXPECT(2, "train --method movr --features 4 --out none");
+    SAYS("method movr has no features: leave out --features");
     CHECK(!exists("none"));
     EXPECT(0, "help protocol");
     SHOWS("--methods");
@@ -195,6 +204,10 @@ static void papers(void)
     }
     slurp("beside/table.csv", text);
     says(text, "\"Miller et al., WACV 2021 (CAC)\",cac,cac,5,0,0.998,,0.985,", __LINE__);
+    CHECK(strstr(end, "constants of theirs") != NULL && strstr(end, "flipped") == NULL);
+    EXPECT(0, "protocol --data folder:digits-mnist --unknown glyphs:240,100 --size 16 --split neal "
+              "--trials 0 --methods cac --recipe cac --epochs 1 --batch 8 --out foreign");
+    SHOWS("; unknown images of glyphs:240,100, not the set's own classes");
     /* the pictures are looked at, not their names */
     CHECK(shell("for f in digits-mnist/train/*/*.png; do printf '\\377\\330' >$f; done") == 0);
     EXPECT(0, "protocol --config beside/grid.ini --out beside");
@@ -233,6 +246,19 @@ static void settings(void)
     CHECK(figure("n_known") == 60.0 && figure("n_unknown") == 40.0);
     EXPECT(0, "eval six --json --bootstrap 0 --test-set balanced");
     CHECK(figure("n_known") == 40.0 && figure("n_unknown") == 40.0);
+    EXPECT(0, "train " IMAGES " --epochs 1 --bootstrap 0 --seed 5 --test-set balanced --out equal");
+    slurp("equal/eval.json", out);
+    const double auroc = figure("auroc");
+    EXPECT(0, "eval equal --json --bootstrap 0 --score all"); /* as eval.json has them */
+    CHECK(figure("n_known") == figure("n_unknown"));
+    CHECK_NEAR(figure("auroc"), auroc, 1e-12);
+    EXPECT(0, "eval equal --json --bootstrap 0 --test-set full");
+    CHECK(figure("n_known") == 60.0 && figure("n_unknown") == 40.0);
+    EXPECT(0, "eval equal --json --bootstrap 0 --data glyphs:240,100");
+    CHECK(figure("n_known") == 60.0 && figure("n_unknown") == 40.0);
+    EXPECT(0, "protocol " IMAGES " --methods ce,cac --alpha 8 --epochs 1 --out alpha");
+    slurp("alpha/cac-seed0/config.ini", text);
+    says(text, "alpha = 8\n", __LINE__);
     EXPECT(0, "train --recipe quick " IMAGES " --epochs 1 --mean 0.25 --std 0.5 --out quick");
     SAYS("recipe quick for other data");
     slurp("quick/config.ini", text);

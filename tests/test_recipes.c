@@ -20,7 +20,7 @@ static char folder[] = "/tmp/osr-recipes-XXXXXX";
 
 static const char *const sets[][2] = {
     {"mnist", "idx:/x/mnist"}, {"svhn", "svhn:/x"}, {"cifar10", "cifar10:/x"},
-    {"cifar+10", "cifar10:/x --unknown cifar100:/y"},
+    {"cifar+10", "cifar10:/x --unknown cifar100:/y --split-set cifar+10"},
     {"cifar+50", "cifar10:/x --unknown cifar100:/y --split-set cifar+50"},
     {"tinyimagenet", "tinyimagenet:/x"}, {"other", "glyphs"}};
 
@@ -129,6 +129,59 @@ static void values(void)
     setenv("OSR_BATCH", "17", 1);
     expect_text("train --recipe vaze --data cifar10:/x", "batch", "17");
     unsetenv("OSR_BATCH");
+}
+
+/* Presets and class lists are of one set, and where it is not clear which, nothing is trained. */
+static void one_set(void)
+{
+    static const struct {
+        const char *line, *set, *refused; /* refused: by these words */
+    } cases[] = {
+        {"cifar10:/x --unknown cifar100:/y --split arpl", "cifar10", "cifar+10 or cifar+50"},
+        {"cifar10:/x --unknown cifar100:/y --split arpl --split-set cifar+10", "cifar+10", NULL},
+        {"cifar10:/x --unknown cifar100:/y --split neal --split-set cifar+50", "cifar+50", NULL},
+        {"cifar10:/x --unknown cifar100:/y --split neal --split-set cifar10", "cifar10", NULL},
+        {"cifar10:/x --unknown cifar100:/y", "cifar10", NULL},
+        {"cifar10:/x --unknown svhn:/y --split arpl", "cifar10", NULL},
+        {"svhn:/x --split arpl", "svhn", NULL},
+        {"svhn:/x --split arpl --split-set mnist", "other", NULL},
+        {"glyphs --split neal", "other", "which published list"},
+        {"glyphs --split neal --split-set mnist", "other", NULL},
+        {"svhn:/x --split neal --known 1,2", "svhn", "exclude each other"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char line[256];
+        const char *list = NULL;
+        struct options o;
+        snprintf(line, sizeof line, "train --data %s", cases[i].line);
+        if (!reads(&o, line))
+            continue;
+        const int code = recipe_list(&o, &list), wanted = cases[i].refused ? EXIT_USAGE : EXIT_OK;
+        int good = code == wanted && strcmp(recipe_set(&o), cases[i].set) == 0;
+        if (code != EXIT_OK)
+            good = good && strstr(o.message, cases[i].refused) != NULL;
+        else if (list != NULL && !option_set(&o, "split-set"))
+            good = good && strcmp(list, cases[i].set) == 0;
+        if (!CHECK(good && train_check(&o) == wanted))
+            fprintf(stderr, "    %s: %d, %s, %s\n", line, code, recipe_set(&o), o.message);
+        options_free(&o);
+    }
+}
+
+/* The kind goes before the path, and in a path the last part that names a set. */
+static void guesses(void)
+{
+    static const char *const specs[][2] = {
+        {"idx:/data/tiny/mnist", "mnist"}, {"idx:/data/MNIST/raw", "mnist"}, {"idx:raw", "mnist"},
+        {"idx:/mnist/FashionMNIST/raw", NULL}, {"cifar10:/data/tiny", "cifar10"},
+        {"cifar100:/data/cifar10", NULL}, {"folder:/mnist/tiny-imagenet-200/", "tinyimagenet"},
+        {"folder:/tiny/CIFAR-100", NULL}, {"folder:svhn-png", "svhn"}, {"folder:/x/y", NULL},
+        {"folder:", NULL}, {"glyphs:20,10", NULL}, {"tinyimagenet:/svhn,order=wnids",
+        "tinyimagenet"}};
+    for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
+        const char *name = split_guess_name(specs[i][0]), *wanted = specs[i][1];
+        if (!CHECK(wanted == NULL ? name == NULL : name != NULL && strcmp(name, wanted) == 0))
+            fprintf(stderr, "    %s: %s\n", specs[i][0], name != NULL ? name : "none");
+    }
 }
 
 static void write_file(const char *path, const char *text)
@@ -353,6 +406,16 @@ static void papers(void)
         CHECK(p->auroc > 50.0 && p->auroc < 100.0 && p->accuracy < 100.0);
         CHECK(recipe_find(published_sources[p->source].recipe) != NULL);
     }
+    for (int i = 0; i < published_remark_count; i++) { /* each is beside some figure */
+        const struct published_remark *r = &published_remarks[i];
+        const struct recipe_row row = {"", r->sets, r->methods, NULL, NULL, NULL};
+        int beside = 0;
+        for (int k = 0; k < published_count; k++)
+            beside += published_figures[k].source == r->source
+                      && recipe_fits(&row, "", published_figures[k].set,
+                                     published_figures[k].method);
+        CHECK(beside > 0);
+    }
 }
 
 /* ---- balanced test sets ---- */
@@ -380,6 +443,8 @@ int main(void)
     every_recipe();
     every_row();
     values();
+    one_set();
+    guesses();
     files();
     help();
     published_rates();
