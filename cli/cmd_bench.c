@@ -4,8 +4,8 @@
  * Training steps in a row, then inference batches, then the device's multiply-add rate, a few of
  * each in turn, so that each runs as it would by itself and another load or a change of clock meets
  * all three; medians. Then some steps with every launch timed, for the table. --augment adds steps
- * with and without augmentation in turn, --start both the start of a process, --sweep the other
- * sizes of batches.
+ * of augmented images, timed so, too, --start both the start of a process, --sweep the other sizes
+ * of batches.
  *
  * Operations are counted as those of a direct convolution, so that algorithms can be compared by
  * them; Winograd's needs fewer and may come out above the peak. */
@@ -52,7 +52,7 @@ struct bench {
     int side, batch, steps;
     double *train, *infer, *peak; /* [steps]: seconds, seconds, GFLOP/s */
     double first_step, latency, cold, warm; /* seconds; cold and warm NaN: not measured */
-    osr_augment_desc augment;               /* of --augment, and what it adds to a step */
+    osr_augment_desc augment;               /* of --augment, and what it takes of a step */
     double augment_seconds, augment_share;
     uint64_t train_launches, infer_launches, train_device_bytes;
     struct pass_row *row;
@@ -290,29 +290,33 @@ static void bench_latency(struct bench *b)
     b->infer_launches = of_batch;
 }
 
-/* One training step of images that lie on the device as bytes, as osr train has them. */
-static double augmented_step(struct bench *b, osr_images *set, const uint32_t *index,
-                             const osr_augment_desc *augment)
+/* One training step of images that lie on the device as bytes, as osr train has them; the seconds
+ * in the launches that gather and augment them. */
+static double augmented_step(struct bench *b, osr_images *set, const uint32_t *index)
 {
     const osr_optimiser_desc sgd = optimiser(b);
-    const double start = progress_now();
+    const osr_launch_time *times;
+    double seconds = 0.0;
     float loss;
-    osr_model_train_on(b->model, osr_augment(b->ctx, set, index, b->batch, augment), b->labels,
+    osr_ctx_profile(b->ctx, 1);
+    osr_model_train_on(b->model, osr_augment(b->ctx, set, index, b->batch, &b->augment), b->labels,
                        &sgd, &loss, NULL);
-    return progress_now() - start;
+    for (size_t i = 0, count = osr_ctx_profile_get(b->ctx, &times); i < count; ++i)
+        seconds += strcmp(times[i].op, "augment") == 0 ? times[i].seconds : 0.0;
+    osr_ctx_profile(b->ctx, 0);
+    return seconds;
 }
 
-/* What --augment adds to a step: steps with and without it in turn; the medians. */
+/* What --augment takes of a step: the median of some. */
 static int bench_augment(struct bench *b)
 {
     const size_t values = (size_t)b->batch * (size_t)b->side * (size_t)b->side * CHANNELS;
     unsigned char *pixels = malloc(values);
     uint32_t *index = malloc((size_t)b->batch * sizeof *index);
-    osr_augment_desc plain = {0};
     osr_images_desc set = {0};
     osr_images *images = NULL;
-    plain.height = plain.width = b->augment.height = b->augment.width = b->side;
-    plain.channels = b->augment.channels = CHANNELS;
+    b->augment.height = b->augment.width = b->side;
+    b->augment.channels = CHANNELS;
     set.pixels = pixels;
     set.count = (size_t)b->batch;
     set.height = set.width = b->side;
@@ -328,15 +332,11 @@ static int bench_augment(struct bench *b)
     for (int i = 0; i < b->batch; ++i)
         index[i] = (uint32_t)i;
     osr_images_create(b->ctx, &set, &images);
-    augmented_step(b, images, index, &plain); /* makes the plans */
-    augmented_step(b, images, index, &b->augment);
-    for (int i = 0; i < b->steps && osr_ctx_status(b->ctx) == OSR_OK; ++i) {
-        b->train[i] = augmented_step(b, images, index, &plain);
-        b->infer[i] = augmented_step(b, images, index, &b->augment);
-    }
-    const double without = median(b->train, b->steps);
-    b->augment_seconds = median(b->infer, b->steps) - without;
-    b->augment_share = b->augment_seconds / without;
+    augmented_step(b, images, index); /* makes the plan */
+    for (int i = 0; i < b->steps && osr_ctx_status(b->ctx) == OSR_OK; ++i)
+        b->train[i] = augmented_step(b, images, index);
+    b->augment_seconds = median(b->train, b->steps);
+    b->augment_share = b->augment_seconds / b->result.step;
     osr_images_destroy(images);
     free(pixels);
     free(index);
@@ -714,8 +714,8 @@ static int print_text(const struct bench *b, int compare)
     printf("timed      %.1f ms in launches of a training step, %.1f%% elementwise\n",
            b->result.step * 1e3, 100.0 * b->result.elementwise / b->result.step);
     if (!isnan(b->augment_share))
-        printf("augment    %.2f ms a step, %.1f%% of one without (%s)\n", b->augment_seconds * 1e3,
-               100.0 * b->augment_share, option_text(b->o, "augment"));
+        printf("augment    %.2f ms in launches of a step, %.1f%% of one (%s)\n",
+               b->augment_seconds * 1e3, 100.0 * b->augment_share, option_text(b->o, "augment"));
     putchar('\n');
     code = print_rows(b);
     if (code == EXIT_OK && b->swept > 0)
