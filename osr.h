@@ -4506,15 +4506,15 @@ OSR_API osr_status osr_step_end(osr_ctx *ctx)
     X(first_rows, osr__lower_first_rows, osr__back_next, 1)                                        \
     X(first_rows_dx, osr__lower_first_rows, NULL, 1)                                               \
     X(loss_cross_entropy, osr__lower_loss, osr__back_loss, 1)                                      \
-    X(loss_cross_entropy_dx, osr__lower_loss, NULL, 1)                                          \
+    X(loss_cross_entropy_dx, osr__lower_loss, NULL, 1)                                             \
     X(loss_cac, osr__lower_loss, osr__back_loss, 1)                                                \
-    X(loss_cac_dx, osr__lower_loss, NULL, 1)                                                    \
+    X(loss_cac_dx, osr__lower_loss, NULL, 1)                                                       \
     X(loss_difair, osr__lower_loss, osr__back_loss, 1)                                             \
-    X(loss_difair_dx, osr__lower_loss, NULL, 1)                                                 \
+    X(loss_difair_dx, osr__lower_loss, NULL, 1)                                                    \
     X(loss_movr, osr__lower_loss, osr__back_loss, 1)                                               \
-    X(loss_movr_dx, osr__lower_loss, NULL, 1)                                                   \
+    X(loss_movr_dx, osr__lower_loss, NULL, 1)                                                      \
     X(loss_ovr, osr__lower_loss, osr__back_loss, 1)                                                \
-    X(loss_ovr_dx, osr__lower_loss, NULL, 1)                                                    \
+    X(loss_ovr_dx, osr__lower_loss, NULL, 1)                                                       \
     X(loss_correlation, osr__lower_correlation, osr__back_correlation, 1)                          \
     X(loss_correlation_dw, osr__lower_correlation_dw, NULL, 0)                                     \
     X(optimiser, osr__lower_optimiser, NULL, 0)                                                    \

@@ -335,7 +335,8 @@ static const char *check_given(struct check *c)
     osr_init two = {OSR_INIT_CONSTANT, 0.0f, 0.0f};
     float values[COUNT], slope[COUNT], twice[COUNT], again[COUNT], five[COUNT];
     double wanted[COUNT];
-    osr_tensor p = osr_param(c->ctx, matrix(ROWS, CLASSES), zero), scale, y, x, loss, g, h, constant;
+    osr_tensor p = osr_param(c->ctx, matrix(ROWS, CLASSES), zero), scale, y, x, loss, g, h;
+    osr_tensor constant;
     two.value = 2.0f;
     scale = osr_state(c->ctx, osr_shape_make(0, 0, 0, 0, 0), two);
     fill_random(c, 5, values, COUNT, -1.0, 1.0);

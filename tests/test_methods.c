@@ -316,6 +316,65 @@ static void test_penalty(osr_ctx *ctx, osr_correlation reading)
     osr_model_destroy(t.model);
 }
 
+/* Differences over coordinates with a step so small that each is mostly rounding: their products
+ * lose it in the mean over images, their squares would not. And the direct convolutions that they
+ * take are not left to what comes after. */
+static void test_jacobian(osr_ctx *ctx)
+{
+    enum { N = 16, SIDE = 8, IMAGE = SIDE * SIDE };
+    static float images[N * IMAGE], before[N * K], after[N * K];
+    osr_layer layers[6];
+    osr_model_desc desc;
+    osr_jacobian_desc d;
+    osr_model *model;
+    osr_outputs out;
+    double exact[N], fd[N], sum[2] = {0.0, 0.0};
+    memset(layers, 0, sizeof layers);
+    memset(&desc, 0, sizeof desc);
+    memset(&d, 0, sizeof d);
+    memset(&out, 0, sizeof out);
+    for (int i = 0; i < 2; i++) { /* 32 channels of 8x8: Winograd */
+        layers[2 * i].kind = OSR_LAYER_CONV;
+        layers[2 * i].out = 32;
+        layers[2 * i].size = 3;
+        layers[2 * i].pad = 1;
+        layers[2 * i + 1].kind = OSR_LAYER_LEAKY_RELU;
+        layers[2 * i + 1].slope = 1.0f; /* no kinks */
+    }
+    layers[4].kind = OSR_LAYER_FLATTEN;
+    layers[5].kind = OSR_LAYER_LINEAR;
+    layers[5].out = K;
+    desc.method = osr_method_find("ce");
+    desc.numbers = desc.method->numbers;
+    desc.height = desc.width = SIDE;
+    desc.channels = 1;
+    desc.classes = K;
+    desc.std[0] = 1.0f;
+    desc.layers = layers;
+    desc.layer_count = 6;
+    if (!CHECK(osr_model_create(ctx, &desc, &model) == OSR_OK))
+        return;
+    for (int i = 0; i < N * IMAGE; i++)
+        images[i] = (float)(i * 37 % 101) / 101.0f;
+    out.logits = before;
+    CHECK(osr_model_run(model, images, NULL, N, &out) == OSR_OK);
+    d.of = OSR_JACOBIAN_LOGITS;
+    d.method = OSR_JACOBIAN_EXACT;
+    CHECK(osr_model_jacobian(model, images, N, &d, exact, NULL) == OSR_OK);
+    d.method = OSR_JACOBIAN_FD;
+    d.step = 4e-6f;
+    CHECK(osr_model_jacobian(model, images, N, &d, fd, NULL) == OSR_OK);
+    for (int i = 0; i < N; i++) {
+        sum[0] += exact[i] * exact[i];
+        sum[1] += fd[i] * fd[i];
+    }
+    CHECK_NEAR(sum[1] / sum[0], 1.0, 0.05);
+    out.logits = after;
+    CHECK(osr_model_run(model, images, NULL, N, &out) == OSR_OK);
+    CHECK(memcmp(before, after, sizeof before) == 0);
+    osr_model_destroy(model);
+}
+
 int main(void)
 {
     osr_ctx *ctx = NULL;
@@ -338,6 +397,7 @@ int main(void)
         test_file(ctx, row, &n);
     }
     test_rotation(ctx);
+    test_jacobian(ctx);
     test_penalty(ctx, OSR_CORRELATION_CODE);
     test_penalty(ctx, OSR_CORRELATION_PAPER);
     refused(ctx, "cac", 0.1f, 0.0f, TINY_SIDE, "cac: label smoothing 0.1");
