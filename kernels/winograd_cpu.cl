@@ -45,12 +45,12 @@
 #endif
 #endif
 
-/* Hints to bring a line of 64 bytes into the second-level cache, to read or to write it. */
+/* Hints to bring a line of 64 bytes into the second-level cache. */
 #if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))
-#define WINO_HINT(p, write) __builtin_prefetch((const void *)(size_t)(p), write, 2)
+#define WINO_HINT(p) __builtin_prefetch((const void *)(size_t)(p), 0, 2)
 #define WINO_SOON(p) __builtin_prefetch((const void *)(size_t)(p), 0, 3) /* the first-level one */
 #else
-#define WINO_HINT(p, write) ((void)(p))
+#define WINO_HINT(p) ((void)(p))
 #define WINO_SOON(p) ((void)(p))
 #endif
 
@@ -140,20 +140,14 @@ static inline float16 wino_load(__global const float *p, int upper)
 }
 
 /* Hints at the size x size pixels of tile w, 8 floats each, of two 8-blocks. */
-static inline void wino_hint(__global const float *x, int4 xl, int upper, wino_tile w, int size,
-                             int write)
+static inline void wino_hint(__global const float *x, int4 xl, int upper, wino_tile w, int size)
 {
     __global const float *p = x + (size_t)w.n * xl.w + xl.x + w.y * size * xl.y + w.x * size * 8;
 
     for (int i = 0; i < size; ++i, p += xl.y)
         for (int j = 0; j < size * 8; j += 16) {
-            if (write) {
-                WINO_HINT(p + j, 1);
-                WINO_HINT(p + j + upper, 1);
-            } else {
-                WINO_HINT(p + j, 0);
-                WINO_HINT(p + j + upper, 0);
-            }
+            WINO_HINT(p + j);
+            WINO_HINT(p + j + upper);
         }
 }
 
@@ -228,19 +222,19 @@ static inline float16 wino_active(const wino_source *s, int y, int x, float16 sh
 WINO_INPUT(wino_input_local, __local)
 WINO_INPUT(wino_input_global, __global)
 
-/* The tiles a work-group transforms: `live` of them from `first` on, and up to `used` the last one
- * again. */
+/* The tiles a work-group transforms: `live` of them, and up to `used` the last one again. */
 typedef struct wino_group {
-    wino_tile first;
+    wino_tile first, last;
     int2 grid;
     int live, used;
 } wino_group;
 
-/* Tiles t0 .. t0 + T - 1 of N images. */
+/* Tiles t0 .. t0 + T - 1 of N images, as far as there are. */
 static inline wino_group wino_group_at(int t0, int T, int N, int2 grid)
 {
     const int live = min(T, N * grid.x * grid.y - t0);
-    const wino_group g = {wino_at(t0, grid), grid, live, (live + 7) / 8 * 8};
+    const wino_group g = {wino_at(t0, grid), wino_at(t0 + live - 1, grid), grid, live,
+                          (live + 7) / 8 * 8};
 
     return g;
 }
@@ -258,7 +252,7 @@ OSR_PART wino_inputs(const wino_source *source, const wino_group *group, int act
         wino_tile w = g.first;
         for (int t = 0; t < g.used; ++t) {
             if (c + 16 < s.C)
-                wino_hint(s.all + (c / 8 + 2) * s.l.z, s.l, c + 24 < s.C ? s.l.z : 0, w, 4, 0);
+                wino_hint(s.all + (c / 8 + 2) * s.l.z, s.l, c + 24 < s.C ? s.l.z : 0, w, 4);
             wino_source_at(&s, w.n, c / 16);
             if (act)
                 wino_input_local(&s, w, 1, v + t * C16 + c, step);
@@ -270,22 +264,76 @@ OSR_PART wino_inputs(const wino_source *source, const wino_group *group, int act
     }
 }
 
-/* m[t][o] = sum over c < C of v[t][c] times u[c] of 16-block o < WINO_OB, for WINO_PX tiles. */
-static inline void wino_product(__local const float *v, int vstep, __global const float *u,
-                                long ustep, int C, __local float *m)
+/* What is brought into the cache while products keep the core busy: the rows that a group of tiles
+ * covers, in `chunks` pieces of `lines` lines of 64 bytes, `blocks` of each image, a plane apart.
+ * The next line is `line` of piece `chunk`; below 0 there is some time left. */
+typedef struct wino_fetch {
+    __global const float *p;
+    int plane, image, blocks, chunks, lines, chunk, line;
+} wino_fetch;
+
+/* Of `blocks` 8-blocks of x the tiles of g, size x size pixels each. */
+static inline wino_fetch wino_fetch_tiles(__global const float *x, int4 l, int blocks, int size,
+                                          const wino_group *g)
 {
+    const wino_tile a = g->first, b = g->last;
+    const int whole = a.n != b.n, y = whole ? 0 : a.y, rows = whole ? g->grid.y : b.y + 1 - y;
+    const wino_fetch f = {x + (size_t)a.n * l.w + l.x + y * size * l.y, l.z, l.w, blocks,
+                          g->live > 0 ? blocks * (b.n + 1 - a.n) : 0, rows * size * l.y / 16, 0, 0};
+
+    return f;
+}
+
+/* Puts it off as far as `room` lines, fetched or not, allow. */
+static inline void wino_fetch_late(wino_fetch *f, int room)
+{
+    f->line = min(0, f->lines * f->chunks - room + room / 8);
+}
+
+/* Where the next n lines begin, to be walked in steps of *step: 0 where there is nothing to do. */
+static inline __global const float *wino_fetch_next(wino_fetch *f, int n, int *step)
+{
+    __global const float *p = f->p;
+
+    *step = 0;
+    if (f->line >= f->lines) {
+        f->line = 0;
+        ++f->chunk;
+    }
+    if (f->line >= 0 && f->chunk < f->chunks) {
+        p += (size_t)(f->chunk / f->blocks) * f->image + f->chunk % f->blocks * f->plane
+             + f->line * 16;
+        *step = 16;
+    }
+    f->line += n;
+    return p;
+}
+
+/* m[t][o] = sum over c < C of v[t][c] times u[c] of 16-block o < WINO_OB, for WINO_PX tiles. Of two
+ * fetches a line every 8 channels: more at a time would keep the products waiting. */
+static inline void wino_product(__local const float *v, int vstep, __global const float *u,
+                                long ustep, int C, __local float *m, wino_fetch *f)
+{
+    int xstep, ystep;
+    __global const float *x = wino_fetch_next(f, C / 8, &xstep);
+    __global const float *y = wino_fetch_next(f + 1, C / 8, &ystep);
     float16 acc[WINO_OB][WINO_PX];
 
     WINO_UNROLL for (int o = 0; o < WINO_OB; ++o)
         WINO_UNROLL for (int t = 0; t < WINO_PX; ++t) acc[o][t] = (float16)(0.0f);
-    _Pragma("unroll 4") for (int c = 0; c < C; ++c)
-    {
-        float16 w[WINO_OB];
-        WINO_UNROLL for (int o = 0; o < WINO_OB; ++o) w[o] = WINO_LOAD16(u + o * ustep + c * 16);
-        WINO_UNROLL for (int t = 0; t < WINO_PX; ++t)
+    for (int c0 = 0; c0 < C; c0 += 8, x += xstep, y += ystep) {
+        WINO_HINT(x);
+        WINO_HINT(y);
+        _Pragma("unroll 4") for (int c = c0; c < c0 + 8; ++c)
         {
-            const float16 b = (float16)(v[t * vstep + c]);
-            WINO_UNROLL for (int o = 0; o < WINO_OB; ++o) acc[o][t] += w[o] * b;
+            float16 w[WINO_OB];
+            WINO_UNROLL for (int o = 0; o < WINO_OB; ++o) w[o] =
+                WINO_LOAD16(u + o * ustep + c * 16);
+            WINO_UNROLL for (int t = 0; t < WINO_PX; ++t)
+            {
+                const float16 b = (float16)(v[t * vstep + c]);
+                WINO_UNROLL for (int o = 0; o < WINO_OB; ++o) acc[o][t] += w[o] * b;
+            }
         }
     }
     WINO_UNROLL for (int t = 0; t < WINO_PX; ++t)
@@ -324,12 +372,6 @@ static inline void wino_sums_put(const wino_sums *s, __global float *part, int g
     }
 }
 
-static inline float8 wino_mask(float8 v, int cb, int oc)
-{
-    const int8 lane = (int8)(0, 1, 2, 3, 4, 5, 6, 7) + cb * 8;
-    return cb * 8 + 8 <= oc ? v : select((float8)(0.0f), v, lane < oc);
-}
-
 /* What a convolution writes to: y of HW pixels and C channels; its epilogue; stats: row g of G of
  * the batch statistics in part. pad, transpose: of stride 2. */
 typedef struct wino_result {
@@ -340,19 +382,35 @@ typedef struct wino_result {
     __global const float *coef;
     float slope;
     __global float *part;
-    int stats, g, G;
+    int stats, g, G, upper;
+    float16 scale, shift;
+    int16 live;
 } wino_result;
 
-/* 16 channels, 8-blocks cb and cb + 1, of one pixel at p. */
-static inline void wino_store(const wino_result *s, __global float *p, int cb, float16 v)
+/* Moves to 16-block b of the channels. */
+static inline void wino_result_at(wino_result *s, int b)
 {
-    const int C = s->C, CB = (C + 7) / 8;
+    const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const int C8 = (s->C + 7) / 8 * 8, up = b * 16 + 8 < C8 ? 8 : 0;
+    __global const float *k = s->coef + b * 16;
 
-    STORE8(p, wino_mask(conv_epilogue8(v.lo, s->coef, CB, cb, s->after, s->slope), cb, C));
-    if (cb + 1 < CB)
-        STORE8(p + s->yl.z,
-               wino_mask(conv_epilogue8(v.hi, s->coef, CB, cb + 1, s->after, s->slope), cb + 1,
-                         C));
+    s->upper = up ? s->yl.z : 0;
+    s->live = lane + b * 16 < s->C;
+    s->scale = (float16)(1.0f);
+    s->shift = (float16)(0.0f);
+    if (s->after == 2) {
+        s->scale = (float16)(LOAD8(k), LOAD8(k + up));
+        s->shift = (float16)(LOAD8(k + C8), LOAD8(k + C8 + up));
+    }
+}
+
+/* 16 channels of one pixel at p, of which the upper 8 may not be there: written first, then. */
+static inline void wino_store(const wino_result *s, __global float *p, float16 v)
+{
+    v = v * s->scale + s->shift;
+    v = select((float16)(0.0f), select(v * s->slope, v, v > (float16)(0.0f)), s->live);
+    STORE8(p + s->upper, v.hi);
+    STORE8(p, v.lo);
 }
 
 /* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map;
@@ -384,7 +442,7 @@ static inline void wino_output(__local const float *m, int step, const wino_resu
             if (i < h && j < v) {
                 if (s->stats)
                     wino_add(sums, o[j]);
-                wino_store(s, p + i * l.y + j * 8, cb, o[j]);
+                wino_store(s, p + i * l.y + j * 8, o[j]);
             }
         }
     }
@@ -396,11 +454,12 @@ static inline void wino_output(__local const float *m, int step, const wino_resu
 OSR_PART wino_outputs(__local const float *restrict m, int step, const wino_result *result,
                       const wino_group *group, int b)
 {
-    const wino_result s = *result;
+    wino_result s = *result;
     const wino_group g = *group;
     wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
     wino_tile w = g.first;
 
+    wino_result_at(&s, b);
     for (int t = 0; t < g.live; ++t, w = wino_next(w, g.grid))
         wino_output(m + t * 32, step, &s, w, b * 2, &sums);
     if (s.stats)
@@ -408,14 +467,15 @@ OSR_PART wino_outputs(__local const float *restrict m, int step, const wino_resu
 }
 
 /* m[t][32] = V U for one point and two 16-blocks of outputs, of `used` tiles; pair 0: there is only
- * the first, what the second becomes does not matter. */
+ * the first, what the second becomes does not matter. fetch: two of them. */
 OSR_PART wino_products(__local const float *restrict v, int C16, __global const float *restrict u,
-                       long ustep, int C, int used, int pair, __local float *restrict m)
+                       long ustep, int C, int used, int pair, __local float *restrict m,
+                       wino_fetch *fetch)
 {
     for (int b = 0; b < 1 + pair; b += WINO_OB)
         for (int t = 0; t < used; t += WINO_PX)
             wino_product(v + t * C16, C16, u + b * ustep, pair ? ustep : 0, C,
-                         m + t * 32 + b * 16);
+                         m + t * 32 + b * 16, fetch);
 }
 
 /* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of
@@ -430,28 +490,27 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
                      __global float *restrict part, int stats, int T,
                      __local float16 *restrict scratch)
 {
-    const wino_group g = wino_group_at((int)get_group_id(0) * T, T, N, (HW + 3) / 4);
+    const int t0 = (int)get_group_id(0) * T, OB = (OC + 7) / 8;
+    const wino_group g = wino_group_at(t0, T, N, (HW + 3) / 4);
+    const wino_group next = wino_group_at(t0 + T, T, N, g.grid);
     const wino_source s = {x, 0, before, xl, HW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
     const wino_result r = {y, yl, HW, 0, OC, 0, after, coef, slope, part, stats,
-                           (int)get_group_id(0), (int)get_num_groups(0)};
+                           (int)get_group_id(0), (int)get_num_groups(0), 0, 1.0f, 0.0f, -1};
     const int C16 = (IB + 1) / 2 * 16, vk = T * C16 + 16;
     const int mk = T * 32 + 16, o16 = (OC + 15) / 16, og = (int)get_group_id(1);
     const int ng = (int)get_num_groups(1), pairs = (o16 + 1) / 2;
     const long ustep = (long)36 * IB * 128;
     __local float *v = (__local float *)scratch, *m = v + 36 * vk;
+    wino_fetch fetch[2];
 
+    fetch[0] = wino_fetch_tiles(x, xl, IB, 4, &next);
     wino_inputs(&s, &g, cstep >= 0, v, vk);
     for (int o = pairs * og / ng * 2; o < min(pairs * (og + 1) / ng * 2, o16); o += 2) {
-        wino_tile w = g.first;
-        for (int k = 0; k < 36; ++k) {
-            if (k < g.live) {
-                for (int b = o; b < min(o + 2, o16); ++b)
-                    wino_hint(y + b * 2 * yl.z, yl, b * 16 + 8 < OC ? yl.z : 0, w, 4, 1);
-                w = wino_next(w, g.grid);
-            }
+        fetch[1] = wino_fetch_tiles(y + o * 2 * yl.z, yl, min(4, OB - o * 2), 4, &g);
+        wino_fetch_late(&fetch[1], 36 * g.used / WINO_PX * IB);
+        for (int k = 0; k < 36; ++k)
             wino_products(v + k * vk, C16, u + uoff + o * ustep + (long)k * IB * 128, ustep, IB * 8,
-                          g.used, o + 1 < o16, m + k * mk);
-        }
+                          g.used, o + 1 < o16, m + k * mk, fetch);
         for (int b = o; b < min(o + 2, o16); ++b)
             wino_outputs(m + (b - o) * 16, mk, &r, &g, b);
     }
@@ -557,7 +616,7 @@ OSR_PART wino2_inputs(const wino_source *source, const wino_group *group, int2 p
         for (int t = 0; t < g.used; ++t) {
             if (c + 16 < s.C)
                 wino_hint(s.all + (c / 8 + 2) * s.l.z, s.l, c + 24 < s.C ? s.l.z : 0, w,
-                          transpose ? 4 : 8, 0);
+                          transpose ? 4 : 8);
             wino_source_at(&s, w.n, c / 16);
             if (transpose)
                 wino2_input(&s, w, pad, 1, v + t * C16 + c, step);
@@ -607,9 +666,9 @@ static inline void wino2_output(__local const float *m, int step, const wino_res
             WINO_UNROLL for (int j = 0; j < 4; ++j)
             {
                 if (2 * j + pad.x < v)
-                    wino_store(s, p + y * l.y + (2 * j + pad.x) * 8, cb, e[j]);
+                    wino_store(s, p + y * l.y + (2 * j + pad.x) * 8, e[j]);
                 if (2 * j + 1 - pad.x < v)
-                    wino_store(s, p + y * l.y + (2 * j + 1 - pad.x) * 8, cb, r[i][5 + j]);
+                    wino_store(s, p + y * l.y + (2 * j + 1 - pad.x) * 8, r[i][5 + j]);
             }
         } else {
             if (sums->count == 0.0f)
@@ -619,7 +678,7 @@ static inline void wino2_output(__local const float *m, int step, const wino_res
                     const float16 o = e[j] + r[i][5 + j];
                     if (s->stats)
                         wino_add(sums, o);
-                    wino_store(s, p + y * l.y + j * 8, cb, o);
+                    wino_store(s, p + y * l.y + j * 8, o);
                 }
             sums->count += (float)min(v, 4);
         }
@@ -630,11 +689,12 @@ static inline void wino2_output(__local const float *m, int step, const wino_res
 OSR_PART wino2_outputs(__local const float *restrict m, int step, const wino_result *result,
                        const wino_group *group, int b)
 {
-    const wino_result s = *result;
+    wino_result s = *result;
     const wino_group g = *group;
     wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
     wino_tile w = g.first;
 
+    wino_result_at(&s, b);
     for (int t = 0; t < g.live; ++t, w = wino_next(w, g.grid))
         wino2_output(m + t * 32, step, &s, w, b * 2, &sums);
     if (s.stats)
@@ -652,30 +712,28 @@ OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const 
                       __global float *restrict part, int stats, int T,
                       __local float16 *restrict scratch)
 {
-    const int size = transpose ? 8 : 4;
-    const wino_group g = wino_group_at((int)get_group_id(0) * T, T, N, (YHW + size - 1) / size);
+    const int size = transpose ? 8 : 4, t0 = (int)get_group_id(0) * T, OB = (OC + 7) / 8;
+    const wino_group g = wino_group_at(t0, T, N, (YHW + size - 1) / size);
+    const wino_group next = wino_group_at(t0 + T, T, N, g.grid);
     const wino_source s = {x, 0, before, xl, XHW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
     const wino_result r = {y, yl, YHW, pad, OC, transpose, after, coef, slope, part, stats,
-                           (int)get_group_id(0), (int)get_num_groups(0)};
+                           (int)get_group_id(0), (int)get_num_groups(0), 0, 1.0f, 0.0f, -1};
     const int C16 = (IB + 1) / 2 * 16, vk = T * C16 + 16;
     const int mk = T * 32 + 16, o16 = (OC + 15) / 16, og = (int)get_group_id(1);
     const int ng = (int)get_num_groups(1), pairs = (o16 + 1) / 2;
     const long ustep = (long)36 * IB * 128;
     __local float *v = (__local float *)scratch, *m = v + 81 * vk;
+    wino_fetch fetch[2];
 
+    fetch[0] = wino_fetch_tiles(x, xl, IB, transpose ? 4 : 8, &next);
     wino2_inputs(&s, &g, pad, transpose, v, vk);
     for (int o = pairs * og / ng * 2; o < min(pairs * (og + 1) / ng * 2, o16); o += 2) {
-        wino_tile w = g.first;
-        for (int k = 0; k < 81; ++k) {
-            if (k < g.live) {
-                for (int b = o; b < min(o + 2, o16); ++b)
-                    wino_hint(y + b * 2 * yl.z, yl, b * 16 + 8 < OC ? yl.z : 0, w, size, 1);
-                w = wino_next(w, g.grid);
-            }
+        fetch[1] = wino_fetch_tiles(y + o * 2 * yl.z, yl, min(4, OB - o * 2), size, &g);
+        wino_fetch_late(&fetch[1], 81 * g.used / WINO_PX * IB);
+        for (int k = 0; k < 81; ++k)
             wino_products(v + k * vk, C16,
                           u + uoff + o * ustep + (long)WINO2_FILTER(k) * IB * 128, ustep, IB * 8,
-                          g.used, o + 1 < o16, m + k * mk);
-        }
+                          g.used, o + 1 < o16, m + k * mk, fetch);
         for (int b = o; b < min(o + 2, o16); ++b)
             wino2_outputs(m + (b - o) * 16, mk, &r, &g, b);
     }
@@ -892,7 +950,7 @@ OSR_PART wino_points(wino_source *s, wino_tile w, int live, int2 grid, int strid
         for (int t = 0; t < live; ++t, w = wino_next(w, grid), out += pitch) {
             if (c + 1 < c1)
                 wino_hint(s->all + (c + 1) * 2 * s->l.z, s->l, c * 16 + 24 < s->C ? s->l.z : 0, w,
-                          size, 0);
+                          size);
             wino_source_at(s, w.n, c);
             if (stride == 1 && dy)
                 wino_dy_points(s, w, out);
