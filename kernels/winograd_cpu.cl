@@ -229,10 +229,10 @@ typedef struct wino_group {
     int live, used;
 } wino_group;
 
-/* Tiles t0 .. t0 + T - 1 of N images, as far as there are. */
-static inline wino_group wino_group_at(int t0, int T, int N, int2 grid)
+/* Tiles t0 .. t0 + T - 1, as far as they are below end. */
+static inline wino_group wino_group_at(int t0, int T, int end, int2 grid)
 {
-    const int live = min(T, N * grid.x * grid.y - t0);
+    const int live = min(T, end - t0);
     const wino_group g = {wino_at(t0, grid), wino_at(t0 + live - 1, grid), grid, live,
                           (live + 7) / 8 * 8};
 
@@ -491,8 +491,9 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
                      __local float16 *restrict scratch)
 {
     const int t0 = (int)get_group_id(0) * T, OB = (OC + 7) / 8;
-    const wino_group g = wino_group_at(t0, T, N, (HW + 3) / 4);
-    const wino_group next = wino_group_at(t0 + T, T, N, g.grid);
+    const int2 grid = (HW + 3) / 4;
+    const wino_group g = wino_group_at(t0, T, N * grid.x * grid.y, grid);
+    const wino_group next = wino_group_at(t0 + T, T, N * grid.x * grid.y, grid);
     const wino_source s = {x, 0, before, xl, HW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
     const wino_result r = {y, yl, HW, 0, OC, 0, after, coef, slope, part, stats,
                            (int)get_group_id(0), (int)get_num_groups(0), 0, 1.0f, 0.0f, -1};
@@ -713,8 +714,9 @@ OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const 
                       __local float16 *restrict scratch)
 {
     const int size = transpose ? 8 : 4, t0 = (int)get_group_id(0) * T, OB = (OC + 7) / 8;
-    const wino_group g = wino_group_at(t0, T, N, (YHW + size - 1) / size);
-    const wino_group next = wino_group_at(t0 + T, T, N, g.grid);
+    const int2 grid = (YHW + size - 1) / size;
+    const wino_group g = wino_group_at(t0, T, N * grid.x * grid.y, grid);
+    const wino_group next = wino_group_at(t0 + T, T, N * grid.x * grid.y, grid);
     const wino_source s = {x, 0, before, xl, XHW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
     const wino_result r = {y, yl, YHW, pad, OC, transpose, after, coef, slope, part, stats,
                            (int)get_group_id(0), (int)get_num_groups(0), 0, 1.0f, 0.0f, -1};
@@ -901,10 +903,25 @@ static inline void wino2_dy_points(const wino_source *s, wino_tile w, __global f
     }
 }
 
+/* acc += v' d of one point of a tile, WINO_PX inputs and WINO_OB 16-blocks of outputs. */
+static inline void wino_outer_tile(float16 (*acc)[WINO_PX], __global const float *v,
+                                   __global const float *d, int dstep)
+{
+    float16 w[WINO_OB];
+
+    WINO_UNROLL for (int b = 0; b < WINO_OB; ++b) w[b] = WINO_LOAD16(d + b * dstep);
+    WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)
+    {
+        const float16 x = (float16)(v[k]);
+        WINO_UNROLL for (int b = 0; b < WINO_OB; ++b) acc[b][k] += w[b] * x;
+    }
+}
+
 /* du [O/16][C][16] (+)= V' D of one filter value, the next np points of T tiles, `pitch` floats
- * apart; C, O: multiples of 16. What the next accumulators begin with is fetched early. */
+ * apart; C, O: multiples of 16. What the next accumulators begin with is fetched early, and of two
+ * fetches half a line every 2 tiles. */
 OSR_PART wino_outer(__global const float *v, __global const float *d, int np, int C, int O, int T,
-                    int pitch, int add, __global float *du)
+                    int pitch, int add, __global float *du, wino_fetch *f)
 {
     for (int o = 0; o < O; o += 16 * WINO_OB)
         for (int i = 0; i < C; i += WINO_PX) {
@@ -912,6 +929,9 @@ OSR_PART wino_outer(__global const float *v, __global const float *d, int np, in
             __global const float *di = d + o / 16 * T * pitch;
             __global float *out = du + o * C + i * 16;
             const int pair = o + 16 < O ? 1 : 0, dstep = pair * T * pitch, step = pair * C * 16;
+            int xstep, ystep;
+            __global const float *x = wino_fetch_next(f, (np * T + 3) / 4, &xstep);
+            __global const float *y = wino_fetch_next(f + 1, (np * T + 3) / 4, &ystep);
             float16 acc[WINO_OB][WINO_PX];
             WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)
                 WINO_UNROLL for (int k = 0; k < WINO_PX; ++k) acc[b][k] =
@@ -921,17 +941,17 @@ OSR_PART wino_outer(__global const float *v, __global const float *d, int np, in
                     WINO_SOON(out + b * step + (WINO_PX + k) * 16);
             for (int p = 0; p < np; ++p, vi += 16, di += 16) {
                 __global const float *vt = vi, *dt = di;
-                _Pragma("unroll 2") for (int t = 0; t < T; ++t, vt += pitch, dt += pitch)
-                {
-                    float16 w[WINO_OB];
-                    WINO_UNROLL for (int b = 0; b < WINO_OB; ++b) w[b] =
-                        WINO_LOAD16(dt + b * dstep);
-                    WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)
-                    {
-                        const float16 x = (float16)(vt[k]);
-                        WINO_UNROLL for (int b = 0; b < WINO_OB; ++b) acc[b][k] += w[b] * x;
-                    }
+                int t = 0;
+                for (; t + 1 < T; t += 2, x += xstep / 2, y += ystep / 2) {
+                    WINO_HINT(x);
+                    WINO_HINT(y);
+                    wino_outer_tile(acc, vt, dt, dstep);
+                    wino_outer_tile(acc, vt + pitch, dt + pitch, dstep);
+                    vt += 2 * pitch;
+                    dt += 2 * pitch;
                 }
+                if (t < T)
+                    wino_outer_tile(acc, vt, dt, dstep);
             }
             WINO_UNROLL for (int b = 0; b < WINO_OB; ++b)
                 WINO_UNROLL for (int k = 0; k < WINO_PX; ++k)
@@ -984,14 +1004,20 @@ OSR_KERNEL wino_wgrad(__global const float *restrict x, int4 xl, __global const 
     du += ((size_t)split * 36 * o16 + o0) * c16 * 256;
     for (int t0 = start, live; t0 < end; t0 += live) {
         const wino_tile w = wino_at(t0, grid);
+        const wino_group next = wino_group_at(t0 + T, T, end, grid);
+        const int blocks = min(on * 2, (O + 7) / 8 - o0 * 2);
+        wino_fetch fetch[2];
+
         live = min(T, end - t0);
         __global float *d = vd + c16 * live * pitch;
+        fetch[0] = wino_fetch_tiles(x, xl, (C + 7) / 8, 4 * stride, &next);
+        fetch[1] = wino_fetch_tiles(dy + o0 * 2 * dyl.z, dyl, blocks, 4, &next);
         wino_points(&xs, w, live, grid, stride, pad, 0, 0, c16, pitch, vd);
         wino_points(&ys, w, live, grid, stride, pad, 1, o0, o0 + on, pitch, d);
         for (int f = 0, k = 0, np; f < 36; ++f, k += np) {
             np = stride == 1 || f < 25 ? 1 : f < 35 ? 4 : 16;
             wino_outer(vd + k * 16, d + k * 16, np, c16 * 16, on * 16, live, pitch, t0 > start,
-                       du + (size_t)f * o16 * c16 * 256);
+                       du + (size_t)f * o16 * c16 * 256, fetch);
         }
     }
 }
