@@ -561,10 +561,10 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
 #define WINO2_OCOL(b) ((b) < 5 ? 1 : 4)
 #define WINO2_FILTER(k) ((k) < 25 ? (k) : (k) < 65 ? 25 + ((k) - 25) / 4 : 35)
 
-/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x, activated, from
- * pad above and left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above and
- * left of (4y, 4x). */
-static inline void wino2_input(const wino_source *s, wino_tile w, int2 pad, int transpose,
+/* The 81 values of 16 channels of tile w, to out[k * step]: of 9x9 pixels of x, act: activated,
+ * from pad above and left of pixel (8y, 8x) on, or (transposed) of 5x5 of dy from 1 - pad above
+ * and left of (4y, 4x). */
+static inline void wino2_input(const wino_source *s, wino_tile w, int2 pad, int transpose, int act,
                                __local float *out, int step)
 {
     const int2 at = (int2)(w.x, w.y) * (transpose ? 4 : 8) - (transpose ? 1 - pad : pad);
@@ -581,8 +581,11 @@ static inline void wino2_input(const wino_source *s, wino_tile w, int2 pad, int 
             WINO2_B(e, d[0], d[1], d[2], d[3], d[4]);
             WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = pad.y ? d[i] : d[i + 1];
         } else {
-            WINO_UNROLL for (int i = 0; i < 9; ++i) d[i] =
-                wino_active(s, at.y + i, x, shift * wino_inside(at.y + i, s->HW.y));
+            if (act)
+                WINO_UNROLL for (int i = 0; i < 9; ++i) d[i] =
+                    wino_active(s, at.y + i, x, shift * wino_inside(at.y + i, s->HW.y));
+            else
+                WINO_UNROLL for (int i = 0; i < 9; ++i) d[i] = wino_value(s, at.y + i, x);
             WINO2_B(e, d[0], d[2], d[4], d[6], d[8]);
             WINO_UNROLL for (int i = 0; i < 4; ++i) r[5 + i][j] = d[2 * i + 1];
         }
@@ -620,9 +623,9 @@ OSR_PART wino2_inputs(const wino_source *source, const wino_group *group, int2 p
                           transpose ? 4 : 8);
             wino_source_at(&s, w.n, c / 16);
             if (transpose)
-                wino2_input(&s, w, pad, 1, v + t * C16 + c, step);
+                wino2_input(&s, w, pad, 1, 0, v + t * C16 + c, step);
             else
-                wino2_input(&s, w, pad, 0, v + t * C16 + c, step);
+                wino2_input(&s, w, pad, 0, s.cstep >= 0, v + t * C16 + c, step);
             if (t + 1 < g.live)
                 w = wino_next(w, g.grid);
         }
