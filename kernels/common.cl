@@ -36,6 +36,14 @@
 
 #define LOAD8(p) (*(__global const float8 *)(p))
 #define STORE8(p, v) (*(__global float8 *)(p) = (v))
+
+/* A hint to bring the line of 64 bytes at p into a CPU's second-level cache. */
+#if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))
+#define HINT(p) __builtin_prefetch((const void *)(size_t)(p), 0, 2)
+#else
+#define HINT(p) ((void)(p))
+#endif
+
 /* Where the 8 lanes of pixel (y, x) in block cb of image n begin. */
 static inline size_t image_at(const int4 l, int n, int cb, int y, int x)
 {
@@ -172,14 +180,48 @@ static inline float8 load_lanes(__global const float *v, int cb, int c)
     return (float8)(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
 }
 
-/* What follows a convolution in inference, on 8 channels from block cb on: kind 0 nothing, 1 the
- * leaky rectifier, 2 scale and shift from coef [4][CB*8] (see norm.cl), then the rectifier. */
-static inline float8 conv_epilogue8(float8 v, __global const float *coef, int CB, int cb, int kind,
-                                    float slope)
+/* What follows a convolution to C channels of planes `plane` floats apart: kind 0 nothing (slope
+ * 1), 1 the leaky rectifier, 2 scale and shift from coef [4][8*ceil(C/8)] (see norm.cl), then the
+ * rectifier; and, for CPUs, all of it for the 16 channels that it was last moved to. */
+typedef struct conv_after {
+    __global const float *coef;
+    int kind;
+    float slope;
+    int C, plane, upper;
+    float16 scale, shift;
+    int16 live;
+} conv_after;
+
+static inline conv_after conv_after_of(__global const float *coef, int kind, float slope, int C,
+                                       int plane)
 {
-    if (kind == 2)
-        v = v * LOAD8(coef + cb * 8) + LOAD8(coef + (CB + cb) * 8);
-    return kind == 0 ? v : select(v * slope, v, v > (float8)(0.0f));
+    const conv_after a = {coef, kind, slope, C, plane, 0, 1.0f, 0.0f, -1};
+
+    return a;
+}
+
+/* Moves to 16-block b. */
+static inline void conv_after_at(conv_after *a, int b)
+{
+    const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const int C8 = (a->C + 7) / 8 * 8, up = b * 16 + 8 < C8 ? 8 : 0;
+    __global const float *k = a->coef + b * 16;
+
+    a->upper = up ? a->plane : 0;
+    a->live = lane + b * 16 < a->C;
+    if (a->kind == 2) {
+        a->scale = (float16)(LOAD8(k), LOAD8(k + up));
+        a->shift = (float16)(LOAD8(k + C8), LOAD8(k + C8 + up));
+    }
+}
+
+/* Writes one pixel, at p. Where there is no upper 8-block the lower one is written over it. */
+static inline void conv_after_put(const conv_after *a, __global float *p, float16 v)
+{
+    v = v * a->scale + a->shift;
+    v = select((float16)(0.0f), select(v * a->slope, v, v > (float16)(0.0f)), a->live);
+    STORE8(p + a->upper, v.hi);
+    STORE8(p, v.lo);
 }
 
 /* Philox 4x32-10 (Salmon et al., SC 2011): four random words of a counter under a key. */

@@ -10,8 +10,8 @@
  *
  * Launch geometry (global size). G: any number of groups, which share the work evenly.
  *   conv_pack          OP / 16, ceil(I' / 8), 1       I' = transpose ? O : I
- *   conv_taps          ceil(OC / 32), G, G            about N * out_size.x * out_size.y / 64 groups
- *   conv_dgrad         ceil(C / 32), G, G             about N * H * W / (64 * stride^2) groups
+ *   conv_taps          G <= ceil(OC / 32), G, G       about N * out_size.x * out_size.y / 64 groups
+ *   conv_dgrad         G <= ceil(C / 32), G, G        about N * H * W / (64 * stride^2) groups
  *   conv_wgrad         G, G, S                        ceil(C / 32) * ceil(O / 64) groups a split
  *   conv_wgrad_reduce  ceil(O / 16), ceil(I / 8), 1 */
 #ifndef OSR_COMMON
@@ -39,13 +39,6 @@
 #define CONV_LOAD16(p) (*(__global const float16 *)(p))
 #define CONV_STORE16(p, v) (*(__global float16 *)(p) = (v))
 #define CONV_UNROLL _Pragma("unroll")
-
-/* Hint to bring a line into the second-level cache. */
-#if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))
-#define CONV_HINT(p) __builtin_prefetch((const void *)(size_t)(p), 0, 2)
-#else
-#define CONV_HINT(p) ((void)(p))
-#endif
 
 OSR_KERNEL conv_pack(__global const float *restrict w, int woff, __global float *restrict out,
                      int ooff, int O, int I, int KH, int KW, int transpose, int2 tap0,
@@ -113,30 +106,18 @@ static inline void conv_tile(__global const float *x, const long *xo, int4 xl,
         CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) out[o][p] = acc[o][p];
 }
 
-/* v with zeros in the lanes of 8-block cb at or beyond channel oc. */
-static inline float8 conv_mask(float8 v, int cb, int oc)
+/* Writes `live` points of the 16-block b. Hints at what lies AHEAD points further, where the points
+ * after these are likely to be. */
+#define CONV_AHEAD 16
+static inline void conv_store(__global float *y, conv_after *a, int b, const conv_points *t,
+                              int live, const float16 *acc)
 {
-    const int8 lane = (int8)(0, 1, 2, 3, 4, 5, 6, 7) + cb * 8;
-    return cb * 8 + 8 <= oc ? v : select((float8)(0.0f), v, lane < oc);
-}
-
-/* What follows a convolution: see conv_epilogue8. */
-typedef struct conv_after {
-    __global const float *coef;
-    int kind;
-    float slope;
-} conv_after;
-
-static inline void conv_store(__global float *y, int4 yl, const conv_points *t, int live, int cb,
-                              int OBY, int OC, conv_after e, const float16 *acc)
-{
+    conv_after_at(a, b);
+    y += (long)b * 2 * a->plane;
     ROLLED for (int p = 0; p < live; ++p) {
-        __global float *d = y + t->yo[p] + (long)cb * yl.z;
-        STORE8(d, conv_mask(conv_epilogue8(acc[p].lo, e.coef, OBY, cb, e.kind, e.slope), cb, OC));
-        if (cb + 1 < OBY)
-            STORE8(d + yl.z,
-                   conv_mask(conv_epilogue8(acc[p].hi, e.coef, OBY, cb + 1, e.kind, e.slope),
-                             cb + 1, OC));
+        HINT(y + t->yo[p] + CONV_AHEAD * 8);
+        HINT(y + t->yo[p] + CONV_AHEAD * 8 + a->upper);
+        conv_after_put(a, y + t->yo[p], acc[p]);
     }
 }
 
@@ -144,7 +125,7 @@ static inline void conv_store(__global float *y, int4 yl, const conv_points *t, 
  * the share `group` of `groups` of the points. */
 typedef struct conv_job {
     int4 xl, yl;
-    int N, IB, I, OBY, OC, o0, o1, group, groups;
+    int N, IB, I, o0, o1, group, groups;
     conv_after after;
     int2 in_step, in_off, tap_step, taps, out_size, out_step, out_off;
 } conv_job;
@@ -152,12 +133,22 @@ typedef struct conv_job {
 /* Fills t with the CONV_PX points from number m on and moves it to the point after them. */
 static inline void conv_next(conv_points *t, const conv_job *j, long m, long points)
 {
+    long x = 0, y = 0;
+
     ROLLED for (int p = 0; p < CONV_PX; ++p) {
-        t->xo[p] = conv_at(j->xl, t->n, j->in_step.y * t->r + j->in_off.y,
-                           j->in_step.x * t->c + j->in_off.x);
-        t->yo[p] = conv_at(j->yl, t->n, j->out_step.y * t->r + j->out_off.y,
-                           j->out_step.x * t->c + j->out_off.x);
-        if (m + p + 1 < points && ++t->c == j->out_size.x) {
+        if (p == 0 || t->c == 0) {
+            x = conv_at(j->xl, t->n, j->in_step.y * t->r + j->in_off.y,
+                        j->in_step.x * t->c + j->in_off.x);
+            y = conv_at(j->yl, t->n, j->out_step.y * t->r + j->out_off.y,
+                        j->out_step.x * t->c + j->out_off.x);
+        }
+        t->xo[p] = x;
+        t->yo[p] = y;
+        if (m + p + 1 >= points)
+            continue;
+        x += j->in_step.x * 8;
+        y += j->out_step.x * 8;
+        if (++t->c == j->out_size.x) {
             t->c = 0;
             if (++t->r == j->out_size.y) {
                 t->r = 0;
@@ -176,6 +167,7 @@ OSR_PART conv_run(__global const float *restrict x, __global const float *restri
     const long wstep = (long)j->IB * j->taps.x * j->taps.y * 128;
     const long end = min(points, tiles * (j->group + 1) / j->groups * CONV_PX);
     long m = tiles * j->group / j->groups * CONV_PX;
+    conv_after after = j->after;
     conv_points t;
 
     if (m >= end)
@@ -193,7 +185,7 @@ OSR_PART conv_run(__global const float *restrict x, __global const float *restri
             conv_tile(x, t.xo, j->xl, w + o * wstep, o + 1 < j->o1 ? wstep : 0, j->I, j->tap_step,
                       j->taps, acc);
             ROLLED for (int b = 0; b < min(CONV_OB, j->o1 - o); ++b)
-                conv_store(y, j->yl, &t, live, (o + b) * 2, j->OBY, j->OC, j->after, acc[b]);
+                conv_store(y, &after, o + b, &t, live, acc[b]);
         }
     }
 }
@@ -201,9 +193,10 @@ OSR_PART conv_run(__global const float *restrict x, __global const float *restri
 /* Which outputs and points are this group's, of OC outputs. */
 static inline void conv_share(conv_job *j, int OC)
 {
-    j->OC = OC;
-    j->o0 = (int)get_group_id(0) * 2;
-    j->o1 = min(j->o0 + 2, (OC + 15) / 16);
+    const int g = (int)get_group_id(0), G = (int)get_num_groups(0), blocks = (OC + 15) / 16;
+
+    j->o0 = (blocks + 1) / 2 * g / G * 2;
+    j->o1 = min((blocks + 1) / 2 * (g + 1) / G * 2, blocks);
     j->group = (int)(get_group_id(2) * get_num_groups(1) + get_group_id(1));
     j->groups = (int)(get_num_groups(1) * get_num_groups(2));
 }
@@ -216,15 +209,12 @@ OSR_KERNEL conv_taps(__global const float *restrict x, int4 xl, __global const f
 {
     conv_job j;
 
-    j.after.coef = coef;
-    j.after.kind = after;
-    j.after.slope = slope;
+    j.after = conv_after_of(coef, after, slope, OC, yl.z);
     j.xl = xl;
     j.yl = yl;
     j.N = N;
     j.IB = IB;
     j.I = I;
-    j.OBY = OBY;
     conv_share(&j, OC);
     j.in_step = in_step;
     j.in_off = in_off;
@@ -246,15 +236,12 @@ OSR_KERNEL conv_dgrad(__global const float *restrict dy, int4 dyl, __global cons
 {
     conv_job j;
 
-    j.after.coef = w;
-    j.after.kind = 0;
-    j.after.slope = 1.0f;
+    j.after = conv_after_of(w, 0, 1.0f, C, dxl.z);
     j.xl = dyl;
     j.yl = dxl;
     j.N = N;
     j.IB = (O + 7) / 8;
     j.I = O;
-    j.OBY = (C + 7) / 8;
     conv_share(&j, C);
     j.in_step = (int2)(1, 1);
     j.tap_step = (int2)(1, 1);
@@ -297,7 +284,7 @@ typedef struct conv_chunk {
             __global const float *xc = x + k->x[c];                                                \
             __global const float *dc = dy + k->dy[c];                                              \
             float16 d[CONV_OB];                                                                    \
-            CONV_HINT(xc + next);                                                                  \
+            HINT(xc + next);                                                                  \
             CONV_UNROLL for (int o = 0; o < CONV_OB; ++o) d[o] = (float16)(                        \
                 LOAD8(dc + o * second), LOAD8(dc + o * second + upper[o]));                        \
             CONV_UNROLL for (int i = 0; i < PX; ++i) {                                             \

@@ -165,7 +165,7 @@ static inline float4 conv_mask(float4 v, int o, int oc)
     return select((float4)(0.0f), v, (int4)(0, 1, 2, 3) + o < (int4)(oc));
 }
 
-/* conv_epilogue8 on 4 channels from channel o on. */
+/* What follows (see conv_after), on 4 channels from channel o on. */
 static inline float4 conv_epilogue4(float4 v, __global const float *coef, int CB, int o, int kind,
                                     float slope)
 {

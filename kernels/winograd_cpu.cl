@@ -45,12 +45,10 @@
 #endif
 #endif
 
-/* Hints to bring a line of 64 bytes into the second-level cache. */
+/* HINT, but the first-level cache. */
 #if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))
-#define WINO_HINT(p) __builtin_prefetch((const void *)(size_t)(p), 0, 2)
-#define WINO_SOON(p) __builtin_prefetch((const void *)(size_t)(p), 0, 3) /* the first-level one */
+#define WINO_SOON(p) __builtin_prefetch((const void *)(size_t)(p), 0, 3)
 #else
-#define WINO_HINT(p) ((void)(p))
 #define WINO_SOON(p) ((void)(p))
 #endif
 
@@ -146,8 +144,8 @@ static inline void wino_hint(__global const float *x, int4 xl, int upper, wino_t
 
     for (int i = 0; i < size; ++i, p += xl.y)
         for (int j = 0; j < size * 8; j += 16) {
-            WINO_HINT(p + j);
-            WINO_HINT(p + j + upper);
+            HINT(p + j);
+            HINT(p + j + upper);
         }
 }
 
@@ -322,8 +320,8 @@ static inline void wino_product(__local const float *v, int vstep, __global cons
     WINO_UNROLL for (int o = 0; o < WINO_OB; ++o)
         WINO_UNROLL for (int t = 0; t < WINO_PX; ++t) acc[o][t] = (float16)(0.0f);
     for (int c0 = 0; c0 < C; c0 += 8, x += xstep, y += ystep) {
-        WINO_HINT(x);
-        WINO_HINT(y);
+        HINT(x);
+        HINT(y);
         _Pragma("unroll 4") for (int c = c0; c < c0 + 8; ++c)
         {
             float16 w[WINO_OB];
@@ -372,46 +370,17 @@ static inline void wino_sums_put(const wino_sums *s, __global float *part, int g
     }
 }
 
-/* What a convolution writes to: y of HW pixels and C channels; its epilogue; stats: row g of G of
- * the batch statistics in part. pad, transpose: of stride 2. */
+/* What a convolution writes to: y of HW pixels; what follows; stats: row g of G of the batch
+ * statistics in part. pad, transpose: of stride 2. */
 typedef struct wino_result {
     __global float *y;
     int4 yl;
     int2 HW, pad;
-    int C, transpose, after;
-    __global const float *coef;
-    float slope;
+    int transpose;
+    conv_after after;
     __global float *part;
-    int stats, g, G, upper;
-    float16 scale, shift;
-    int16 live;
+    int stats, g, G;
 } wino_result;
-
-/* Moves to 16-block b of the channels. */
-static inline void wino_result_at(wino_result *s, int b)
-{
-    const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const int C8 = (s->C + 7) / 8 * 8, up = b * 16 + 8 < C8 ? 8 : 0;
-    __global const float *k = s->coef + b * 16;
-
-    s->upper = up ? s->yl.z : 0;
-    s->live = lane + b * 16 < s->C;
-    s->scale = (float16)(1.0f);
-    s->shift = (float16)(0.0f);
-    if (s->after == 2) {
-        s->scale = (float16)(LOAD8(k), LOAD8(k + up));
-        s->shift = (float16)(LOAD8(k + C8), LOAD8(k + C8 + up));
-    }
-}
-
-/* 16 channels of one pixel at p, of which the upper 8 may not be there: written first, then. */
-static inline void wino_store(const wino_result *s, __global float *p, float16 v)
-{
-    v = v * s->scale + s->shift;
-    v = select((float16)(0.0f), select(v * s->slope, v, v > (float16)(0.0f)), s->live);
-    STORE8(p + s->upper, v.hi);
-    STORE8(p, v.lo);
-}
 
 /* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map;
  * stats: adds them to `sums`. */
@@ -442,7 +411,7 @@ static inline void wino_output(__local const float *m, int step, const wino_resu
             if (i < h && j < v) {
                 if (s->stats)
                     wino_add(sums, o[j]);
-                wino_store(s, p + i * l.y + j * 8, o[j]);
+                conv_after_put(&s->after, p + i * l.y + j * 8, o[j]);
             }
         }
     }
@@ -459,11 +428,11 @@ OSR_PART wino_outputs(__local const float *restrict m, int step, const wino_resu
     wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
     wino_tile w = g.first;
 
-    wino_result_at(&s, b);
+    conv_after_at(&s.after, b);
     for (int t = 0; t < g.live; ++t, w = wino_next(w, g.grid))
         wino_output(m + t * 32, step, &s, w, b * 2, &sums);
     if (s.stats)
-        wino_sums_put(&sums, s.part, s.g, s.G, b * 2, s.C);
+        wino_sums_put(&sums, s.part, s.g, s.G, b * 2, s.after.C);
 }
 
 /* m[t][32] = V U for one point and two 16-blocks of outputs, of `used` tiles; pair 0: there is only
@@ -479,7 +448,7 @@ OSR_PART wino_products(__local const float *restrict v, int C16, __global const 
 }
 
 /* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of
- * U; then what conv_epilogue8 says. stats 1: batch statistics of y to part (see wino_sums_put). T:
+ * U; then what conv_after says. stats 1: batch statistics of y to part (see wino_sums_put). T:
  * tiles a work-group, a multiple of 8. scratch: 36 * (T * (C16 + 32) + 32) floats: the transformed
  * tiles [36][T][C16] and, of 32 outputs at a time, the products [36][T][32]; 16 floats more in each
  * of 36 keep them off one cache set. */
@@ -495,8 +464,8 @@ OSR_KERNEL wino_conv(__global const float *restrict x, int4 xl, __global const f
     const wino_group g = wino_group_at(t0, T, N * grid.x * grid.y, grid);
     const wino_group next = wino_group_at(t0 + T, T, N * grid.x * grid.y, grid);
     const wino_source s = {x, 0, before, xl, HW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
-    const wino_result r = {y, yl, HW, 0, OC, 0, after, coef, slope, part, stats,
-                           (int)get_group_id(0), (int)get_num_groups(0), 0, 1.0f, 0.0f, -1};
+    const wino_result r = {y, yl, HW, 0, 0, conv_after_of(coef, after, slope, OC, yl.z), part,
+                           stats, (int)get_group_id(0), (int)get_num_groups(0)};
     const int C16 = (IB + 1) / 2 * 16, vk = T * C16 + 16;
     const int mk = T * 32 + 16, o16 = (OC + 15) / 16, og = (int)get_group_id(1);
     const int ng = (int)get_num_groups(1), pairs = (o16 + 1) / 2;
@@ -670,9 +639,9 @@ static inline void wino2_output(__local const float *m, int step, const wino_res
             WINO_UNROLL for (int j = 0; j < 4; ++j)
             {
                 if (2 * j + pad.x < v)
-                    wino_store(s, p + y * l.y + (2 * j + pad.x) * 8, e[j]);
+                    conv_after_put(&s->after, p + y * l.y + (2 * j + pad.x) * 8, e[j]);
                 if (2 * j + 1 - pad.x < v)
-                    wino_store(s, p + y * l.y + (2 * j + 1 - pad.x) * 8, r[i][5 + j]);
+                    conv_after_put(&s->after, p + y * l.y + (2 * j + 1 - pad.x) * 8, r[i][5 + j]);
             }
         } else {
             if (sums->count == 0.0f)
@@ -682,7 +651,7 @@ static inline void wino2_output(__local const float *m, int step, const wino_res
                     const float16 o = e[j] + r[i][5 + j];
                     if (s->stats)
                         wino_add(sums, o);
-                    wino_store(s, p + y * l.y + j * 8, o);
+                    conv_after_put(&s->after, p + y * l.y + j * 8, o);
                 }
             sums->count += (float)min(v, 4);
         }
@@ -698,11 +667,11 @@ OSR_PART wino2_outputs(__local const float *restrict m, int step, const wino_res
     wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
     wino_tile w = g.first;
 
-    wino_result_at(&s, b);
+    conv_after_at(&s.after, b);
     for (int t = 0; t < g.live; ++t, w = wino_next(w, g.grid))
         wino2_output(m + t * 32, step, &s, w, b * 2, &sums);
     if (s.stats)
-        wino_sums_put(&sums, s.part, s.g, s.G, b * 2, s.C);
+        wino_sums_put(&sums, s.part, s.g, s.G, b * 2, s.after.C);
 }
 
 /* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx, nothing
@@ -721,8 +690,9 @@ OSR_KERNEL wino2_conv(__global const float *restrict x, int4 xl, __global const 
     const wino_group g = wino_group_at(t0, T, N * grid.x * grid.y, grid);
     const wino_group next = wino_group_at(t0 + T, T, N * grid.x * grid.y, grid);
     const wino_source s = {x, 0, before, xl, XHW, IB * 8, cstep, 0, bslope, 1.0f, 0.0f};
-    const wino_result r = {y, yl, YHW, pad, OC, transpose, after, coef, slope, part, stats,
-                           (int)get_group_id(0), (int)get_num_groups(0), 0, 1.0f, 0.0f, -1};
+    const wino_result r = {y, yl, YHW, pad, transpose,
+                           conv_after_of(coef, after, slope, OC, yl.z), part, stats,
+                           (int)get_group_id(0), (int)get_num_groups(0)};
     const int C16 = (IB + 1) / 2 * 16, vk = T * C16 + 16;
     const int mk = T * 32 + 16, o16 = (OC + 15) / 16, og = (int)get_group_id(1);
     const int ng = (int)get_num_groups(1), pairs = (o16 + 1) / 2;
@@ -946,8 +916,8 @@ OSR_PART wino_outer(__global const float *v, __global const float *d, int np, in
                 __global const float *vt = vi, *dt = di;
                 int t = 0;
                 for (; t + 1 < T; t += 2, x += xstep / 2, y += ystep / 2) {
-                    WINO_HINT(x);
-                    WINO_HINT(y);
+                    HINT(x);
+                    HINT(y);
                     wino_outer_tile(acc, vt, dt, dstep);
                     wino_outer_tile(acc, vt + pitch, dt + pitch, dstep);
                     vt += 2 * pitch;

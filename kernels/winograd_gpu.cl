@@ -113,7 +113,7 @@ OSR_KERNEL wino_tiles(__global const float *restrict x, int4 xl, __global float 
     WINO_UNROLL for (int k = 0; k < 36; ++k) v[k * P * each] = d[k / 6][k % 6];
 }
 
-/* y of T tiles from tile t0 on from their products m, with what follows (conv_epilogue8). */
+/* y of T tiles from tile t0 on from their products m, with what follows (see conv_after). */
 OSR_KERNEL wino_output(__global const float *restrict m, __global float *restrict y, int4 yl,
                        int OC, int2 HW, int t0, int T, __global const float *restrict coef,
                        int after, float slope, int2 step)
