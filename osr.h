@@ -5762,8 +5762,11 @@ static void osr__emit_taps(osr_ctx *ctx, uint32_t i, size_t offset, const osr__t
     if (ctx->family == OSR_KERNELS_GPU) {
         osr__args(ctx, "Q", 0, 0, 0, 0);
         osr__run_tiles(ctx, r->ia[OSR__PRODUCTS], (size_t)n * points, out, 1);
-    } else /* the weights of few inputs stay in the first cache */
-        osr__run3(ctx, in > 8 ? (size_t)((out + 31) / 32) : 1, (points + 63) / 64, (size_t)n, 1, 1);
+    } else { /* the weights of few inputs stay in the first cache */
+        osr__arg_part(ctx, i);
+        osr__run3(ctx, (size_t)(in > 8 ? (out + 31) / 32 : (out + 63) / 64), (points + 63) / 64,
+                  (size_t)n, 1, 1);
+    }
     osr__count_flops(ctx, 2.0 * n * (double)points * out * in * t->count_x * t->count_y);
 }
 
@@ -5853,10 +5856,9 @@ static void osr__emit_wino(osr_ctx *ctx, uint32_t i, const osr__conv *c, int tra
 {
     const osr__record *r = osr__rec(ctx, i);
     const int in = transpose ? c->o : c->c, out = transpose ? c->c : c->o;
-    const int gpu = ctx->family == OSR_KERNELS_GPU, tiles = osr__wino_tiles(c);
-    const int group = gpu ? 1 : osr__wino_group(ctx, in, tiles);
-    const int groups = (tiles + group - 1) / group;
-    if (gpu) {
+    const int tiles = osr__wino_tiles(c), group = osr__wino_group(ctx, in, tiles);
+    const int groups = (tiles + group - 1) / osr__max(group, 1);
+    if (ctx->family == OSR_KERNELS_GPU) {
         osr__emit_wino_gpu(ctx, i, c, transpose);
         return;
     }
@@ -5878,10 +5880,9 @@ static void osr__emit_wino2(osr_ctx *ctx, uint32_t i, const osr__conv *c, int tr
     const int in = transpose ? c->o : c->c, out = transpose ? c->c : c->o;
     const int groups = osr__wino2_groups(c, transpose);
     osr__begin(ctx, OSR__K_wino2_conv);
-    osr__args(ctx, "gdg", r->in[0], r->in[3], i);
-    osr__args(ctx, "iii", c->n, osr__blocks(in), out);
-    osr__args(ctx, "I", transpose ? c->ow : c->w, transpose ? c->oh : c->h);
-    osr__args(ctx, "I", transpose ? c->w : c->ow, transpose ? c->h : c->oh);
+    osr__args(ctx, "gdgiii", r->in[0], r->in[3], i, c->n, osr__blocks(in), out);
+    osr__args(ctx, "II", transpose ? c->ow : c->w, transpose ? c->oh : c->h,
+              transpose ? c->w : c->ow, transpose ? c->h : c->oh);
     osr__args(ctx, "Ii", c->pad, c->pad, transpose);
     osr__arg_after(ctx, i);
     osr__arg_before(ctx, r);
@@ -6085,9 +6086,9 @@ static void osr__lower_conv2d_dw(osr_ctx *ctx, uint32_t i)
 static osr_shape osr__conv_parts(const osr_ctx *ctx, const osr__conv *c)
 {
     const int tiles = osr__wino_tiles(c), group = osr__wino_group(ctx, c->c, tiles);
-    const int groups = c->algorithm == OSR__WINOGRAD2           ? osr__wino2_groups(c, 0)
-                       : c->algorithm == OSR__DIRECT || !group ? 1
-                                                               : (tiles + group - 1) / group;
+    const int groups = c->algorithm == OSR__DIRECT     ? (c->oh * c->ow + 63) / 64 * c->n
+                       : c->algorithm == OSR__WINOGRAD ? (tiles + group - 1) / osr__max(group, 1)
+                                                       : osr__wino2_groups(c, 0);
     return osr_shape_make(2, 3 * groups, osr__blocks(c->o) * 8, 0, 0);
 }
 
@@ -6243,10 +6244,8 @@ static void osr__lower_norm_stats(osr_ctx *ctx, uint32_t i)
                   r->in[0]);
     }
     osr__begin(ctx, batch ? OSR__K_norm_merge : OSR__K_norm_fixed);
-    if (batch && r->in[OSR__PART] != 0)
-        osr__arg_mem(ctx, r->in[OSR__PART]);
-    else if (batch)
-        osr__arg_slot(ctx, part);
+    if (batch)
+        osr__args(ctx, r->in[OSR__PART] != 0 ? "m" : "s", r->in[OSR__PART] + (uint32_t)part);
     for (k = 1; k < 5; ++k)
         osr__arg_dense(ctx, r->in[k]);
     osr__arg_mem(ctx, i);
@@ -6481,13 +6480,13 @@ static void osr__fuse_stats(osr_ctx *ctx, uint32_t i)
     if (b->op != OSR__OP_norm_stats || j < ctx->done || osr__is_persist(j))
         return;
     a = osr__rec(ctx, j);
-    if (a->op != OSR__OP_conv2d || a->ia[OSR__ALGORITHM] == OSR__DIRECT || a->ia[OSR__AFTER] != 0)
+    if (a->op != OSR__OP_conv2d || a->ia[OSR__AFTER] != 0)
         return;
     b->in[OSR__PART] = a->in[OSR__PART];
     osr__rec(ctx, a->in[OSR__PART])->op = OSR__OP_part;
 }
 
-/* What the CPU's kernels for Winograd can do besides. */
+/* What the CPU's kernels for convolutions can do besides. */
 static void osr__fuse_training(osr_ctx *ctx)
 {
     uint32_t i, first = (uint32_t)ctx->done;
@@ -11892,6 +11891,37 @@ static const char *const osr__cl_common[] = {
 "    STORE8(p, v.lo);\n",
 "}\n",
 "\n",
+"/* Batch statistics of 16 channels of what a work-group puts out: sums about the first value. */\n",
+"typedef struct conv_sums {\n",
+"    float16 pivot, sum, square;\n",
+"    float count;\n",
+"} conv_sums;\n",
+"\n",
+"static inline void conv_sums_add(conv_sums *s, float16 v)\n",
+"{\n",
+"    const float16 d = v - s->pivot;\n",
+"    s->sum += d;\n",
+"    s->square += d * d;\n",
+"}\n",
+"\n",
+"/* Mean, sum of squared deviations and count (0 where there was nothing) of channels 8cb .. 8cb + 15,\n",
+" * below OC, to row g of part [3][G][8*ceil(OC/8)], as norm_merge wants them. */\n",
+"static inline void conv_sums_put(const conv_sums *s, __global float *part, int g, int G, int cb,\n",
+"                                 int OC)\n",
+"{\n",
+"    const int C8 = (OC + 7) / 8 * 8;\n",
+"    const float16 mean = s->pivot + s->sum / max(s->count, 1.0f);\n",
+"    const float16 square = s->square - s->sum * s->sum / max(s->count, 1.0f);\n",
+"    const float16 out[3] = {mean, max(square, (float16)(0.0f)), (float16)(s->count)};\n",
+"\n",
+"    for (int i = 0; i < 3; ++i) {\n",
+"        __global float *p = part + ((size_t)i * G + g) * C8 + cb * 8;\n",
+"        STORE8(p, out[i].lo);\n",
+"        if (cb * 8 + 8 < OC)\n",
+"            STORE8(p + 8, out[i].hi);\n",
+"    }\n",
+"}\n",
+"\n",
 "/* Philox 4x32-10 (Salmon et al., SC 2011): four random words of a counter under a key. */\n",
 "static inline uint4 philox(uint4 c, uint2 k)\n",
 "{\n",
@@ -12381,10 +12411,12 @@ static const char *const osr__cl_conv_cpu[] = {
 "}\n",
 "\n",
 "/* What conv_taps computes, as in its arguments; o0, o1: the 16-blocks of outputs of this group,\n",
-" * the share `group` of `groups` of the points. */\n",
+" * CONV_BLOCKS at most, the share `group` of `groups` of the points; part: for the statistics. */\n",
+"#define CONV_BLOCKS 4\n",
 "typedef struct conv_job {\n",
+"    __global float *part;\n",
 "    int4 xl, yl;\n",
-"    int N, IB, I, o0, o1, group, groups;\n",
+"    int N, IB, I, o0, o1, group, groups, stats;\n",
 "    conv_after after;\n",
 "    int2 in_step, in_off, tap_step, taps, out_size, out_step, out_off;\n",
 "} conv_job;\n",
@@ -12417,6 +12449,15 @@ static const char *const osr__cl_conv_cpu[] = {
 "    }\n",
 "}\n",
 "\n",
+"/* Adds the first `live` points of a 16-block. */\n",
+"static inline void conv_sum(conv_sums *s, const float16 *acc, int live)\n",
+"{\n",
+"    if (s->count == 0.0f)\n",
+"        s->pivot = acc[0];\n",
+"    ROLLED for (int p = 0; p < live; ++p) conv_sums_add(s, acc[p]);\n",
+"    s->count += (float)live;\n",
+"}\n",
+"\n",
 "/* This group's share of the points of a job. */\n",
 "OSR_PART conv_run(__global const float *restrict x, __global const float *restrict w,\n",
 "                  __global float *restrict y, const conv_job *j)\n",
@@ -12427,10 +12468,11 @@ static const char *const osr__cl_conv_cpu[] = {
 "    const long end = min(points, tiles * (j->group + 1) / j->groups * CONV_PX);\n",
 "    long m = tiles * j->group / j->groups * CONV_PX;\n",
 "    conv_after after = j->after;\n",
+"    conv_sums sums[CONV_BLOCKS];\n",
 "    conv_points t;\n",
 "\n",
-"    if (m >= end)\n",
-"        return;\n",
+"    ROLLED for (int b = 0; b < CONV_BLOCKS; ++b)\n",
+"        sums[b].sum = sums[b].square = sums[b].pivot = (float16)(sums[b].count = 0.0f);\n",
 "    t.c = (int)(m % j->out_size.x);\n",
 "    t.r = (int)(m / j->out_size.x % j->out_size.y);\n",
 "    t.n = (int)(m / j->out_size.x / j->out_size.y);\n",
@@ -12444,9 +12486,15 @@ static const char *const osr__cl_conv_cpu[] = {
 "            conv_tile(x, t.xo, j->xl, w + o * wstep, o + 1 < j->o1 ? wstep : 0, j->I, j->tap_step,\n",
 "                      j->taps, acc);\n",
 "            ROLLED for (int b = 0; b < min(CONV_OB, j->o1 - o); ++b)\n",
+"            {\n",
+"                if (j->stats)\n",
+"                    conv_sum(&sums[o + b - j->o0], acc[b], live);\n",
 "                conv_store(y, &after, o + b, &t, live, acc[b]);\n",
+"            }\n",
 "        }\n",
 "    }\n",
+"    ROLLED for (int o = j->o0; o < j->o1 && j->stats; ++o)\n",
+"        conv_sums_put(&sums[o - j->o0], j->part, j->group, j->groups, o * 2, after.C);\n",
 "}\n",
 "\n",
 "/* Which outputs and points are this group's, of OC outputs. */\n",
@@ -12464,10 +12512,12 @@ static const char *const osr__cl_conv_cpu[] = {
 "                     int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,\n",
 "                     int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,\n",
 "                     int2 out_step, int2 out_off, __global const float *restrict coef, int after,\n",
-"                     float slope, int N)\n",
+"                     float slope, int N, __global float *restrict part, int stats)\n",
 "{\n",
 "    conv_job j;\n",
 "\n",
+"    j.part = part;\n",
+"    j.stats = stats;\n",
 "    j.after = conv_after_of(coef, after, slope, OC, yl.z);\n",
 "    j.xl = xl;\n",
 "    j.yl = yl;\n",
@@ -12495,6 +12545,8 @@ static const char *const osr__cl_conv_cpu[] = {
 "{\n",
 "    conv_job j;\n",
 "\n",
+"    j.part = dx; /* not for statistics */\n",
+"    j.stats = 0;\n",
 "    j.after = conv_after_of(w, 0, 1.0f, C, dxl.z);\n",
 "    j.xl = dyl;\n",
 "    j.yl = dxl;\n",
@@ -14065,7 +14117,7 @@ static const char *const osr__cl_norm[] = {
 "        ROLLED for (int n = 0; n < R; ++n, p += c8)\n",
 "        {\n",
 "            const lanes d = LANES(p) - mean, more = LANES(p + (size_t)2 * R * c8);\n",
-"            const lanes all = count + more, share = more / all;\n",
+"            const lanes all = count + more, share = more / fmax(all, 1.0f);\n",
 "            mean += d * share;\n",
 "            m2 += LANES(p + (size_t)R * c8) + d * d * (count * share);\n",
 "            count = all;\n",
@@ -14995,37 +15047,6 @@ static const char *const osr__cl_winograd_cpu[] = {
 "            *(__local float16 *)(m + t * 32 + o * 16) = acc[o][t];\n",
 "}\n",
 "\n",
-"/* Batch statistics of 16 channels of what a work-group puts out: sums about the first value. */\n",
-"typedef struct wino_sums {\n",
-"    float16 pivot, sum, square;\n",
-"    float count;\n",
-"} wino_sums;\n",
-"\n",
-"static inline void wino_add(wino_sums *s, float16 v)\n",
-"{\n",
-"    const float16 d = v - s->pivot;\n",
-"    s->sum += d;\n",
-"    s->square += d * d;\n",
-"}\n",
-"\n",
-"/* Mean, sum of squared deviations and count of channels 8cb .. 8cb + 15, below OC, to row g of part\n",
-" * [3][G][8*ceil(OC/8)], as norm_merge wants them. */\n",
-"static inline void wino_sums_put(const wino_sums *s, __global float *part, int g, int G, int cb,\n",
-"                                 int OC)\n",
-"{\n",
-"    const int C8 = (OC + 7) / 8 * 8;\n",
-"    const float16 mean = s->pivot + s->sum / s->count;\n",
-"    const float16 square = s->square - s->sum * s->sum / s->count;\n",
-"    const float16 out[3] = {mean, max(square, (float16)(0.0f)), (float16)(s->count)};\n",
-"\n",
-"    for (int i = 0; i < 3; ++i) {\n",
-"        __global float *p = part + ((size_t)i * G + g) * C8 + cb * 8;\n",
-"        STORE8(p, out[i].lo);\n",
-"        if (cb * 8 + 8 < OC)\n",
-"            STORE8(p + 8, out[i].hi);\n",
-"    }\n",
-"}\n",
-"\n",
 "/* What a convolution writes to: y of HW pixels; what follows; stats: row g of G of the batch\n",
 " * statistics in part. pad, transpose: of stride 2. */\n",
 "typedef struct wino_result {\n",
@@ -15041,7 +15062,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "/* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map;\n",
 " * stats: adds them to `sums`. */\n",
 "static inline void wino_output(__local const float *m, int step, const wino_result *s,\n",
-"                               wino_tile w, int cb, wino_sums *sums)\n",
+"                               wino_tile w, int cb, conv_sums *sums)\n",
 "{\n",
 "    const int4 l = s->yl;\n",
 "    __global float *p =\n",
@@ -15066,7 +15087,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "        {\n",
 "            if (i < h && j < v) {\n",
 "                if (s->stats)\n",
-"                    wino_add(sums, o[j]);\n",
+"                    conv_sums_add(sums, o[j]);\n",
 "                conv_after_put(&s->after, p + i * l.y + j * 8, o[j]);\n",
 "            }\n",
 "        }\n",
@@ -15081,14 +15102,14 @@ static const char *const osr__cl_winograd_cpu[] = {
 "{\n",
 "    wino_result s = *result;\n",
 "    const wino_group g = *group;\n",
-"    wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};\n",
+"    conv_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};\n",
 "    wino_tile w = g.first;\n",
 "\n",
 "    conv_after_at(&s.after, b);\n",
 "    for (int t = 0; t < g.live; ++t, w = wino_next(w, g.grid))\n",
 "        wino_output(m + t * 32, step, &s, w, b * 2, &sums);\n",
 "    if (s.stats)\n",
-"        wino_sums_put(&sums, s.part, s.g, s.G, b * 2, s.after.C);\n",
+"        conv_sums_put(&sums, s.part, s.g, s.G, b * 2, s.after.C);\n",
 "}\n",
 "\n",
 "/* m[t][32] = V U for one point and two 16-blocks of outputs, of `used` tiles; pair 0: there is only\n",
@@ -15104,7 +15125,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "}\n",
 "\n",
 "/* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of\n",
-" * U; then what conv_after says. stats 1: batch statistics of y to part (see wino_sums_put). T:\n",
+" * U; then what conv_after says. stats 1: batch statistics of y to part (see conv_sums_put). T:\n",
 " * tiles a work-group, a multiple of 8. scratch: 36 * (T * (C16 + 32) + 32) floats: the transformed\n",
 " * tiles [36][T][C16] and, of 32 outputs at a time, the products [36][T][32]; 16 floats more in each\n",
 " * of 36 keep them off one cache set. */\n",
@@ -15260,7 +15281,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "/* Writes 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map: 4x4, or\n",
 " * (transposed) 8x8, of which the even points make the rows and columns 2i + pad. */\n",
 "static inline void wino2_output(__local const float *m, int step, const wino_result *s,\n",
-"                                wino_tile w, int cb, wino_sums *sums)\n",
+"                                wino_tile w, int cb, conv_sums *sums)\n",
 "{\n",
 "    const int size = s->transpose ? 8 : 4, h = s->HW.y - w.y * size, v = s->HW.x - w.x * size;\n",
 "    const int4 l = s->yl;\n",
@@ -15306,7 +15327,7 @@ static const char *const osr__cl_winograd_cpu[] = {
 "                if (j < v) {\n",
 "                    const float16 o = e[j] + r[i][5 + j];\n",
 "                    if (s->stats)\n",
-"                        wino_add(sums, o);\n",
+"                        conv_sums_add(sums, o);\n",
 "                    conv_after_put(&s->after, p + y * l.y + j * 8, o);\n",
 "                }\n",
 "            sums->count += (float)min(v, 4);\n",
@@ -15320,14 +15341,14 @@ static const char *const osr__cl_winograd_cpu[] = {
 "{\n",
 "    wino_result s = *result;\n",
 "    const wino_group g = *group;\n",
-"    wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};\n",
+"    conv_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};\n",
 "    wino_tile w = g.first;\n",
 "\n",
 "    conv_after_at(&s.after, b);\n",
 "    for (int t = 0; t < g.live; ++t, w = wino_next(w, g.grid))\n",
 "        wino2_output(m + t * 32, step, &s, w, b * 2, &sums);\n",
 "    if (s.stats)\n",
-"        wino_sums_put(&sums, s.part, s.g, s.G, b * 2, s.after.C);\n",
+"        conv_sums_put(&sums, s.part, s.g, s.G, b * 2, s.after.C);\n",
 "}\n",
 "\n",
 "/* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx, nothing\n",
@@ -15870,9 +15891,9 @@ static const char *const osr__cl_winograd_gpu[] = {
 "}\n",
 };
 static const osr__cl_file osr__cl_files[] = {
-    {"common", osr__cl_common, 244},
+    {"common", osr__cl_common, 275},
     {"augment", osr__cl_augment, 343},
-    {"conv_cpu", osr__cl_conv_cpu, 435},
+    {"conv_cpu", osr__cl_conv_cpu, 457},
     {"conv_gpu", osr__cl_conv_gpu, 385},
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 83},
@@ -15885,7 +15906,7 @@ static const osr__cl_file osr__cl_files[] = {
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
     {"rows", osr__cl_rows, 202},
-    {"winograd_cpu", osr__cl_winograd_cpu, 1049},
+    {"winograd_cpu", osr__cl_winograd_cpu, 1018},
     {"winograd_gpu", osr__cl_winograd_gpu, 164},
 };
 static const unsigned osr__cl_file_count = 17;

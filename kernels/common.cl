@@ -224,6 +224,37 @@ static inline void conv_after_put(const conv_after *a, __global float *p, float1
     STORE8(p, v.lo);
 }
 
+/* Batch statistics of 16 channels of what a work-group puts out: sums about the first value. */
+typedef struct conv_sums {
+    float16 pivot, sum, square;
+    float count;
+} conv_sums;
+
+static inline void conv_sums_add(conv_sums *s, float16 v)
+{
+    const float16 d = v - s->pivot;
+    s->sum += d;
+    s->square += d * d;
+}
+
+/* Mean, sum of squared deviations and count (0 where there was nothing) of channels 8cb .. 8cb + 15,
+ * below OC, to row g of part [3][G][8*ceil(OC/8)], as norm_merge wants them. */
+static inline void conv_sums_put(const conv_sums *s, __global float *part, int g, int G, int cb,
+                                 int OC)
+{
+    const int C8 = (OC + 7) / 8 * 8;
+    const float16 mean = s->pivot + s->sum / max(s->count, 1.0f);
+    const float16 square = s->square - s->sum * s->sum / max(s->count, 1.0f);
+    const float16 out[3] = {mean, max(square, (float16)(0.0f)), (float16)(s->count)};
+
+    for (int i = 0; i < 3; ++i) {
+        __global float *p = part + ((size_t)i * G + g) * C8 + cb * 8;
+        STORE8(p, out[i].lo);
+        if (cb * 8 + 8 < OC)
+            STORE8(p + 8, out[i].hi);
+    }
+}
+
 /* Philox 4x32-10 (Salmon et al., SC 2011): four random words of a counter under a key. */
 static inline uint4 philox(uint4 c, uint2 k)
 {

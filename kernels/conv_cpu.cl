@@ -122,10 +122,12 @@ static inline void conv_store(__global float *y, conv_after *a, int b, const con
 }
 
 /* What conv_taps computes, as in its arguments; o0, o1: the 16-blocks of outputs of this group,
- * the share `group` of `groups` of the points. */
+ * CONV_BLOCKS at most, the share `group` of `groups` of the points; part: for the statistics. */
+#define CONV_BLOCKS 4
 typedef struct conv_job {
+    __global float *part;
     int4 xl, yl;
-    int N, IB, I, o0, o1, group, groups;
+    int N, IB, I, o0, o1, group, groups, stats;
     conv_after after;
     int2 in_step, in_off, tap_step, taps, out_size, out_step, out_off;
 } conv_job;
@@ -158,6 +160,15 @@ static inline void conv_next(conv_points *t, const conv_job *j, long m, long poi
     }
 }
 
+/* Adds the first `live` points of a 16-block. */
+static inline void conv_sum(conv_sums *s, const float16 *acc, int live)
+{
+    if (s->count == 0.0f)
+        s->pivot = acc[0];
+    ROLLED for (int p = 0; p < live; ++p) conv_sums_add(s, acc[p]);
+    s->count += (float)live;
+}
+
 /* This group's share of the points of a job. */
 OSR_PART conv_run(__global const float *restrict x, __global const float *restrict w,
                   __global float *restrict y, const conv_job *j)
@@ -168,10 +179,11 @@ OSR_PART conv_run(__global const float *restrict x, __global const float *restri
     const long end = min(points, tiles * (j->group + 1) / j->groups * CONV_PX);
     long m = tiles * j->group / j->groups * CONV_PX;
     conv_after after = j->after;
+    conv_sums sums[CONV_BLOCKS];
     conv_points t;
 
-    if (m >= end)
-        return;
+    ROLLED for (int b = 0; b < CONV_BLOCKS; ++b)
+        sums[b].sum = sums[b].square = sums[b].pivot = (float16)(sums[b].count = 0.0f);
     t.c = (int)(m % j->out_size.x);
     t.r = (int)(m / j->out_size.x % j->out_size.y);
     t.n = (int)(m / j->out_size.x / j->out_size.y);
@@ -185,9 +197,15 @@ OSR_PART conv_run(__global const float *restrict x, __global const float *restri
             conv_tile(x, t.xo, j->xl, w + o * wstep, o + 1 < j->o1 ? wstep : 0, j->I, j->tap_step,
                       j->taps, acc);
             ROLLED for (int b = 0; b < min(CONV_OB, j->o1 - o); ++b)
+            {
+                if (j->stats)
+                    conv_sum(&sums[o + b - j->o0], acc[b], live);
                 conv_store(y, &after, o + b, &t, live, acc[b]);
+            }
         }
     }
+    ROLLED for (int o = j->o0; o < j->o1 && j->stats; ++o)
+        conv_sums_put(&sums[o - j->o0], j->part, j->group, j->groups, o * 2, after.C);
 }
 
 /* Which outputs and points are this group's, of OC outputs. */
@@ -205,10 +223,12 @@ OSR_KERNEL conv_taps(__global const float *restrict x, int4 xl, __global const f
                      int woff, __global float *restrict y, int4 yl, int IB, int I, int OBY, int OC,
                      int2 in_step, int2 in_off, int2 tap_step, int2 taps, int2 out_size,
                      int2 out_step, int2 out_off, __global const float *restrict coef, int after,
-                     float slope, int N)
+                     float slope, int N, __global float *restrict part, int stats)
 {
     conv_job j;
 
+    j.part = part;
+    j.stats = stats;
     j.after = conv_after_of(coef, after, slope, OC, yl.z);
     j.xl = xl;
     j.yl = yl;
@@ -236,6 +256,8 @@ OSR_KERNEL conv_dgrad(__global const float *restrict dy, int4 dyl, __global cons
 {
     conv_job j;
 
+    j.part = dx; /* not for statistics */
+    j.stats = 0;
     j.after = conv_after_of(w, 0, 1.0f, C, dxl.z);
     j.xl = dyl;
     j.yl = dxl;

@@ -71,7 +71,7 @@ OSR_KERNEL norm_merge(__global const float *part, __global const float *gamma, i
         ROLLED for (int n = 0; n < R; ++n, p += c8)
         {
             const lanes d = LANES(p) - mean, more = LANES(p + (size_t)2 * R * c8);
-            const lanes all = count + more, share = more / all;
+            const lanes all = count + more, share = more / fmax(all, 1.0f);
             mean += d * share;
             m2 += LANES(p + (size_t)R * c8) + d * d * (count * share);
             count = all;

@@ -339,37 +339,6 @@ static inline void wino_product(__local const float *v, int vstep, __global cons
             *(__local float16 *)(m + t * 32 + o * 16) = acc[o][t];
 }
 
-/* Batch statistics of 16 channels of what a work-group puts out: sums about the first value. */
-typedef struct wino_sums {
-    float16 pivot, sum, square;
-    float count;
-} wino_sums;
-
-static inline void wino_add(wino_sums *s, float16 v)
-{
-    const float16 d = v - s->pivot;
-    s->sum += d;
-    s->square += d * d;
-}
-
-/* Mean, sum of squared deviations and count of channels 8cb .. 8cb + 15, below OC, to row g of part
- * [3][G][8*ceil(OC/8)], as norm_merge wants them. */
-static inline void wino_sums_put(const wino_sums *s, __global float *part, int g, int G, int cb,
-                                 int OC)
-{
-    const int C8 = (OC + 7) / 8 * 8;
-    const float16 mean = s->pivot + s->sum / s->count;
-    const float16 square = s->square - s->sum * s->sum / s->count;
-    const float16 out[3] = {mean, max(square, (float16)(0.0f)), (float16)(s->count)};
-
-    for (int i = 0; i < 3; ++i) {
-        __global float *p = part + ((size_t)i * G + g) * C8 + cb * 8;
-        STORE8(p, out[i].lo);
-        if (cb * 8 + 8 < OC)
-            STORE8(p + 8, out[i].hi);
-    }
-}
-
 /* What a convolution writes to: y of HW pixels; what follows; stats: row g of G of the batch
  * statistics in part. pad, transpose: of stride 2. */
 typedef struct wino_result {
@@ -385,7 +354,7 @@ typedef struct wino_result {
 /* Writes A' m A of 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map;
  * stats: adds them to `sums`. */
 static inline void wino_output(__local const float *m, int step, const wino_result *s,
-                               wino_tile w, int cb, wino_sums *sums)
+                               wino_tile w, int cb, conv_sums *sums)
 {
     const int4 l = s->yl;
     __global float *p =
@@ -410,7 +379,7 @@ static inline void wino_output(__local const float *m, int step, const wino_resu
         {
             if (i < h && j < v) {
                 if (s->stats)
-                    wino_add(sums, o[j]);
+                    conv_sums_add(sums, o[j]);
                 conv_after_put(&s->after, p + i * l.y + j * 8, o[j]);
             }
         }
@@ -425,14 +394,14 @@ OSR_PART wino_outputs(__local const float *restrict m, int step, const wino_resu
 {
     wino_result s = *result;
     const wino_group g = *group;
-    wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
+    conv_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
     wino_tile w = g.first;
 
     conv_after_at(&s.after, b);
     for (int t = 0; t < g.live; ++t, w = wino_next(w, g.grid))
         wino_output(m + t * 32, step, &s, w, b * 2, &sums);
     if (s.stats)
-        wino_sums_put(&sums, s.part, s.g, s.G, b * 2, s.after.C);
+        conv_sums_put(&sums, s.part, s.g, s.G, b * 2, s.after.C);
 }
 
 /* m[t][32] = V U for one point and two 16-blocks of outputs, of `used` tiles; pair 0: there is only
@@ -448,7 +417,7 @@ OSR_PART wino_products(__local const float *restrict v, int C16, __global const 
 }
 
 /* y = convolution of x, as before, cstep and bslope say (see wino_source_at), with the filters of
- * U; then what conv_after says. stats 1: batch statistics of y to part (see wino_sums_put). T:
+ * U; then what conv_after says. stats 1: batch statistics of y to part (see conv_sums_put). T:
  * tiles a work-group, a multiple of 8. scratch: 36 * (T * (C16 + 32) + 32) floats: the transformed
  * tiles [36][T][C16] and, of 32 outputs at a time, the products [36][T][32]; 16 floats more in each
  * of 36 keep them off one cache set. */
@@ -604,7 +573,7 @@ OSR_PART wino2_inputs(const wino_source *source, const wino_group *group, int2 p
 /* Writes 16 channels, 8-blocks cb and cb + 1, to the pixels of tile w inside the map: 4x4, or
  * (transposed) 8x8, of which the even points make the rows and columns 2i + pad. */
 static inline void wino2_output(__local const float *m, int step, const wino_result *s,
-                                wino_tile w, int cb, wino_sums *sums)
+                                wino_tile w, int cb, conv_sums *sums)
 {
     const int size = s->transpose ? 8 : 4, h = s->HW.y - w.y * size, v = s->HW.x - w.x * size;
     const int4 l = s->yl;
@@ -650,7 +619,7 @@ static inline void wino2_output(__local const float *m, int step, const wino_res
                 if (j < v) {
                     const float16 o = e[j] + r[i][5 + j];
                     if (s->stats)
-                        wino_add(sums, o);
+                        conv_sums_add(sums, o);
                     conv_after_put(&s->after, p + y * l.y + j * 8, o);
                 }
             sums->count += (float)min(v, 4);
@@ -664,14 +633,14 @@ OSR_PART wino2_outputs(__local const float *restrict m, int step, const wino_res
 {
     wino_result s = *result;
     const wino_group g = *group;
-    wino_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
+    conv_sums sums = {0.0f, 0.0f, 0.0f, 0.0f};
     wino_tile w = g.first;
 
     conv_after_at(&s.after, b);
     for (int t = 0; t < g.live; ++t, w = wino_next(w, g.grid))
         wino2_output(m + t * 32, step, &s, w, b * 2, &sums);
     if (s.stats)
-        wino_sums_put(&sums, s.part, s.g, s.G, b * 2, s.after.C);
+        conv_sums_put(&sums, s.part, s.g, s.G, b * 2, s.after.C);
 }
 
 /* y = convolution of x with the filters of U, or (transpose 1, U packed so, x = dy, y = dx, nothing
