@@ -156,13 +156,14 @@ static inline float8 act_gradient(float8 dy, float8 z, float slope)
     return select(dy * slope, dy, z > (float8)(0.0f));
 }
 
-/* Sums of dz and dz * xhat of each plane and lane. */
+/* Sums of dz and dz * xhat of each plane and lane. The last planes first: they are the likeliest to
+ * be in a cache still, and norm_act_dx begins with those that were read last. */
 OSR_KERNEL norm_act_sums(__global const float *dy, const int4 dyl, __global const float *x,
                          const int4 xl, __global const float *coef, __global float *part, int N,
                          int CB, int H, int W, float slope, int drop, float p, uint stream,
                          uint step, uint key0, uint key1)
 {
-    const int g = (int)get_group_id(0), n = g / CB, cb = g % CB;
+    const int g = (int)(get_num_groups(0) - 1 - get_group_id(0)), n = g / CB, cb = g % CB;
     __local float8 tmp[LS];
     const float8 scale = LOAD8(coef + cb * 8), shift = LOAD8(coef + (CB + cb) * 8);
     const float8 mean = LOAD8(coef + (2 * CB + cb) * 8), inv = LOAD8(coef + (3 * CB + cb) * 8);
