@@ -104,7 +104,8 @@ def osr_bench(options, batch, steps):
 def torch_resident(options, batch):
     """Resident peak of a process of its own that trains in the better layout for memory."""
     command = [sys.executable, __file__, options.program, "--threads", str(options.threads),
-               "--network", options.network, "--batch", str(batch), "--steps", str(options.steps), "--resident"]
+               "--network", options.network, "--batch", str(batch),
+               "--steps", str(options.steps), "--resident"]
     runs = [subprocess.run(command + [name], check=True, stdout=subprocess.PIPE)
             for name, _ in LAYOUTS]
     return min(int(run.stdout) for run in runs)
