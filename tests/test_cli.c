@@ -131,6 +131,15 @@ static void usage(void)
     SAYS("--min-auroc wants");
 }
 
+/* Every op, whatever convolves. */
+static void selftest(void)
+{
+    EXPECT(0, "selftest --quick --algorithm winograd");
+    CHECK(has(out, "tape partial reads") && has(out, " 0 failed,") && err[0] == '\0');
+    EXPECT(0, "selftest --quick --algorithm direct --json");
+    CHECK(has(out, "\"failed\":0,") && has(out, "\"first_failure\":null") && err[0] == '\0');
+}
+
 /* The run `base` of two epochs; the other checks read it. */
 static void training(void)
 {
@@ -589,12 +598,12 @@ int main(void)
     static const struct {
         const char *name;
         void (*run)(void);
-    } parts[] = {{"usage", usage}, {"training", training}, {"evaluation", evaluation},
-                 {"scores", scores}, {"bench", bench}, {"jacobian", jacobian},
-                 {"prediction", prediction}, {"methods", methods}, {"folders", folders},
-                 {"networks", networks}, {"anchors", anchors}, {"stopping", stopping},
-                 {"damaged", damaged}, {"devices", devices}, {"full_disks", full_disks},
-                 {"divergence", divergence}};
+    } parts[] = {{"usage", usage}, {"selftest", selftest}, {"training", training},
+                 {"evaluation", evaluation}, {"scores", scores}, {"bench", bench},
+                 {"jacobian", jacobian}, {"prediction", prediction}, {"methods", methods},
+                 {"folders", folders}, {"networks", networks}, {"anchors", anchors},
+                 {"stopping", stopping}, {"damaged", damaged}, {"devices", devices},
+                 {"full_disks", full_disks}, {"divergence", divergence}};
     char work[] = "/tmp/osr-cli-XXXXXX";
     if (getenv("OSR_PROGRAM") == NULL)
         return test_skip("OSR_PROGRAM does not name the program");

@@ -345,14 +345,19 @@ static void run_family(osr_kernels family, uint64_t seed)
            osr_ctx_kernels(ctx) == OSR_KERNELS_CPU ? "cpu" : "gpu", result.cases,
            osr_ctx_device(ctx)->name);
     osr_ctx_destroy(ctx);
-    /* also where it does not pay: few channels, odd sizes */
-    ctx = create_forced(family, seed, -1, OSR_PRODUCTS_FIXED);
-    for (int i = 0; i < (options.small ? 1 : 2); i++) {
-        options.op = i == 0 ? "conv2d" : "tape inference";
-        CHECK(selftest_run(ctx, &options, &result) == 0);
-        CHECK(result.cases > 0);
+    /* Winograd also where it does not pay: few channels, odd sizes; no Winograd at all */
+    for (int direct = -1; direct < 2; direct += 2) {
+        ctx = create_forced(family, seed, direct, OSR_PRODUCTS_FIXED);
+        options.op = "conv2d";
+        if (direct < 0)
+            CHECK(selftest_run(ctx, &options, &result) == 0 && result.cases > 0);
+        options.op = NULL;
+        options.small = 1;
+        if (getenv("OSR_TEST_SMALL") == NULL)
+            CHECK(selftest_run(ctx, &options, &result) == 0
+                  && result.rows_covered == result.rows);
+        osr_ctx_destroy(ctx);
     }
-    osr_ctx_destroy(ctx);
     for (int k = 0; k < 4 && family == OSR_KERNELS_GPU; k++) { /* other tiles */
         ctx = create_forced(family, seed, 1, k < 2 ? OSR_PRODUCTS_SMALL : OSR_PRODUCTS_LARGE);
         options.op = k % 2 ? "conv2d" : "matmul";
