@@ -1,6 +1,7 @@
-/* test_cache - built kernels on disk: made once, used again, rebuilt when damaged, shared by
- * processes, and no more than a warning where they cannot be written. */
+/* test_cache - built kernels on disk: made once, used again, rebuilt when damaged or refused by the
+ * driver, shared by processes, and no more than a warning where they cannot be written. */
 #define _XOPEN_SOURCE 700
+#include "clfault.h"
 #include "osr.h"
 #include "damage.h"
 
@@ -59,6 +60,72 @@ static int only_file(const char *folder, char *path, size_t room, long *size)
     return 1;
 }
 
+static ino_t number_of(const char *path)
+{
+    struct stat s;
+    return CHECK(stat(path, &s) == 0) ? s.st_ino : 0;
+}
+
+/* A whole file that the driver does not take, as after an update that kept its version: what it
+ * holds is not created, or not built. Then the program is made from its text, once, the file is
+ * replaced, and the new one is used. */
+static void refused(const char *folder, const char *path, const clfault *layer)
+{
+    static const char *const calls[] = {"clCreateProgramWithBinary", "clBuildProgram"};
+    for (int i = 0; i < 2; ++i) {
+        const ino_t before = number_of(path);
+        const long built = layer->calls("clCreateProgramWithSource");
+        long size;
+        char now[4096];
+        layer->only(calls[i]);
+        layer->arm(1, 0);
+        CHECK(compute(folder));
+        CHECK(layer->fired());
+        layer->arm(0, 0);
+        layer->only(NULL);
+        CHECK(layer->live() == 0);
+        CHECK(layer->calls("clCreateProgramWithSource") == built + 1);
+        CHECK(only_file(folder, now, sizeof now, &size) && strcmp(now, path) == 0 && size > 100);
+        const ino_t after = number_of(path);
+        CHECK(after != before);
+        CHECK(compute(folder));
+        CHECK(layer->calls("clCreateProgramWithSource") == built + 1);
+        CHECK(number_of(path) == after);
+    }
+}
+
+/* Folders that are there but take no file: what they hold is used; else the result is right, and
+ * there is a warning. Permissions do not stop root, who is stopped by other means. */
+static void read_only(const char *folder, const char *path)
+{
+    struct stat s;
+    long size;
+    char left[4096];
+    const ino_t before = number_of(path);
+    warnings = 0;
+    CHECK(chmod(path, 0444) == 0 && chmod(folder, 0555) == 0);
+    CHECK(compute(folder));
+    CHECK(warnings == 0 && number_of(path) == before);
+    CHECK(chmod(path, 0644) == 0);
+    damage(path, 50, 0);
+    CHECK(chmod(path, 0444) == 0);
+    CHECK(compute(folder)); /* damaged, and only root can replace it */
+    CHECK(geteuid() == 0 ? warnings == 0 && number_of(path) != before
+                         : warnings == 1 && number_of(path) == before);
+    CHECK(chmod(folder, 0755) == 0 && remove(path) == 0);
+
+    CHECK(mkdir(path, 0755) == 0); /* what is in the way stays */
+    warnings = 0;
+    CHECK(compute(folder));
+    CHECK(warnings == 1 && only_file(folder, left, sizeof left, &size));
+    CHECK(stat(path, &s) == 0 && S_ISDIR(s.st_mode) && rmdir(path) == 0);
+
+    if (stat("/proc/self", &s) == 0) { /* no file can be made here */
+        CHECK(compute("/proc/self"));
+        CHECK(warnings == 2);
+    }
+}
+
 /* A process of its own: a fork of one that has used OpenCL would lack the driver's threads. */
 static pid_t start_process(char *program, char *folder)
 {
@@ -73,6 +140,7 @@ static pid_t start_process(char *program, char *folder)
 int main(int argc, char **argv)
 {
     char folder[] = "/tmp/osr-cache-XXXXXX", deep[64], path[4096], again[4096];
+    clfault layer;
     long size = 0;
     if (argc > 1)
         return compute(argv[1]) ? 0 : 1;
@@ -81,10 +149,14 @@ int main(int argc, char **argv)
     CHECK(compute(deep));
     CHECK(only_file(deep, path, sizeof path, &size) && size > 100);
 
-    struct stat first, second;
-    CHECK(stat(path, &first) == 0);
+    const ino_t first = number_of(path);
     CHECK(compute(deep)); /* used, not written again */
-    CHECK(stat(path, &second) == 0 && first.st_ino == second.st_ino);
+    CHECK(number_of(path) == first);
+
+    if (clfault_open(&layer))
+        refused(deep, path, &layer);
+    else
+        printf("without the layer clfault: the driver refuses no file\n");
 
     for (int i = 0; i < 5; ++i) { /* damaged: built again and replaced */
         damage(path, i == 0 ? 0 : i == 1 ? 20 : i == 2 ? 11 : size / 2, i == 4); /* 11: its size */
@@ -105,9 +177,9 @@ int main(int argc, char **argv)
     CHECK(warnings == 0);
     CHECK(compute("/dev/null/nowhere")); /* no place: a warning, the result is right */
     CHECK(warnings == 1);
+    read_only(deep, path);
 
-    remove(path);
-    rmdir(deep);
+    CHECK(rmdir(deep) == 0); /* and nothing else was left in it */
     snprintf(path, sizeof path, "%s/a", folder);
     rmdir(path);
     rmdir(folder);

@@ -1,5 +1,5 @@
 /* test_networks - every ready network against networks.h, which PyTorch computed in double: number
- * of parameters, logits at 32 and 64 pixels, and a training step
+ * of parameters, logits at 32 and 64 pixels, and a training step; how often weights are transformed
  *
  * Bounds on relative RMS, the error's RMS over the reference's: 1e-5 of logits and the loss, 1e-4
  * of each gradient and the running statistics, to which the rounding of all layers adds. */
@@ -29,7 +29,8 @@ static void fill(osr_ctx *ctx, const osr_named *t, int row)
     free(values);
 }
 
-static int make(struct made *m, osr_kernels family, const char *name, int side)
+/* direct: as of osr_ctx_desc. */
+static int make(struct made *m, osr_kernels family, int direct, const char *name, int side)
 {
     osr_layer layers[OSR_NETWORK_LAYERS];
     osr_vgg32_desc variant;
@@ -43,6 +44,7 @@ static int make(struct made *m, osr_kernels family, const char *name, int side)
     memset(&desc, 0, sizeof desc);
     memset(&context, 0, sizeof context);
     context.kernels = family;
+    context.direct = direct;
     m->side = side;
     variant.out = CLASSES;
     variant.side = side;
@@ -103,7 +105,7 @@ static void test_logits(osr_kernels family, const struct network_vector *v, int 
     float got[2 * CLASSES];
     long parameters = 0;
     int count;
-    if (make(&m, family, v->name, side)) {
+    if (make(&m, family, 0, v->name, side)) {
         const osr_named *named = osr_net_tensors(m.net, &count);
         for (int i = 0; i < count; i++)
             parameters += named[i].trainable
@@ -187,7 +189,7 @@ static void check_step(const struct made *m, const struct network_vector *v)
 static void test_step(osr_kernels family, const struct network_vector *v)
 {
     struct made m;
-    if (make(&m, family, v->name, 8)) {
+    if (make(&m, family, 0, v->name, 8)) {
         int count;
         const osr_named *named = osr_net_tensors(m.net, &count);
         check_step(&m, v);
@@ -195,6 +197,95 @@ static void test_step(osr_kernels family, const struct network_vector *v)
             fill(m.ctx, &named[i], i);
         check_step(&m, v);
     }
+    drop(&m);
+}
+
+/* What a profile saw of a layer: whether Winograd made its convolution, and how often the weights
+ * were transformed for that; [1] the same of the input gradient. */
+struct seen {
+    int made[2], packed[2];
+};
+
+enum { TRAINED, INFERRED, AGAIN }; /* a training step; inference after it; inference once more */
+
+/* Once for each convolution that Winograd makes; none where all weights are as before, also of the
+ * convolutions that are made directly. A convolution may be counted for the layer that it is fused
+ * with, its weights for its own. Returns the number of convolutions. */
+static int count_transformations(osr_ctx *ctx, const char *name, int after)
+{
+    struct seen seen[OSR_NETWORK_LAYERS], sum;
+    const osr_launch_time *t;
+    int packs = 0;
+    memset(seen, 0, sizeof seen);
+    memset(&sum, 0, sizeof sum);
+    for (size_t i = osr_ctx_profile_get(ctx, &t); i > 0; i--, t++) {
+        const int pack = strcmp(t->op, "conv_pack") == 0, dx = strcmp(t->op, "conv2d_dx") == 0;
+        packs += pack;
+        if (strncmp(t->kernel, "wino", 4) != 0
+            || !CHECK(t->layer >= 0 && t->layer < OSR_NETWORK_LAYERS))
+            continue;
+        if (pack)
+            seen[t->layer].packed[t->backward]++;
+        else if (dx || strcmp(t->op, "conv2d") == 0)
+            seen[t->layer].made[dx] = 1;
+    }
+    for (int i = 0; i < OSR_NETWORK_LAYERS; i++)
+        for (int dx = 0; dx < 2; dx++) {
+            sum.made[dx] += seen[i].made[dx];
+            sum.packed[dx] += seen[i].packed[dx];
+            if (!CHECK(seen[i].packed[dx] <= 1))
+                fprintf(stderr, "    %s, layer %d: weights transformed %d times%s\n", name, i,
+                        seen[i].packed[dx], dx ? " for the input gradient" : "");
+        }
+    if (!CHECK(after == AGAIN ? packs == 0
+                              : sum.packed[0] == sum.made[0] && sum.packed[1] == sum.made[1]))
+        fprintf(stderr, "    %s: %d transformations for %d convolutions, %d for %d input gradients;"
+                        " %d sets of weights packed in all\n",
+                name, sum.packed[0], sum.made[0], sum.packed[1], sum.made[1], packs);
+    CHECK((sum.made[1] > 0) == (after == TRAINED));
+    return sum.made[0];
+}
+
+static int infer(const struct made *m, const char *name, int batch, int after)
+{
+    float got[2 * CLASSES];
+    CHECK(osr_ctx_profile(m->ctx, 1) == OSR_OK);
+    osr_read(m->ctx, osr_net_forward(m->net, images(m, 1, batch), 0), got,
+             (size_t)(batch * CLASSES));
+    CHECK(osr_step_end(m->ctx) == OSR_OK);
+    return count_transformations(m->ctx, name, after);
+}
+
+static int train(const struct made *m, const char *name)
+{
+    static const int32_t labels[2] = {0, 5};
+    osr_optimiser_desc sgd;
+    memset(&sgd, 0, sizeof sgd);
+    sgd.lr = 0.001f;
+    CHECK(osr_ctx_profile(m->ctx, 1) == OSR_OK);
+    osr_backward(m->ctx, osr_loss_cross_entropy(
+                             m->ctx, osr_net_forward(m->net, images(m, 1, 2), 1),
+                             osr_labels(m->ctx, 2, CLASSES, labels), 0.0f));
+    osr_optimiser_step(m->ctx, &sgd, (osr_tensor){0, 0}, 0);
+    CHECK(osr_step_end(m->ctx) == OSR_OK);
+    return count_transformations(m->ctx, name, TRAINED);
+}
+
+/* Training and inference in turn, twice: plans are made and run again. */
+static void test_transformations(osr_kernels family, int direct, const char *name)
+{
+    struct made m;
+    int made = 0;
+    if (make(&m, family, direct, name, 16))
+        for (int round = 0; round < 2; round++) {
+            made = train(&m, name);
+            CHECK(made > 0);
+            CHECK(infer(&m, name, 2, INFERRED) == made);
+            CHECK(infer(&m, name, 2, AGAIN) == made);
+            if (direct < 0) /* otherwise one image may be too few for Winograd */
+                CHECK(infer(&m, name, 1, AGAIN) == made);
+        }
+    printf("%s: %d convolutions by Winograd\n", name, made);
     drop(&m);
 }
 
@@ -230,6 +321,8 @@ int main(int argc, char **argv)
             test_logits(family, &network_vectors[i], 32);
             test_logits(family, &network_vectors[i], 64);
             test_step(family, &network_vectors[i]);
+            for (int direct = -1; direct < 1 && (!gpu || i == 0); direct++) /* slow on a CPU */
+                test_transformations(family, direct, network_vectors[i].name);
         }
     }
     return test_end();
