@@ -229,8 +229,8 @@ static int print_figures(const struct bench *b)
         if (isnan(f->now) || isnan(f->earlier))
             continue;
         table_cell(&t, "%s", f->key);
-        table_cell(&t, "%.6g", f->now);
-        table_cell(&t, "%.6g", f->earlier);
+        table_cell(&t, fabs(f->now) < 1e5 ? "%.6g" : "%.0f", f->now);
+        table_cell(&t, fabs(f->earlier) < 1e5 ? "%.6g" : "%.0f", f->earlier);
         cell_real(&t, "", 3, f->now / f->earlier);
     }
     putchar('\n');
