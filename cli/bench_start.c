@@ -1,6 +1,6 @@
 /* bench_start.c - see bench_start.h. */
 #define _XOPEN_SOURCE 700
-#include "bench_start.h"
+#include "bench.h"
 
 #include "exit_codes.h"
 #include "output.h"
@@ -11,6 +11,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -79,38 +80,85 @@ static int remove_entry(const char *path, const struct stat *s, int kind, struct
     return remove(path);
 }
 
-int bench_start(const struct options *o, double *cold, double *warm)
+/* How a child is started. */
+struct child {
+    char program[4096], folder[32], setting[CACHES][512];
+    char **environment, **arguments;
+    char *text; /* of the arguments */
+};
+
+/* Median of some starts; -1 on failure. Cold: each with the folder made anew. */
+static double starts(const struct child *c, int count, int cold)
+{
+    double seconds[BENCH_WARM];
+    for (int i = 0; i < count; ++i) {
+        if (cold && i > 0
+            && (nftw(c->folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0
+                || mkdir(c->folder, 0700) != 0))
+            return -1.0;
+        seconds[i] = child_seconds(c->program, c->arguments, c->environment);
+        if (seconds[i] < 0.0)
+            return -1.0;
+    }
+    return bench_median(seconds, count);
+}
+
+/* Arguments of the child: what the options say, and the choices in a file by that. */
+static int child_arguments(const struct options *o, const char *tuning, struct child *c)
 {
     static const char *const same[] = {"device", "kernels", "algorithm", "products", "seed",
-                                       "batch",  "network", "size",      "tuned"};
-    enum { SAME = sizeof same / sizeof same[0] };
-    char program[4096], folder[] = "/tmp/osr-bench-XXXXXX", setting[CACHES][512];
-    char argument[SAME][512], *arguments[SAME + 4] = {program, (char *)"bench",
-                                                      (char *)"--start=once"};
-    int count = 3;
-    const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (n <= 0 || mkdtemp(folder) == NULL) {
-        message_error("--start: %s: %s", n <= 0 ? "/proc/self/exe" : folder, strerror(errno));
-        return EXIT_IO;
-    }
-    program[n] = '\0';
-    for (int i = 0; i < SAME; ++i) {
-        const char *value = option_text(o, same[i]);
-        if (value != NULL) {
-            snprintf(argument[i], sizeof argument[i], "--%s=%s", same[i], value);
-            arguments[count++] = argument[i];
+                                       "batch",  "network", "size"};
+    enum { SAME = sizeof same / sizeof same[0], FIXED = 4, LONGEST = 4200 };
+    size_t count = 0;
+    c->arguments = calloc(FIXED + SAME + 2, sizeof *c->arguments);
+    c->text = calloc(SAME + 1, LONGEST);
+    if (c->arguments == NULL || c->text == NULL)
+        return EXIT_MEMORY;
+    c->arguments[count++] = c->program;
+    c->arguments[count++] = (char *)"bench";
+    c->arguments[count++] = (char *)"--start=once";
+    c->arguments[count++] = (char *)"--tuned=no";
+    for (int i = 0; i <= SAME; ++i) {
+        const char *key = i < SAME ? same[i] : "tuning";
+        const char *value = i < SAME ? option_text(o, key) : tuning;
+        char *text = c->text + (size_t)i * LONGEST;
+        if (value != NULL && value[0] != '\0') {
+            snprintf(text, LONGEST, "--%s=%s", key, value);
+            c->arguments[count++] = text;
         }
     }
-    char **environment = child_environment(folder, setting);
-    *cold = *warm = -1.0;
-    if (environment != NULL)
-        *cold = child_seconds(program, arguments, environment);
-    if (*cold > 0.0)
-        *warm = child_seconds(program, arguments, environment);
-    free(environment);
-    nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-    if (*warm > 0.0)
-        return EXIT_OK;
-    message_error("--start: a run of %s bench --start once failed", program);
-    return EXIT_INTERNAL;
+    return EXIT_OK;
+}
+
+int bench_start(const struct options *o, const char *tuning, int most, struct bench_starts *s)
+{
+    struct child c = {.folder = "/tmp/osr-bench-XXXXXX"};
+    const ssize_t n = readlink("/proc/self/exe", c.program, sizeof c.program - 1);
+    if (n <= 0 || mkdtemp(c.folder) == NULL) {
+        message_error("--start: %s: %s", n <= 0 ? "/proc/self/exe" : c.folder, strerror(errno));
+        return EXIT_IO;
+    }
+    int code = child_arguments(o, tuning, &c);
+    if (code == EXIT_OK)
+        c.environment = child_environment(c.folder, c.setting);
+    s->colds = most < BENCH_COLD ? most : BENCH_COLD;
+    s->warms = most < BENCH_WARM ? most : BENCH_WARM;
+    s->cold = s->warm = -1.0;
+    if (c.environment == NULL) {
+        message_error("out of memory");
+        code = EXIT_MEMORY;
+    } else {
+        s->cold = starts(&c, s->colds, 1);
+        if (s->cold > 0.0)
+            s->warm = starts(&c, s->warms, 0);
+    }
+    nftw(c.folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    free(c.environment);
+    free(c.arguments);
+    free(c.text);
+    if (code == EXIT_OK && s->warm < 0.0) {
+        message_error("--start: a run of %s bench --start once failed", c.program);
+        code = EXIT_INTERNAL;
+    }
+    return code;
 }

@@ -240,7 +240,12 @@ const struct option_row option_table[] = {
     {"sweep", 0, OPTION_FLAG, "false", NULL, NULL, BENCH, NOW,
      "also rates and memory of batches 8, 16 ... 512"},
     {"start", 0, OPTION_CHOICE, "off", NULL, "off|once|both", BENCH, NOW,
-     "once: only print the seconds of the start; both: time the start of a process, cold and warm"},
+     "once: only print the seconds of the start; both: time the start of a process, 3 times cold "
+     "and 5 times warm (each at most --steps times), and print the medians"},
+    {"tuning", 0, OPTION_TEXT, NULL, NULL, NULL, BENCH, NOW,
+     "file with choices of convolutions that are to be used: of --tuning-out, osr tune or a run"},
+    {"tuning-out", 0, OPTION_TEXT, NULL, NULL, NULL, BENCH, NOW,
+     "file to write: all choices of this bench, to be changed and given as --tuning"},
     {"compare", 0, OPTION_TEXT, NULL, NULL, NULL, BENCH, NOW,
      "file with the --json output of an earlier bench of the same version, device and network"},
     {"seconds", 0, OPTION_REAL, "30", "seconds", "[0,86400]", TUNE, 0,

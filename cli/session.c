@@ -28,23 +28,9 @@ static int has_option(const struct options *o, const char *key)
     return 0;
 }
 
-int session_open(const struct options *o, osr_ctx **ctx)
-{
-    const int tuned = has_option(o, "tuned") && option_choice(o, "tuned") == 1;
-    const char *const forced[] = {"algorithm", "products"};
-    for (int i = 0; i < 2; ++i)
-        if (tuned && option_choice(o, forced[i]) != 0) {
-            message_error("--tuned yes and --%s %s exclude each other", forced[i],
-                          option_text(o, forced[i]));
-            return EXIT_USAGE;
-        }
-    const int code = session_open_tuned(o, tuned ? "auto" : NULL, ctx);
-    if (code == EXIT_OK && tuned && osr_ctx_tuning(*ctx)[0] == '\0')
-        message_warning("no tuning is kept for this device: osr tune makes one");
-    return code;
-}
-
-int session_open_tuned(const struct options *o, const char *tuning, osr_ctx **ctx)
+/* The context with these choices, of `path` or NULL. */
+static int open_context(const struct options *o, const char *tuning, const char *path,
+                        osr_ctx **ctx)
 {
     osr_ctx_desc desc = {0};
     desc.tuning = tuning;
@@ -59,29 +45,80 @@ int session_open_tuned(const struct options *o, const char *tuning, osr_ctx **ct
         desc.seed = (uint64_t)option_int(o, "seed");
     if (osr_ctx_create(&desc, ctx) == OSR_OK)
         return EXIT_OK;
-    const int code = session_fail(*ctx);
+    if (path != NULL && osr_ctx_status(*ctx) == OSR_FORMAT)
+        message_error("%s: %s", path, osr_ctx_message(*ctx));
+    else
+        session_fail(*ctx);
+    const int code = status_exit(osr_ctx_status(*ctx));
     osr_ctx_destroy(*ctx);
     *ctx = NULL;
+    return code;
+}
+
+int session_open_tuned(const struct options *o, const char *tuning, osr_ctx **ctx)
+{
+    return open_context(o, tuning, NULL, ctx);
+}
+
+/* The text of a file of choices; NULL with the error printed. */
+static char *read_tuning(const char *path)
+{
+    char message[4352];
+    size_t size;
+    char *text = file_read(path, 1 << 20, &size, message, sizeof message);
+    if (text != NULL && strlen(text) == size)
+        return text;
+    if (text != NULL)
+        message_error("%s: not a text", path);
+    else
+        message_error("%s", message);
+    free(text);
+    return NULL;
+}
+
+/* With the choices of a file. */
+static int open_file(const struct options *o, const char *path, osr_ctx **ctx)
+{
+    char *text = read_tuning(path);
+    if (text == NULL)
+        return EXIT_DATA;
+    message_detail("convolutions as in %s", path);
+    const int code = open_context(o, text, path, ctx);
+    free(text);
+    return code;
+}
+
+int session_open(const struct options *o, osr_ctx **ctx)
+{
+    static const char *const forced[] = {"algorithm", "products"};
+    const int tuned = has_option(o, "tuned") && option_choice(o, "tuned") == 1;
+    const char *file = has_option(o, "tuning") ? option_text(o, "tuning") : NULL;
+    const int out = has_option(o, "tuning-out") && option_set(o, "tuning-out");
+    const char *use = file != NULL ? "--tuning" : tuned ? "--tuned yes" : "--tuning-out";
+    if (file != NULL && tuned) {
+        message_error("--tuning and --tuned yes exclude each other");
+        return EXIT_USAGE;
+    }
+    for (int i = 0; i < 2 && (file != NULL || tuned || out); ++i)
+        if (option_choice(o, forced[i]) != 0) {
+            message_error("%s and --%s %s exclude each other", use, forced[i],
+                          option_text(o, forced[i]));
+            return EXIT_USAGE;
+        }
+    if (file != NULL)
+        return open_file(o, file, ctx);
+    const int code = session_open_tuned(o, tuned ? "auto" : out ? "" : NULL, ctx);
+    if (code == EXIT_OK && tuned && osr_ctx_tuning(*ctx)[0] == '\0')
+        message_warning("no tuning is kept for this device: osr tune makes one");
     return code;
 }
 
 int session_open_run(const struct options *o, const char *run_or_model, osr_ctx **ctx)
 {
     struct stat s;
-    char path[4096], message[4352];
-    size_t size;
+    char path[4096];
     snprintf(path, sizeof path, "%s/tuning.txt", run_or_model);
-    if (stat(path, &s) != 0)
-        return session_open(o, ctx);
-    char *text = file_read(path, 1 << 20, &size, message, sizeof message);
-    if (text == NULL) {
-        message_error("%s", message);
-        return EXIT_DATA;
-    }
-    message_detail("convolutions as in %s", path);
-    const int code = session_open_tuned(o, text, ctx);
-    free(text);
-    return code;
+    return stat(path, &s) == 0 ? open_file(o, path, ctx) : session_open(o, ctx);
 }
 
 int status_exit(osr_status status)

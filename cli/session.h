@@ -5,11 +5,12 @@
 #include "options.h"
 #include "osr.h"
 
-/* Opens the context that the options ask for (--device, --kernels, and --seed where the command
- * has it). Prints the error. An exit code. */
+/* Opens the context that the options ask for (--device, --kernels; --seed, --algorithm,
+ * --products, --tuned, --tuning, --tuning-out where the command has them). Prints the error. An
+ * exit code. */
 int session_open(const struct options *o, osr_ctx **ctx);
 
-/* The same with desc.tuning as given, instead of what --tuned says. */
+/* The same with desc.tuning as given, instead of what --tuned and --tuning say. */
 int session_open_tuned(const struct options *o, const char *tuning, osr_ctx **ctx);
 
 /* The context for a RUN or MODEL: with the choices of convolutions in the run's tuning.txt, where

@@ -215,38 +215,99 @@ static double figure(const char *key)
     return at == NULL || at[strlen(wanted)] == 'n' ? -1.0 : atof(at + strlen(wanted));
 }
 
+/* What the bench checks measure: as small as it gets. */
+#define BENCH "bench --size 8 --batch 2 --steps 1"
+
+/* Leaves its result, bench.json, and its choices, all.txt, for the next ones. */
 static void bench(void)
 {
     EXPECT(0, "bench --steps 1 --batch 2 --start once");
     CHECK(has(out, "s to the end of the first step"));
-    EXPECT(0, "bench --steps 1 --batch 2 --augment flip,rotate:9 --json");
+    EXPECT(0, BENCH " --augment flip,rotate:9 --json");
     CHECK(has(out, "\"augment\":\"flip,rotate:9\"") && has(out, "\"augment_share\":"));
     EXPECT(2, "bench --augment nosuch");
     CHECK(has(err, "nosuch"));
-    EXPECT(0, "bench --steps 1 --batch 2 --sweep --start both --json");
-    CHECK(out[0] == '{' && has(out, "\"batch\":512,"));
+    EXPECT(0, "bench --size 8 --batch 2 --steps 2 --sweep --start both --tuning-out all.txt"
+              " --json");
+    CHECK(out[0] == '{' && has(out, "\"batch\":512,") && has(out, "\"tuning\":null"));
     CHECK(figure("latency_s") > 0.0 && figure("latency_s") < figure("first_step_s"));
     CHECK(figure("warm_start_s") > 0.0 && figure("warm_start_s") < figure("cold_start_s"));
+    CHECK(figure("cold_starts") == 2.0 && figure("warm_starts") == 2.0);
+    CHECK(figure("infer_timed_s") > 0.0 && figure("infer_timed_s") < figure("train_timed_s"));
+    CHECK(figure("infer_share_of_peak") > 0.0);
     const double planned = figure("planned_device_bytes"), peak = figure("peak_device_bytes");
     CHECK(peak > 0.0 && planned > 0.99 * peak && planned < 1.01 * peak);
-    const size_t size = strlen(out);
-    char *text = strdup(out);
-    CHECK(text != NULL);
-    write_bytes("bench.json", text, size);
-    EXPECT(0, "bench --steps 1 --batch 2 --compare bench.json");
+    write_bytes("bench.json", out, strlen(out));
+}
+
+static void bench_compared(void)
+{
+    size_t size;
+    EXPECT(0, BENCH " --compare bench.json");
     CHECK(has(out, "ratio") && has(out, "latency_s") && !has(out, "cold_start_s"));
-    EXPECT(3, "bench --steps 1 --batch 3 --compare bench.json");
+    EXPECT(0, BENCH " --sweep --compare bench.json --json");
+    const char *last = strstr(out, "\"batch\":512,");
+    if (CHECK(last != NULL))
+        CHECK(has(last, "\"train_ratio\":") && !has(last, "\"train_ratio\":null")
+              && has(last, "\"infer_ratio\":") && !has(last, "\"infer_ratio\":null"));
+    CHECK(has(out, "\"then\":\"winograd\"") && !has(out, "\"then\":null"));
+    EXPECT(3, "bench --steps 1 --size 8 --batch 3 --compare bench.json");
     SAYS("another batch: 2, now 3");
-    EXPECT(3, "bench --steps 1 --batch 2 --kernels gpu --compare bench.json");
+    EXPECT(3, BENCH " --kernels gpu --compare bench.json");
     SAYS("another kernels: \"cpu\", now \"gpu\"");
+    EXPECT(3, BENCH " --compare nosuch");
+    SAYS("--compare nosuch: No such file");
+    char *text = read_bytes("bench.json", &size);
+    text[size] = '\0';
     char *version = strstr(text, "\"version\":\"");
     if (CHECK(version != NULL)) {
         version[11] = '9';
-        write_bytes("bench.json", text, size);
-        EXPECT(3, "bench --steps 1 --batch 2 --compare bench.json");
+        write_bytes("other.json", text, size);
+        EXPECT(3, BENCH " --compare other.json");
         SAYS("another version");
     }
     free(text);
+}
+
+/* One convolution's forward pass forced by a file: layer 3 has a shape of its own. */
+static void bench_tuning(void)
+{
+    static const char row[] = "\"op\":\"conv2d\",\"layer\":3,\"kind\":\"conv\",\"pass\":\"%s\","
+                              "\"algorithm\":\"%s\"";
+    char made[2][160];
+    CHECK(shell("sed 's/^\\(2 8 8 64 64 .* forward\\) winograd$/\\1 direct/' all.txt >one.txt"
+                " && test $(diff all.txt one.txt | grep -c '^>') = 1") == 0);
+    for (int direct = 0; direct < 2; direct++) {
+        snprintf(made[0], sizeof made[0], row, "forward", direct ? "direct" : "winograd");
+        snprintf(made[1], sizeof made[1], row, "inference", direct ? "direct" : "winograd");
+        EXPECT(0, BENCH " --json --tuning %s", direct ? "one.txt" : "all.txt");
+        CHECK(has(out, made[0]) && has(out, made[1]));
+        CHECK(has(out, direct ? "\"tuning\":\"one.txt\"" : "\"tuning\":\"all.txt\""));
+        CHECK(figure("tuning_choices") > 9.0
+              && figure("tuning_in_force") == figure("tuning_choices"));
+    }
+    EXPECT(0, BENCH " --tuning one.txt --compare bench.json");
+    CHECK(has(out, "tuning     one.txt: "));
+    CHECK(shell("\"$OSR_PROGRAM\" " BENCH " -q --tuning one.txt --compare bench.json"
+                " | grep -Eq '^3 conv +conv2d +forward +direct .* winograd$'") == 0);
+    CHECK(shell("sed 's/^[12] /4 /' all.txt >four.txt && true") == 0);
+    EXPECT(0, BENCH " --json --tuning four.txt");
+    CHECK(has(err, "four.txt: no choice in it is of this network, size and batch")
+          && figure("tuning_in_force") < figure("tuning_choices"));
+    CHECK(shell("sed 's/^2 8 8 64 64 .* forward winograd$/&-small/' all.txt >small.txt"
+                " && true") == 0);
+    EXPECT(0, BENCH " --tuning small.txt");
+    CHECK(has(err, "not winograd-small there but winograd"));
+    EXPECT(3, BENCH " --tuning bench.json");
+    SAYS("bench.json: tuning: line 1 is no choice");
+    EXPECT(3, BENCH " --tuning nosuch");
+    SAYS("nosuch: No such file");
+    EXPECT(2, BENCH " --tuning all.txt --tuned yes");
+    SAYS("--tuning and --tuned yes exclude each other");
+    EXPECT(2, BENCH " --tuning-out x.txt --algorithm direct");
+    SAYS("--tuning-out and --algorithm direct exclude each other");
+    EXPECT(6, BENCH " -q --tuning-out nosuch/x.txt");
+    SAYS("nosuch/x.txt");
 }
 
 /* Every score by name, calibrated by train and by calibrate; intervals and confusion. */
@@ -600,6 +661,7 @@ int main(void)
         void (*run)(void);
     } parts[] = {{"usage", usage}, {"selftest", selftest}, {"training", training},
                  {"evaluation", evaluation}, {"scores", scores}, {"bench", bench},
+                 {"bench_compared", bench_compared}, {"bench_tuning", bench_tuning},
                  {"jacobian", jacobian}, {"prediction", prediction}, {"methods", methods},
                  {"folders", folders}, {"networks", networks}, {"anchors", anchors},
                  {"stopping", stopping}, {"damaged", damaged}, {"devices", devices},
