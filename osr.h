@@ -2975,7 +2975,7 @@ static void osr__tuning_load(osr_ctx *ctx)
         return;
     if (fseek(f, 0, SEEK_END) == 0)
         n = ftell(f);
-    if (n > OSR__TUNING_HEAD && n < 1 << 20 && fseek(f, 0, SEEK_SET) == 0)
+    if (n >= OSR__TUNING_HEAD && n < 1 << 20 && fseek(f, 0, SEEK_SET) == 0)
         text = (char *)osr__alloc(ctx, (size_t)n + 1, 1);
     if (text != NULL && fread(text, 1, (size_t)n, f) == (size_t)n) {
         text[n] = '\0';

@@ -112,6 +112,11 @@ int cmd_selftest(struct options *o)
     s.small = option_flag(o, "quick");
     s.report = report;
     failed = selftest_run(ctx, &s, &result);
+    if (s.op != NULL && result.cases == 0) {
+        message_error("--op %s: no such op; osr selftest without it lists them", s.op);
+        osr_ctx_destroy(ctx);
+        return EXIT_USAGE;
+    }
     code = option_flag(o, "json") ? print_json(ctx, &s, &result, progress_now() - start)
                                   : print_text(ctx, &s, &result, progress_now() - start);
     osr_ctx_destroy(ctx);

@@ -138,6 +138,8 @@ static void selftest(void)
     CHECK(has(out, "tape partial reads") && has(out, " 0 failed,") && err[0] == '\0');
     EXPECT(0, "selftest --quick --algorithm direct --json");
     CHECK(has(out, "\"failed\":0,") && has(out, "\"first_failure\":null") && err[0] == '\0');
+    EXPECT(2, "selftest --op nosuch");
+    SAYS("--op nosuch");
 }
 
 /* The run `base` of two epochs; the other checks read it. */
