@@ -5401,7 +5401,7 @@ static int osr__wino_tiles(const osr__conv *c)
 }
 
 /* Tiles a work-group takes: as many as half of the local memory holds and leave 16 groups; 0 where
- * not even 8 fit. The results do not depend on it. */
+ * not even 8 fit. Only the rounding of batch statistics depends on it. */
 static int osr__wino_group(const osr_ctx *ctx, int in, int tiles)
 {
     const size_t most = (size_t)ctx->device.local_bytes / 2;
@@ -5762,7 +5762,7 @@ static void osr__emit_taps(osr_ctx *ctx, uint32_t i, size_t offset, const osr__t
     if (ctx->family == OSR_KERNELS_GPU) {
         osr__args(ctx, "Q", 0, 0, 0, 0);
         osr__run_tiles(ctx, r->ia[OSR__PRODUCTS], (size_t)n * points, out, 1);
-    } else { /* the weights of few inputs stay in the first cache */
+    } else { /* few inputs have few weights, which stay in the first cache */
         osr__arg_part(ctx, i);
         osr__run3(ctx, (size_t)(in > 8 ? (out + 31) / 32 : (out + 63) / 64), (points + 63) / 64,
                   (size_t)n, 1, 1);
@@ -6089,7 +6089,7 @@ static osr_shape osr__conv_parts(const osr_ctx *ctx, const osr__conv *c)
     const int groups = c->algorithm == OSR__DIRECT     ? (c->oh * c->ow + 63) / 64 * c->n
                        : c->algorithm == OSR__WINOGRAD ? (tiles + group - 1) / osr__max(group, 1)
                                                        : osr__wino2_groups(c, 0);
-    return osr_shape_make(2, 3 * groups, osr__blocks(c->o) * 8, 0, 0);
+    return osr_shape_make(2, 3 * osr__max(groups, 1), osr__blocks(c->o) * 8, 0, 0);
 }
 
 /* A value that ran before lies with the halo that its readers of then wanted: copy it, so that a
@@ -12299,8 +12299,8 @@ static const char *const osr__cl_conv_cpu[] = {
 " *\n",
 " * Launch geometry (global size). G: any number of groups, which share the work evenly.\n",
 " *   conv_pack          OP / 16, ceil(I' / 8), 1       I' = transpose ? O : I\n",
-" *   conv_taps          G <= ceil(OC / 32), G, G       about N * out_size.x * out_size.y / 64 groups\n",
-" *   conv_dgrad         G <= ceil(C / 32), G, G        about N * H * W / (64 * stride^2) groups\n",
+" *   conv_taps          ceil(OC / 32) or / 64, G, G    about N * out_size.x * out_size.y / 64 groups\n",
+" *   conv_dgrad         ceil(C / 32), G, G             about N * H * W / (64 * stride^2) groups\n",
 " *   conv_wgrad         G, G, S                        ceil(C / 32) * ceil(O / 64) groups a split\n",
 " *   conv_wgrad_reduce  ceil(O / 16), ceil(I / 8), 1 */\n",
 "#ifndef OSR_COMMON\n",
@@ -12395,8 +12395,8 @@ static const char *const osr__cl_conv_cpu[] = {
 "        CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) out[o][p] = acc[o][p];\n",
 "}\n",
 "\n",
-"/* Writes `live` points of the 16-block b. Hints at what lies AHEAD points further, where the points\n",
-" * after these are likely to be. */\n",
+"/* Writes `live` points of the 16-block b. Hints at what lies CONV_AHEAD pixels further, where the\n",
+" * points after these are likely to be. */\n",
 "#define CONV_AHEAD 16\n",
 "static inline void conv_store(__global float *y, conv_after *a, int b, const conv_points *t,\n",
 "                              int live, const float16 *acc)\n",
@@ -12471,6 +12471,8 @@ static const char *const osr__cl_conv_cpu[] = {
 "    conv_sums sums[CONV_BLOCKS];\n",
 "    conv_points t;\n",
 "\n",
+"    if (points == 0) /* a phase of a map smaller than the stride */\n",
+"        return;\n",
 "    ROLLED for (int b = 0; b < CONV_BLOCKS; ++b)\n",
 "        sums[b].sum = sums[b].square = sums[b].pivot = (float16)(sums[b].count = 0.0f);\n",
 "    t.c = (int)(m % j->out_size.x);\n",
@@ -12595,7 +12597,7 @@ static const char *const osr__cl_conv_cpu[] = {
 "            __global const float *xc = x + k->x[c];                                                \\\n",
 "            __global const float *dc = dy + k->dy[c];                                              \\\n",
 "            float16 d[CONV_OB];                                                                    \\\n",
-"            HINT(xc + next);                                                                  \\\n",
+"            HINT(xc + next);                                                                       \\\n",
 "            CONV_UNROLL for (int o = 0; o < CONV_OB; ++o) d[o] = (float16)(                        \\\n",
 "                LOAD8(dc + o * second), LOAD8(dc + o * second + upper[o]));                        \\\n",
 "            CONV_UNROLL for (int i = 0; i < PX; ++i) {                                             \\\n",
@@ -14972,8 +14974,9 @@ static const char *const osr__cl_winograd_cpu[] = {
 "}\n",
 "\n",
 "/* What is brought into the cache while products keep the core busy: the rows that a group of tiles\n",
-" * covers, in `chunks` pieces of `lines` lines of 64 bytes, `blocks` of each image, a plane apart.\n",
-" * The next line is `line` of piece `chunk`; below 0 there is some time left. */\n",
+" * covers, all rows of both images where it goes from one into the next, in `chunks` pieces of\n",
+" * `lines` lines of 64 bytes, `blocks` of each image, a plane apart. The next line is `line` of piece\n",
+" * `chunk`; below 0 there is some time left. */\n",
 "typedef struct wino_fetch {\n",
 "    __global const float *p;\n",
 "    int plane, image, blocks, chunks, lines, chunk, line;\n",
@@ -15894,7 +15897,7 @@ static const char *const osr__cl_winograd_gpu[] = {
 static const osr__cl_file osr__cl_files[] = {
     {"common", osr__cl_common, 275},
     {"augment", osr__cl_augment, 343},
-    {"conv_cpu", osr__cl_conv_cpu, 457},
+    {"conv_cpu", osr__cl_conv_cpu, 459},
     {"conv_gpu", osr__cl_conv_gpu, 385},
     {"element", osr__cl_element, 137},
     {"jacobian", osr__cl_jacobian, 83},
@@ -15907,7 +15910,7 @@ static const osr__cl_file osr__cl_files[] = {
     {"peak", osr__cl_peak, 36},
     {"pool", osr__cl_pool, 85},
     {"rows", osr__cl_rows, 202},
-    {"winograd_cpu", osr__cl_winograd_cpu, 1018},
+    {"winograd_cpu", osr__cl_winograd_cpu, 1019},
     {"winograd_gpu", osr__cl_winograd_gpu, 164},
 };
 static const unsigned osr__cl_file_count = 17;

@@ -776,6 +776,9 @@ const struct case_row case_table[] = {
     {"linear", {65, 6, 31}, {0}, SMALL},
     {"linear", {8, 65, 128}, {0}, 0, 0},
     {"conv2d", {1, 1, 1, 1, 1, 1, 1, 1, 0, 0}, {0}, SMALL},
+    {"conv2d", {1, 1, 1, 3, 4, 3, 3, 2, 1, 1}, {0}, SMALL}, /* smaller than the stride */
+    {"conv2d", {2, 1, 5, 3, 4, 1, 1, 2, 0, 0}, {0}, SMALL},
+    {"conv2d", {1, 4, 4, 16, 16, 3, 3, 1, 1, 1}, {0}, SMALL}, /* one tile */
     {"conv2d", {2, 3, 3, 1, 2, 3, 3, 1, 0, 0}, {0}, SMALL},
     {"conv2d", {2, 5, 7, 3, 6, 3, 3, 1, 1, 1}, {0}, SMALL},
     {"conv2d", {1, 8, 8, 6, 20, 3, 3, 1, 1, 1}, {0}, 0, 0},

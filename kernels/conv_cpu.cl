@@ -10,8 +10,8 @@
  *
  * Launch geometry (global size). G: any number of groups, which share the work evenly.
  *   conv_pack          OP / 16, ceil(I' / 8), 1       I' = transpose ? O : I
- *   conv_taps          G <= ceil(OC / 32), G, G       about N * out_size.x * out_size.y / 64 groups
- *   conv_dgrad         G <= ceil(C / 32), G, G        about N * H * W / (64 * stride^2) groups
+ *   conv_taps          ceil(OC / 32) or / 64, G, G    about N * out_size.x * out_size.y / 64 groups
+ *   conv_dgrad         ceil(C / 32), G, G             about N * H * W / (64 * stride^2) groups
  *   conv_wgrad         G, G, S                        ceil(C / 32) * ceil(O / 64) groups a split
  *   conv_wgrad_reduce  ceil(O / 16), ceil(I / 8), 1 */
 #ifndef OSR_COMMON
@@ -106,8 +106,8 @@ static inline void conv_tile(__global const float *x, const long *xo, int4 xl,
         CONV_UNROLL for (int p = 0; p < CONV_PX; ++p) out[o][p] = acc[o][p];
 }
 
-/* Writes `live` points of the 16-block b. Hints at what lies AHEAD points further, where the points
- * after these are likely to be. */
+/* Writes `live` points of the 16-block b. Hints at what lies CONV_AHEAD pixels further, where the
+ * points after these are likely to be. */
 #define CONV_AHEAD 16
 static inline void conv_store(__global float *y, conv_after *a, int b, const conv_points *t,
                               int live, const float16 *acc)
@@ -182,6 +182,8 @@ OSR_PART conv_run(__global const float *restrict x, __global const float *restri
     conv_sums sums[CONV_BLOCKS];
     conv_points t;
 
+    if (points == 0) /* a phase of a map smaller than the stride */
+        return;
     ROLLED for (int b = 0; b < CONV_BLOCKS; ++b)
         sums[b].sum = sums[b].square = sums[b].pivot = (float16)(sums[b].count = 0.0f);
     t.c = (int)(m % j->out_size.x);
@@ -306,7 +308,7 @@ typedef struct conv_chunk {
             __global const float *xc = x + k->x[c];                                                \
             __global const float *dc = dy + k->dy[c];                                              \
             float16 d[CONV_OB];                                                                    \
-            HINT(xc + next);                                                                  \
+            HINT(xc + next);                                                                       \
             CONV_UNROLL for (int o = 0; o < CONV_OB; ++o) d[o] = (float16)(                        \
                 LOAD8(dc + o * second), LOAD8(dc + o * second + upper[o]));                        \
             CONV_UNROLL for (int i = 0; i < PX; ++i) {                                             \
