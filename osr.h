@@ -5428,7 +5428,7 @@ static size_t osr__wino2_bytes(int in)
 }
 
 /* Floats of transformed tiles that a work-group of the weight gradient keeps: what streams well
- * from a core's share of the last cache. Parts of the tiles: one a core, of 16 tiles or more, as
+ * from a core's share of the last cache. Parts of the tiles: one a core, of 128 tiles or more, as
  * far as their 36 planes of sums stay within 64 MiB. */
 #define OSR__WINO_ROOM 280000
 
@@ -5436,7 +5436,7 @@ static int osr__wino_splits(const osr_ctx *ctx, const osr__conv *c)
 {
     const size_t sums = (size_t)36 * (size_t)osr__round16(c->c) * (size_t)osr__round16(c->o);
     const int room = (int)(((size_t)1 << 24) / sums), cores = (int)ctx->device.compute_units;
-    const int tiles = c->n * ((c->oh + 3) / 4) * ((c->ow + 3) / 4) / 16;
+    const int tiles = c->n * ((c->oh + 3) / 4) * ((c->ow + 3) / 4) / 128;
     const int most = tiles < room ? tiles : room;
     return most < 1 ? 1 : most < cores ? most : osr__max(cores, 1);
 }
