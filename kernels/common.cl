@@ -237,8 +237,8 @@ static inline void conv_sums_add(conv_sums *s, float16 v)
     s->square += d * d;
 }
 
-/* Mean, sum of squared deviations and count (0 where there was nothing) of channels 8cb .. 8cb + 15,
- * below OC, to row g of part [3][G][8*ceil(OC/8)], as norm_merge wants them. */
+/* Mean, sum of squared deviations and count (0: of nothing) of channels 8cb .. 8cb + 15, below OC,
+ * to row g of part [3][G][8*ceil(OC/8)], as norm_merge wants them. */
 static inline void conv_sums_put(const conv_sums *s, __global float *part, int g, int G, int cb,
                                  int OC)
 {

@@ -264,8 +264,8 @@ OSR_PART wino_inputs(const wino_source *source, const wino_group *group, int act
 
 /* What is brought into the cache while products keep the core busy: the rows that a group of tiles
  * covers, all rows of both images where it goes from one into the next, in `chunks` pieces of
- * `lines` lines of 64 bytes, `blocks` of each image, a plane apart. The next line is `line` of piece
- * `chunk`; below 0 there is some time left. */
+ * `lines` lines of 64 bytes, `blocks` of each image, a plane apart. The next line is `line` of
+ * piece `chunk`; below 0 there is some time left. */
 typedef struct wino_fetch {
     __global const float *p;
     int plane, image, blocks, chunks, lines, chunk, line;
